@@ -1,0 +1,5 @@
+"""Template filters and tags every page has."""
+
+from django import template
+
+register = template.Library()

@@ -1,0 +1,30 @@
+"""Pages that show all apps, and what machines ask: /health."""
+
+from __future__ import annotations
+
+from django.contrib.auth.decorators import login_required
+from django.db import connection
+from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.shortcuts import redirect, render
+
+from billing.models import Account
+
+
+@login_required
+def home(request: HttpRequest) -> HttpResponse:
+    """To the overview of the account used last."""
+    mine = Account.objects.visible_to(request.user)
+    account = mine.filter(slug=request.session.get("account", "")).first() or mine.order_by("created_at", "pk").first()
+    if account is None:
+        return render(request, "no_account.html")
+    return redirect("overview", account)
+
+
+def overview(request: HttpRequest, account: Account) -> HttpResponse:
+    return render(request, "overview.html", {})
+
+
+def health(request: HttpRequest) -> HttpResponse:
+    with connection.cursor() as cursor:
+        cursor.execute("select 1")
+    return JsonResponse({"status": "ok"})

@@ -1,0 +1,45 @@
+"""Makes the things tests need. The cast: Alice owns, Bob shares as operator, Charlie is an outsider, Stella is staff."""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+from django.utils import timezone
+
+from billing import accounts, keys
+from billing.models import Account, ApiKey, Role, User
+
+_number = itertools.count(1)
+
+
+def make_user(name: str = "Alice", **changes: Any) -> User:
+    return User.objects.create_user(**{"email": f"{name.lower()}{next(_number)}@example.com", "name": name} | changes)
+
+
+def make_account(owner: User | None = None, name: str = "Acme Capital") -> Account:
+    return accounts.open_account(name=name, owner=owner or make_user())
+
+
+def make_staff() -> User:
+    return make_user("Stella", is_staff=True)
+
+
+def make_operator(account: Account) -> User:
+    return _member(account, "Bob", Role.OPERATOR)
+
+
+def make_viewer(account: Account) -> User:
+    return _member(account, "Vera", Role.VIEWER)
+
+
+def _member(account: Account, name: str, role: str) -> User:
+    user = make_user(name)
+    accounts.add_member(account=account, user=user, role=role)
+    return user
+
+
+def make_key(account: Account, scopes: tuple[str, ...] = keys.SCOPES, **changes: Any) -> tuple[ApiKey, str]:
+    """A key and its secret."""
+    wanted = {"name": "test", "scopes": scopes, "by": None, "now": timezone.now()} | changes
+    return keys.create(account=account, **wanted)
