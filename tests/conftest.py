@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import tempfile
 
+import django
 import pytest
 
 from ntd_site import embedded
@@ -31,6 +32,7 @@ def _start_servers() -> None:
 _start_servers()
 # Set here and not in pyproject.toml, where pytest-django would load the settings before the servers are up.
 os.environ["DJANGO_SETTINGS_MODULE"] = "ntd_site.settings"
+django.setup()
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
