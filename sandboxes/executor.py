@@ -112,6 +112,13 @@ def _mine(execution: Execution, *states: str) -> Any:
 def finish(*, execution: Execution, outcome: Outcome, chunks: list[OutputChunk], now: datetime) -> None:
     """Write down, once, how a program ended, what it wrote, left and used, and charge for its seconds."""
     state = lifecycle.ending(exit_code=outcome.exit_code, breach=outcome.breach, cancelled=outcome.cancelled)
+    fields = _result(execution, outcome)
+    # A person who cancelled has set state and end already; what was used is still the attempt's to say.
+    moved = _mine(execution, *lifecycle.LIVE).update(state=state, finished_at=now, **fields) or _mine(
+        execution, lifecycle.CANCELLED
+    ).update(**fields | {"breach": "", "error": ""})
+    if not moved:
+        raise Superseded(execution.pk)
     _record_attempt(
         execution,
         outcome=Attempt.Outcome.CANCELLED if outcome.cancelled else Attempt.Outcome.FINISHED,
@@ -120,13 +127,8 @@ def finish(*, execution: Execution, outcome: Outcome, chunks: list[OutputChunk],
     )
     OutputChunk.objects.bulk_create(chunks)
     Artifact.objects.bulk_create(_artifacts(execution, outcome))
-    fields = _result(execution, outcome) | {"cost_ucr": _charge(execution, outcome.duration_ms, now)}
-    # A person who cancelled has set state and end already; what was used is still the attempt's to say.
-    moved = _mine(execution, *lifecycle.LIVE).update(state=state, finished_at=now, **fields) or _mine(
-        execution, lifecycle.CANCELLED
-    ).update(**fields | {"breach": "", "error": ""})
-    if not moved:
-        raise Superseded(execution.pk)
+    # The row before the wallet, here as everywhere, so that two ends of one execution cannot deadlock.
+    Execution.objects.filter(pk=execution.pk).update(cost_ucr=_charge(execution, outcome.duration_ms, now))
     _tell_end(execution)
 
 

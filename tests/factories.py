@@ -9,6 +9,8 @@ from django.utils import timezone
 
 from billing import accounts, keys
 from billing.models import Account, ApiKey, Role, User
+from sandboxes import executions
+from sandboxes.models import Execution, Pool, Template
 
 _number = itertools.count(1)
 
@@ -43,3 +45,17 @@ def make_key(account: Account, scopes: tuple[str, ...] = keys.SCOPES, **changes:
     """A key and its secret."""
     wanted = {"name": "test", "scopes": scopes, "by": None, "now": timezone.now()} | changes
     return keys.create(account=account, **wanted)
+
+
+def make_execution(account: Account | None = None, **changes: Any) -> Execution:
+    """A queued execution of an account (with its credits held)."""
+    wanted = {"code": "print(1)", "language": "python", "now": timezone.now()} | changes
+    if not wanted.keys() & {"template", "pool"}:
+        return executions.submit(account=account or make_account(), **wanted)
+    wanted.pop("language")
+    return executions.submit(account=account or make_account(), **wanted)
+
+
+def make_pool(account: Account | None = None, **changes: Any) -> Pool:
+    template = changes.pop("template", None) or Template.objects.get(account=None, name="python")
+    return Pool.objects.create(**{"account": account, "name": "mine", "template": template} | changes)
