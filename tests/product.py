@@ -1,4 +1,4 @@
-"""The whole product, started for a benchmark on a free port and stopped after it."""
+"""The whole product, started on a free port for a benchmark, a chaos test or a browser journey."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[1]
 START_SECONDS = 180
 
 
