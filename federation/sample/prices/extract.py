@@ -1,7 +1,7 @@
 """Makes prices.csv.gz from a bokeh-sampledata wheel; run by hand, never by the product.
 
-    pip download --no-deps bokeh-sampledata==2026.1
-    python federation/sample/prices/extract.py bokeh_sampledata-2026.1-py3-none-any.whl
+pip download --no-deps bokeh-sampledata==2026.1
+python federation/sample/prices/extract.py bokeh_sampledata-2026.1-py3-none-any.whl
 """
 
 import csv
