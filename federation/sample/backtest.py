@@ -313,8 +313,8 @@ def metrics(book: Book) -> dict[str, Any]:
     start = book.equity.shift(1).fillna(1.0)
     changed = (book.held - book.held.shift(1).fillna(0.0)).abs() > 1e-9
     return {
-        "from": str(book.net.index[0].date()),
-        "to": str(book.net.index[-1].date()),
+        "first_day": str(book.net.index[0].date()),
+        "last_day": str(book.net.index[-1].date()),
         "days": len(book.net),
         "total_return": float(book.equity.iloc[-1]) - 1,
         "cagr": yearly(book.net),
@@ -474,7 +474,7 @@ def main(folder: Path) -> int:
     figures, idle = result["out_of_sample"]["metrics"], result["out_of_sample"]["benchmark"]
     ratio = "undefined" if math.isnan(figures["sharpe"]) else f"{figures['sharpe']:.2f}"
     say(
-        f"Out of sample from {figures['from']}: {figures['cagr']:+.1%} a year (buy and hold {idle['cagr']:+.1%}), "
+        f"Out of sample from {figures['first_day']}: {figures['cagr']:+.1%} a year (buy and hold {idle['cagr']:+.1%}), "
         f"Sharpe {ratio}, worst fall {figures['max_drawdown']:.1%}, costs included."
     )
     return 0
