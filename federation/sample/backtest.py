@@ -247,11 +247,18 @@ def check_no_look_ahead(
         again = ask(strategy, prices.iloc[:length], parameters)
         differs = (again - weights.iloc[:length]).abs() > TOLERANCE
         if differs.to_numpy().any():
+            check_repeats(strategy, prices, parameters, weights)
             day, symbol = first_cell(differs)
             raise BadStrategy(
                 f"The strategy looks ahead: its weight of {symbol} on {day} "
                 f"changes when the days after {prices.index[length - 1].date()} are taken away."
             )
+
+
+def check_repeats(strategy: Strategy, prices: pd.DataFrame, parameters: Parameters, weights: pd.DataFrame) -> None:
+    """A strategy that answers differently every time only seems to look ahead."""
+    if ((ask(strategy, prices, parameters) - weights).abs() > TOLERANCE).to_numpy().any():
+        raise BadStrategy("The strategy gives different weights for the same prices; give its random numbers a seed.")
 
 
 def decide(strategy: Strategy, prices: pd.DataFrame, parameters: Parameters, job: dict) -> pd.DataFrame:

@@ -95,8 +95,9 @@ def test_a_strategy_for_one_symbol_may_return_a_series(folder):
 def test_a_strategy_cannot_change_the_prices_it_is_judged_on(folder):
     run(folder, HOLD)
     honest = written(folder)
-    run(folder, body("w = prices.notna() / prices.shape[1]", "prices.iloc[:] = 1.0", "return w"))
+    code = run(folder, body("w = prices.notna() / prices.shape[1]", "prices.iloc[:] = 1.0", "return w"))
 
+    assert code == 0
     assert written(folder).out_of_sample == honest.out_of_sample
 
 
@@ -129,7 +130,19 @@ BAD = {
         "wants GOOG on 2000-03-01, before it has a price",
     ),
     "knows tomorrow": (body("return (prices.shift(-1) > prices) / 4"), "looks ahead: its weight of"),
+    "knows tomorrow on the last days only": (
+        body("w = (prices.shift(-1) > prices) / 4", "w.loc[:'2013-02-01'] = 0.0", "return w"),
+        "looks ahead: its weight of",
+    ),
     "knows the mean of all days": (body("return (prices > prices.mean()) / 4"), "looks ahead: its weight of"),
+    "throws dice": (
+        body("return prices.notna() * np.random.default_rng().random() / 4"),
+        "different weights for the same prices",
+    ),
+    "remembers its last answer": (
+        "calls = []\ndef positions(prices):\n    calls.append(1)\n    return prices.notna() / 4 / len(calls)\n",
+        "different weights for the same prices",
+    ),
     "knows the end": (body("return prices.rank(pct=True).fillna(0) / 4"), "looks ahead: its weight of"),
 }
 
