@@ -167,7 +167,10 @@ def guarded(call: Callable[[], object], *, path: Path, doing: str) -> object:
         own = [frame for frame in frames if Path(frame.filename).name == path.name]
         last = "".join(traceback.format_exception_only(error)).strip()
         where = f" in line {own[-1].lineno}" if own else ""
-        sentence = f"The strategy failed while {doing}{where}: {last.splitlines()[-1]}"
+        # A message may have many lines; the one that begins with the error's name says most.
+        name = type(error).__name__
+        said = next((line for line in last.splitlines() if name in line.split(":")[0]), last.splitlines()[-1])
+        sentence = f"The strategy failed while {doing}{where}: {said[:300]}"
         raise BadStrategy(sentence, "".join(traceback.format_list(own)) + last) from error
 
 

@@ -108,6 +108,8 @@ def test_a_strategy_that_never_holds_anything_has_no_sharpe(folder):
 
 BAD = {
     "raises": (body("return 1 / 0"), "failed while deciding in line 4: ZeroDivisionError"),
+    "says it in many lines": (body("raise ValueError('first\\nsecond')"), "in line 4: ValueError: first"),
+    "never returns from itself": (body("return positions(prices)"), "RecursionError: maximum recursion depth"),
     "cannot be imported": ("import nothing_like_this\n", "failed while loading in line 1: ModuleNotFoundError"),
     "is no Python": ("def positions(:\n", "failed while loading: SyntaxError"),
     "leaves": (body("raise SystemExit(0)"), "failed while deciding in line 4: SystemExit"),
