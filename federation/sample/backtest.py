@@ -167,7 +167,10 @@ def guarded(call: Callable[[], object], *, path: Path, doing: str) -> object:
         own = [frame for frame in frames if Path(frame.filename).name == path.name]
         last = "".join(traceback.format_exception_only(error)).strip()
         where = f" in line {own[-1].lineno}" if own else ""
-        sentence = f"The strategy failed while {doing}{where}: {last.splitlines()[-1]}"
+        # A message may have many lines; the one that begins with the error's name says most.
+        name = type(error).__name__
+        said = next((line for line in last.splitlines() if name in line.split(":")[0]), last.splitlines()[-1])
+        sentence = f"The strategy failed while {doing}{where}: {said[:300]}"
         raise BadStrategy(sentence, "".join(traceback.format_list(own)) + last) from error
 
 
@@ -247,11 +250,18 @@ def check_no_look_ahead(
         again = ask(strategy, prices.iloc[:length], parameters)
         differs = (again - weights.iloc[:length]).abs() > TOLERANCE
         if differs.to_numpy().any():
+            check_repeats(strategy, prices, parameters, weights)
             day, symbol = first_cell(differs)
             raise BadStrategy(
                 f"The strategy looks ahead: its weight of {symbol} on {day} "
                 f"changes when the days after {prices.index[length - 1].date()} are taken away."
             )
+
+
+def check_repeats(strategy: Strategy, prices: pd.DataFrame, parameters: Parameters, weights: pd.DataFrame) -> None:
+    """A strategy that answers differently every time only seems to look ahead."""
+    if ((ask(strategy, prices, parameters) - weights).abs() > TOLERANCE).to_numpy().any():
+        raise BadStrategy("The strategy gives different weights for the same prices; give its random numbers a seed.")
 
 
 def decide(strategy: Strategy, prices: pd.DataFrame, parameters: Parameters, job: dict) -> pd.DataFrame:

@@ -1,6 +1,7 @@
 """The books of a backtest against figures worked out by hand, and the windows it walks through."""
 
 import math
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -149,16 +150,27 @@ def test_windows_that_cannot_be_made_say_why(count, train, test):
 
 def test_parameters_are_chosen_without_a_look_at_the_test_days():
     prices = random_prices()
-    # The second candidate is poor in training and has perfect foresight in the test.
-    good = pd.DataFrame((returns_of(prices) > 0).astype(float) / 3)
-    window = backtest.Window(0, 200, 400)
-    honest, clairvoyant = good.copy(), good.copy()
-    honest.iloc[200:] = 0
-    clairvoyant.iloc[:200] = 0
+    honest = pd.DataFrame(1 / 3, index=prices.index, columns=prices.columns)
+    # Loses a little on every train day, and has perfect foresight in the test.
+    clairvoyant = (returns_of(prices) > 0).astype(float) / 3
+    clairvoyant.iloc[:200] = -clairvoyant.iloc[:200] / 100
 
-    chosen, _ = backtest.choose([clairvoyant, honest], returns_of(prices), FREE, window)
+    train_only, _ = backtest.choose([clairvoyant, honest], returns_of(prices), FREE, backtest.Window(0, 200, 400))
+    with_hindsight, _ = backtest.choose([clairvoyant, honest], returns_of(prices), FREE, backtest.Window(0, 400, 400))
 
-    assert chosen == 1
+    assert (train_only, with_hindsight) == (1, 0)
+
+
+def test_a_weight_decided_today_earns_tomorrows_return_and_not_todays():
+    prices = frame(A=[100, 200, 300, 150, 150])
+
+    def positions(known):
+        return (known == 200).astype(float)
+
+    held = backtest.decide(backtest.Strategy(positions, Path("strategy.py")), prices, {}, {})
+
+    assert held["A"].tolist() == [0, 0, 1, 0, 0]
+    assert backtest.judged(held, prices, FREE)["metrics"]["total_return"] == pytest.approx(0.5)
 
 
 def test_the_first_of_equal_candidates_is_chosen():

@@ -102,8 +102,9 @@ def test_a_strategy_for_one_symbol_may_return_a_series(folder):
 def test_a_strategy_cannot_change_the_prices_it_is_judged_on(folder):
     run(folder, HOLD)
     honest = written(folder)
-    run(folder, body("w = prices.notna() / prices.shape[1]", "prices.iloc[:] = 1.0", "return w"))
+    code = run(folder, body("w = prices.notna() / prices.shape[1]", "prices.iloc[:] = 1.0", "return w"))
 
+    assert code == 0
     assert written(folder).out_of_sample == honest.out_of_sample
 
 
@@ -114,6 +115,8 @@ def test_a_strategy_that_never_holds_anything_has_no_sharpe(folder):
 
 BAD = {
     "raises": (body("return 1 / 0"), "failed while deciding in line 4: ZeroDivisionError"),
+    "says it in many lines": (body("raise ValueError('first\\nsecond')"), "in line 4: ValueError: first"),
+    "never returns from itself": (body("return positions(prices)"), "RecursionError: maximum recursion depth"),
     "cannot be imported": ("import nothing_like_this\n", "failed while loading in line 1: ModuleNotFoundError"),
     "is no Python": ("def positions(:\n", "failed while loading: SyntaxError"),
     "leaves": (body("raise SystemExit(0)"), "failed while deciding in line 4: SystemExit"),
@@ -136,7 +139,19 @@ BAD = {
         "wants GOOG on 2000-03-01, before it has a price",
     ),
     "knows tomorrow": (body("return (prices.shift(-1) > prices) / 4"), "looks ahead: its weight of"),
+    "knows tomorrow on the last days only": (
+        body("w = (prices.shift(-1) > prices) / 4", "w.loc[:'2013-02-01'] = 0.0", "return w"),
+        "looks ahead: its weight of",
+    ),
     "knows the mean of all days": (body("return (prices > prices.mean()) / 4"), "looks ahead: its weight of"),
+    "throws dice": (
+        body("return prices.notna() * np.random.default_rng().random() / 4"),
+        "different weights for the same prices",
+    ),
+    "remembers its last answer": (
+        "calls = []\ndef positions(prices):\n    calls.append(1)\n    return prices.notna() / 4 / len(calls)\n",
+        "different weights for the same prices",
+    ),
     "knows the end": (body("return prices.rank(pct=True).fillna(0) / 4"), "looks ahead: its weight of"),
 }
 

@@ -1,6 +1,5 @@
 """The strategies that ship, and the prices they run on."""
 
-import hashlib
 import types
 
 import numpy as np
@@ -46,11 +45,6 @@ def test_the_prices_are_small_and_name_their_source_and_licence():
     assert len(shelf.prices()) < 600_000
     assert "Public domain" in (folder / "SOURCE.md").read_text()
     assert "Redistribution and use" in (folder / "LICENSE.bokeh-sampledata.txt").read_text()
-
-
-def test_the_program_that_ships_is_the_module_these_tests_import():
-    with open(backtest.__file__, "rb") as file:
-        assert hashlib.sha256(file.read()).digest() == hashlib.sha256(shelf.program().encode()).digest()
 
 
 @pytest.mark.parametrize("name", NAMES)
