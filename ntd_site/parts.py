@@ -104,7 +104,16 @@ def sandbox_daemon(where: embedded.Place, name: str, options: Options) -> Part:
 
 def _web(where: embedded.Place, name: str, options: Options) -> Part:
     command = [sys.executable, "-m", "uvicorn", "ntd_site.asgi:application", "--host", options.host]
-    command += ["--port", str(options.port), "--lifespan", "off", "--no-access-log", "--no-server-header"]
+    command += [
+        "--port",
+        str(options.port),
+        "--lifespan",
+        "off",
+        "--no-access-log",
+        "--no-server-header",
+        "--log-level",
+        "warning",
+    ]
     command += ["--ws-max-size", "65536", "--ws-per-message-deflate", "false", "--timeout-graceful-shutdown", "3"]
     own = environment(where, options, name=name) | {"NTD_DB_POOL": "1", "NTD_PROCESS": "web"}
     return Part("web", command, own)
@@ -112,7 +121,7 @@ def _web(where: embedded.Place, name: str, options: Options) -> Part:
 
 def _worker(where: embedded.Place, name: str, options: Options) -> Part:
     suffix = _suffix(name, options)
-    command = [sys.executable, "-m", "celery", "-A", "ntd_site.celery", "worker", "--pool", "threads"]
+    command = [sys.executable, "-m", "celery", "--quiet", "-A", "ntd_site.celery", "worker", "--pool", "threads"]
     command += ["--concurrency", os.environ.get("NTD_WORKER_THREADS", str(WORKER_THREADS)), "--loglevel", "WARNING"]
     command += ["--queues", "default,executions,sweeps", "--hostname", f"worker@{name}"]
     command += ["--without-gossip", "--without-mingle", "--without-heartbeat"]
@@ -121,6 +130,6 @@ def _worker(where: embedded.Place, name: str, options: Options) -> Part:
 
 
 def _scheduler(where: embedded.Place, options: Options) -> Part:
-    command = [sys.executable, "-m", "celery", "-A", "ntd_site.celery", "beat", "--loglevel", "WARNING"]
+    command = [sys.executable, "-m", "celery", "--quiet", "-A", "ntd_site.celery", "beat", "--loglevel", "WARNING"]
     command += ["--pidfile", ""]
     return Part("scheduler", command, environment(where, options) | {"NTD_PROCESS": "scheduler"})
