@@ -1,7 +1,7 @@
 """Slots: places that serve exactly one run, and the pools that keep some of them ready.
 
-    starting -> ready -> running -> draining -> gone
-        \\-> failed
+starting -> ready -> running -> draining -> gone
+    \\-> failed
 """
 
 from __future__ import annotations
@@ -64,7 +64,9 @@ class Slot:
         with init_theirs, program_theirs:
             sockets = [init_theirs.fileno(), program_theirs.fileno()]
             try:
-                self.zygote.fork(order={"user": self._user, "disk_mb": DEFAULT_DISK_MB}, descriptors=[*sockets, *theirs])
+                self.zygote.fork(
+                    order={"user": self._user, "disk_mb": DEFAULT_DISK_MB}, descriptors=[*sockets, *theirs]
+                )
             finally:
                 for descriptor in theirs:
                     os.close(descriptor)
@@ -181,7 +183,9 @@ class Pool:
 
     def wait_until_ready(self, timeout_seconds: float) -> bool:
         with self._changed:
-            return self._changed.wait_for(lambda: bool(self._ready) or self.failure, timeout_seconds) and not self.failure
+            return (
+                self._changed.wait_for(lambda: bool(self._ready) or self.failure, timeout_seconds) and not self.failure
+            )
 
     def counts(self) -> dict[str, int]:
         with self._changed:
