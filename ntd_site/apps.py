@@ -5,7 +5,9 @@ class SiteConfig(AppConfig):
     name = "ntd_site"
 
     def ready(self) -> None:
-        from ntd_site import checks, clock
+        # Importing the Celery application makes it the one that every process enqueues to.
+        from ntd_site import celery, checks, clock
 
+        celery.app.set_default()
         checks.register()
         clock.install()
