@@ -68,8 +68,7 @@ STATUS_OF_CODE = {
     "timeout": 504,
 }
 TITLES = {
-    code: {"csrf_failed": "CSRF check failed"}.get(code, code.replace("_", " ").capitalize())
-    for code in STATUS_OF_CODE
+    code: {"csrf_failed": "CSRF check failed"}.get(code, code.replace("_", " ").capitalize()) for code in STATUS_OF_CODE
 }
 
 
