@@ -1,11 +1,19 @@
+from typing import Any
+
 from django.apps import AppConfig
 
 
 class SiteConfig(AppConfig):
     name = "ntd_site"
 
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        # Before any model is imported: fields with `default=timezone.now` keep the function they saw.
+        from ntd_site import clock
+
+        clock.install()
+
     def ready(self) -> None:
-        from ntd_site import checks, clock
+        from ntd_site import checks
 
         checks.register()
-        clock.install()
