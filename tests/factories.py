@@ -9,6 +9,8 @@ from django.utils import timezone
 
 from billing import accounts, keys
 from billing.models import Account, ApiKey, Role, User
+from sandboxes import executions
+from sandboxes.models import Execution, Pool, Template
 from scaling.models import Balancer, Group, Node
 
 _number = itertools.count(1)
@@ -64,3 +66,17 @@ def make_group(target_id: str = "one", **changes: Any) -> Group:
 
 def make_balancer(strategy: str = "round_robin", **changes: Any) -> Balancer:
     return Balancer.objects.create(**{"name": f"balancer {next(_number)}", "strategy": strategy} | changes)
+
+
+def make_execution(account: Account | None = None, **changes: Any) -> Execution:
+    """A queued execution of an account (with its credits held)."""
+    wanted = {"code": "print(1)", "language": "python", "now": timezone.now()} | changes
+    if not wanted.keys() & {"template", "pool"}:
+        return executions.submit(account=account or make_account(), **wanted)
+    wanted.pop("language")
+    return executions.submit(account=account or make_account(), **wanted)
+
+
+def make_pool(account: Account | None = None, **changes: Any) -> Pool:
+    template = changes.pop("template", None) or Template.objects.get(account=None, name="python")
+    return Pool.objects.create(**{"account": account, "name": "mine", "template": template} | changes)
