@@ -25,6 +25,7 @@ ROUND_ROBIN, LEAST_LOADED, CAPABILITY_MATCH, RANDOM, PRIORITY = (
     "random",
     "priority",
 )
+LONGEST_BACKOFF_SECONDS = 60
 STRATEGIES = (ROUND_ROBIN, LEAST_LOADED, CAPABILITY_MATCH, RANDOM, PRIORITY)
 
 
@@ -92,6 +93,11 @@ def effective_priority(*, priority: int, queued_at: datetime, now: datetime, age
     """One step up for each full ageing period waited, so that nothing waits for ever."""
     waited = max((now - queued_at).total_seconds(), 0.0)
     return priority + int(waited // ageing_seconds)
+
+
+def backoff_seconds(tries: int) -> float:
+    """The pause before the next attempt: 1, 2, 4, ... seconds."""
+    return float(min(2 ** max(tries - 1, 0), LONGEST_BACKOFF_SECONDS))
 
 
 def why_waiting(candidates: Iterable[Candidate], *, type: str, required: frozenset[str]) -> str:

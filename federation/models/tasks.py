@@ -163,6 +163,10 @@ class AttemptQuerySet(models.QuerySet["Attempt"]):
     def lapsed(self, now: datetime) -> AttemptQuerySet:
         return self.live().filter(lease_expires_at__lte=now)
 
+    def unsupervised(self) -> AttemptQuerySet:
+        """Of remote agents: those of managed ones live as long as their executions do."""
+        return self.filter(agent__runtime=Agent.Runtime.REMOTE)
+
     def unmetered(self) -> AttemptQuerySet:
         """Ended after having run, and not yet charged for."""
         return self.filter(metered_at=None, started_at__isnull=False, ended_at__isnull=False)
