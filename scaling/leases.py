@@ -50,7 +50,7 @@ def take(*, name: str, holder: str, ttl_seconds: float, now: datetime) -> int | 
 
 
 def confirm(*, name: str, epoch: int, now: datetime) -> None:
-    """This will hold the lease still for the rest of the transaction, so that nothing is written under a stale epoch."""
+    """This will hold the lease still for the rest of the transaction, so that nothing stale is written."""
     lease = Lease.objects.select_for_update().get(name=name)
     if lease.epoch != epoch or lease.expires_at <= now:
         raise StaleEpoch(name, lease.epoch)

@@ -94,7 +94,8 @@ def _digest(token: str) -> str:
 
 # --- reports
 
-_RETURNED = ("id", "name", "status", "worse", "better", "beat_seconds", "heard_at", "draining", "weight")
+# In the order of the model's fields, as `from_db` wants them.
+_RETURNED = ("id", "name", "status", "weight", "draining", "beat_seconds", "heard_at", "worse", "better")
 # What one beat does, in one statement so that beats of several processes cannot lose each other's parts:
 # unmeasured parts keep their last value, processes are merged by kind, and every few seconds the reading
 # is kept. A report older than the last one has no effect.

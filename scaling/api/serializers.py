@@ -40,10 +40,26 @@ class NodeOut(serializers.ModelSerializer[Node]):
 
     class Meta:
         model = Node
-        fields = (
-            "id name role region status status_reason cpu memory disk in_flight latency_ms error_rate "
-            "last_seen_at weight draining beat_seconds metadata created_at"
-        ).split()
+        fields = [
+            "id",
+            "name",
+            "role",
+            "region",
+            "status",
+            "status_reason",
+            "cpu",
+            "memory",
+            "disk",
+            "in_flight",
+            "latency_ms",
+            "error_rate",
+            "last_seen_at",
+            "weight",
+            "draining",
+            "beat_seconds",
+            "metadata",
+            "created_at",
+        ]
         read_only_fields = fields
 
 
@@ -77,7 +93,7 @@ class HealthReportOut(serializers.ModelSerializer[HealthReport]):
 
     class Meta:
         model = HealthReport
-        fields = "at status cpu memory disk in_flight latency_ms error_rate".split()
+        fields = ["at", "status", "cpu", "memory", "disk", "in_flight", "latency_ms", "error_rate"]
 
 
 class StatusChangeOut(serializers.ModelSerializer[StatusChange]):
@@ -175,7 +191,20 @@ class DecisionOut(serializers.ModelSerializer[Decision]):
 
     class Meta:
         model = Decision
-        fields = "id at current recommended applied action reason limited_by inputs by repeats last_at".split()
+        fields = [
+            "id",
+            "at",
+            "current",
+            "recommended",
+            "applied",
+            "action",
+            "reason",
+            "limited_by",
+            "inputs",
+            "by",
+            "repeats",
+            "last_at",
+        ]
 
 
 # --- balancers
