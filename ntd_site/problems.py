@@ -26,7 +26,6 @@ from django.db import DataError, InterfaceError, OperationalError
 from django.http import Http404, HttpRequest, HttpResponse
 from rest_framework import exceptions
 from rest_framework.response import Response
-from rest_framework.views import set_rollback
 
 log = logging.getLogger(__name__)
 CONTENT_TYPE = "application/problem+json"
@@ -139,7 +138,6 @@ def problem_response(exception: Exception, context: dict[str, Any]) -> HttpRespo
     found = describe(exception)
     if found is None:
         found = _unexpected(exception, context)
-    set_rollback()
     status = found.status or STATUS_OF_CODE[found.code]
     body = problem(found.code, found.detail, status=status, **found.extras)
     response = Response(body, status=status, content_type=CONTENT_TYPE)

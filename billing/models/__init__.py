@@ -9,5 +9,17 @@ from billing.models.customers import (
     Role,
     User,
 )
+from billing.models.idempotency import IdempotencyRecord
+from billing.models.invitations import Invitation
 
-__all__ = ["EDITING_ROLES", "Account", "AccountQuerySet", "ApiKey", "Membership", "Role", "User"]
+__all__ = [
+    "EDITING_ROLES",
+    "Account",
+    "AccountQuerySet",
+    "ApiKey",
+    "IdempotencyRecord",
+    "Invitation",
+    "Membership",
+    "Role",
+    "User",
+]
