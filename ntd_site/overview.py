@@ -178,7 +178,7 @@ def _events(account: Account) -> Iterable[dict[str, Any]]:
 def _failures(account: Account) -> Iterable[dict[str, Any]]:
     found = Execution.objects.filter(account=account, state__in=("failed", "timed_out"), finished_at__isnull=False)
     for execution in found.order_by("-created_at", "-pk").only("id", "state", "finished_at", "breach")[:EVENTS]:
-        why = f" at its {execution.breach} limit" if execution.breach else ""
+        how = f"ended at its {execution.breach} limit" if execution.breach else "failed"
         yield {
             "state": execution.state,
             "text": f"Execution {str(execution.pk)[-8:]} ended{why}"
