@@ -14,6 +14,8 @@ class SiteConfig(AppConfig):
         clock.install()
 
     def ready(self) -> None:
-        from ntd_site import checks
+        # Importing the Celery application makes it the one that every process enqueues to.
+        from ntd_site import celery, checks
 
+        celery.app.set_default()
         checks.register()

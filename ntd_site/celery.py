@@ -3,7 +3,7 @@
 import os
 
 from celery import Celery
-from celery.signals import after_task_publish
+from celery.signals import after_task_publish, beat_init, worker_ready
 from django_structlog.celery.steps import DjangoStructLogInitStep
 
 from ntd_site import heartbeats
@@ -20,3 +20,19 @@ app.autodiscover_tasks()
 def scheduler_is_alive(**_: object) -> None:
     """Only the scheduler sends this task, so sending it proves that it lives."""
     heartbeats.beat("scheduler")
+
+
+@worker_ready.connect
+def worker_is_up(**_: object) -> None:
+    from scaling import heart
+
+    heartbeats.beat("workers")
+    heart.start("worker")
+
+
+@beat_init.connect
+def scheduler_is_up(**_: object) -> None:
+    from scaling import heart
+
+    heartbeats.beat("scheduler")
+    heart.start("scheduler")

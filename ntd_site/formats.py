@@ -37,9 +37,7 @@ MARKS: dict[str, str] = {
     "disabled invited none offline",
     "drain": "draining drained cordoned paused held refunded evicted",
 }
-MARK_OF: dict[str, str] = {
-    state: mark for mark, states in MARKS.items() for state in states.split()
-}
+MARK_OF: dict[str, str] = {state: mark for mark, states in MARKS.items() for state in states.split()}
 
 
 @register.filter
@@ -76,10 +74,10 @@ def credits(ucr: int | None, places: int | None = None) -> str:  # noqa: A001 - 
 
 
 def _credit_places(amount: Decimal) -> int:
-    size = abs(amount)
-    if size >= 1 or size == 0:
+    """Two places; below one credit as many of six as say something."""
+    if abs(amount) >= 1:
         return 2
-    return 4 if size >= Decimal("0.01") else 6
+    return max(2, -int(amount.normalize().as_tuple().exponent))
 
 
 @register.filter
@@ -113,11 +111,7 @@ def bytesize(count: int | None) -> str:
 
 
 def _sized(size: float, unit: str) -> str:
-    text = (
-        f"{size:.0f}"
-        if unit == "B" or size >= 100
-        else f"{size:.1f}".removesuffix(".0")
-    )
+    text = f"{size:.0f}" if unit == "B" or size >= 100 else f"{size:.1f}".removesuffix(".0")
     return f"{text}{NBSP}{unit}"
 
 
@@ -126,9 +120,7 @@ def duration(seconds: float | timedelta | None) -> str:
     """0.34 -> 340 ms, 102 -> 1 m 42 s, 11100 -> 3 h 05 m"""
     if seconds is None or seconds == "":
         return NOTHING
-    total = (
-        seconds.total_seconds() if isinstance(seconds, timedelta) else float(seconds)
-    )
+    total = seconds.total_seconds() if isinstance(seconds, timedelta) else float(seconds)
     if total < 0:
         return "−" + duration(-total)
     text = _short_duration(total) if round(total) < 60 else _long_duration(round(total))
@@ -140,9 +132,7 @@ def _short_duration(total: float) -> str:
         return "0 s"
     if total < 0.9995:
         return f"{total * 1000:.3g} ms" if total < 0.0995 else f"{total * 1000:.0f} ms"
-    return (
-        f"{total:.1f}".removesuffix(".0") + " s" if total < 9.95 else f"{total:.0f} s"
-    )
+    return f"{total:.1f}".removesuffix(".0") + " s" if total < 9.95 else f"{total:.0f} s"
 
 
 def _long_duration(total: int) -> str:
@@ -175,9 +165,7 @@ def clock(moment: datetime | None) -> str:
     """A <time> with date and time, shown in the reader's zone where scripts run, else in UTC."""
     if not moment:
         return NOTHING
-    return _time_tag(
-        moment, f"{moment.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC", "data-clock"
-    )
+    return _time_tag(moment, f"{moment.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC", "data-clock")
 
 
 def _time_tag(moment: datetime, words: str, kind: str) -> SafeString:
@@ -210,12 +198,7 @@ def _rough(seconds: float) -> str:
 @register.simple_tag
 def server_time() -> str:
     """The server's clock, so that the browser's relative times agree with it."""
-    return (
-        timezone.now()
-        .astimezone(UTC)
-        .isoformat(timespec="milliseconds")
-        .replace("+00:00", "Z")
-    )
+    return timezone.now().astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 @register.filter
@@ -233,9 +216,7 @@ def state_word(state: object) -> str:
 @register.simple_tag
 def status(state: object, label: str = "") -> SafeString:
     """A chip with shape and word: {% status execution.state %}"""
-    return format_html(
-        '<span class="st st-{}">{}</span>', mark(state), label or state_word(state)
-    )
+    return format_html('<span class="st st-{}">{}</span>', mark(state), label or state_word(state))
 
 
 @register.simple_tag
@@ -248,26 +229,18 @@ def icon(name: str, label: str = "") -> SafeString:
             label,
             address,
         )
-    return format_html(
-        '<svg class="icon" aria-hidden="true"><use href="{}"></use></svg>', address
-    )
+    return format_html('<svg class="icon" aria-hidden="true"><use href="{}"></use></svg>', address)
 
 
 @register.simple_tag
-def sparkline(
-    values: Iterable[float | None], label: str = "", kind: str = "accent"
-) -> SafeString:
+def sparkline(values: Iterable[float | None], label: str = "", kind: str = "accent") -> SafeString:
     """A line the height of a word. Nothing is drawn through missing values or fewer than two points."""
     points = [float(value) for value in values or () if value is not None]
     if len(points) < 2:
-        return mark_safe(
-            '<svg class="spark" viewBox="0 0 100 24" aria-hidden="true"></svg>'
-        )
+        return mark_safe('<svg class="spark" viewBox="0 0 100 24" aria-hidden="true"></svg>')
     low, high = min(points), max(points)
     span, step = (high - low) or 1, 100 / (len(points) - 1)
-    line = " ".join(
-        f"{i * step:.1f},{22 - (p - low) / span * 20:.1f}" for i, p in enumerate(points)
-    )
+    line = " ".join(f"{i * step:.1f},{22 - (p - low) / span * 20:.1f}" for i, p in enumerate(points))
     return format_html(
         '<svg class="spark spark-{}" viewBox="0 0 100 24" preserveAspectRatio="none" {}>'
         '<polygon points="0,24 {} 100,24"></polygon><polyline points="{}"></polyline></svg>',
@@ -279,9 +252,7 @@ def sparkline(
 
 
 @register.simple_tag
-def bar(
-    value: float | None, most: float | None = 1, label: str = "", kind: str = "accent"
-) -> SafeString:
+def bar(value: float | None, most: float | None = 1, label: str = "", kind: str = "accent") -> SafeString:
     """How much of the most: {% bar used limit label="Memory" %}"""
     share = min(max(float(value or 0) / float(most or 1), 0), 1) * 100
     return format_html(

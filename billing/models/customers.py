@@ -16,6 +16,8 @@ from django.db.models.functions import Lower
 from django.utils import timezone
 from uuid_utils.compat import uuid7
 
+from billing.periods import Cadence
+
 if TYPE_CHECKING:
     from billing.keys import Principal
 
@@ -117,6 +119,11 @@ class Account(models.Model):
     legal_name = models.CharField(max_length=200, blank=True)
     address = models.TextField(blank=True)
     tax_id = models.CharField(max_length=40, blank=True)
+    # A fraction: 0.19 is 19 %.
+    tax_rate = models.DecimalField(max_digits=5, decimal_places=4, default=0)
+    billing_period = models.CharField(
+        max_length=8, choices=[(cadence.value, cadence.value) for cadence in Cadence], default=Cadence.MONTHLY
+    )
     created_at = models.DateTimeField(default=timezone.now)
     version = models.PositiveIntegerField(default=1)
 
@@ -124,7 +131,10 @@ class Account(models.Model):
 
     class Meta:
         constraints = [
-            models.CheckConstraint(condition=Q(status__in=["active", "suspended", "closed"]), name="account_status")
+            models.CheckConstraint(condition=Q(status__in=["active", "suspended", "closed"]), name="account_status"),
+            models.CheckConstraint(
+                condition=Q(tax_rate__gte=0, tax_rate__lte=1), name="account_tax_rate_is_a_fraction"
+            ),
         ]
 
     def __str__(self) -> str:

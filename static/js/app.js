@@ -409,7 +409,7 @@
     }
     const drawer = $("#drawer");
     if (ctx.target === drawer && drawer.childElementCount && !drawer.open) drawer.showModal();
-    $('[aria-invalid="true"]', ctx.target instanceof Element && ctx.target.isConnected ? ctx.target : document.createElement("i"))?.focus();
+    if (ctx.request?.method === "POST" && ctx.target?.isConnected) $('[aria-invalid="true"]', ctx.target)?.focus();
     settle();
   });
   $("#drawer")?.addEventListener("close", (event) => event.target.replaceChildren());

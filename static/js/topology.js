@@ -166,8 +166,8 @@
     }
 
     function tell() {
-      const shownLinks = links.length > MAX_LINKS ? `${links.length.toLocaleString("en")} links, drawn for the chosen agent` : `${links.length.toLocaleString("en")} links`;
-      note.textContent = nodes.length ? `${word(kind)} · ${nodes.length.toLocaleString("en")} agents · ${shownLinks}` : "No agents have joined yet";
+      const shownLinks = links.length > MAX_LINKS ? `${links.length.toLocaleString("en")} links, drawn for the chosen agent` : count(links.length, "link");
+      note.textContent = nodes.length ? `${word(kind)} · ${count(nodes.length, "agent")} · ${shownLinks}` : "No agents have joined yet";
       for (const spot of legend?.querySelectorAll("[data-count]") || []) spot.textContent = nodes.reduce((sum, node) => sum + (node.mark === spot.dataset.count), 0);
     }
 
@@ -271,6 +271,9 @@
       }
     }
 
+    const count = (n, one) => `${n.toLocaleString("en")} ${one}${n === 1 ? "" : "s"}`;
+    const reach = (node) => count(near[index.get(node.id)].length, "link");
+
     // --- the label of the chosen or pointed-at agent
 
     function showLabel() {
@@ -278,7 +281,7 @@
       label.hidden = !node;
       if (!node) return;
       const state = ntd.make("span", { className: `st st-${node.mark}`, textContent: word(node.status) });
-      const facts = [node.role && word(node.role), Number.isFinite(node.load) && `load ${Math.round(node.load * 100)} %`, `${near[index.get(node.id)].length} links`].filter(Boolean).join(" · ");
+      const facts = [node.role && word(node.role), Number.isFinite(node.load) && `load ${Math.round(node.load * 100)} %`, reach(node)].filter(Boolean).join(" · ");
       label.replaceChildren(ntd.make("b", { textContent: node.name }), state, ntd.make("div", { className: "muted", textContent: facts }));
       placeLabel();
     }
@@ -293,7 +296,7 @@
 
     function choose(node, { centre = false, aloud = true } = {}) {
       selected = node;
-      if (node && aloud && says) says.textContent = `${node.name}, ${word(node.status).toLowerCase()}, ${near[index.get(node.id)].length} links`;
+      if (node && aloud && says) says.textContent = `${node.name}, ${word(node.status).toLowerCase()}, ${reach(node)}`;
       if (node && centre) bring(node);
       showLabel();
       repaint();
@@ -319,7 +322,7 @@
       const [left, right, top, bottom] = [Math.min(...xs), Math.max(...xs), Math.min(...ys), Math.max(...ys)];
       const k = Math.min((W - PAD * 2) / Math.max(right - left, .05), (H - PAD * 2) / Math.max(bottom - top, .05), Math.max(W, H) * 1.5);
       view = { k, x: W / 2 - (left + right) / 2 * k, y: H / 2 - (top + bottom) / 2 * k };
-      R = clamp(Math.sqrt(W * H / nodes.length) / 13, 3, 10);
+      R = clamp(Math.sqrt(W * H / nodes.length) / 10.5, 3, 11);
       repaint();
     }
 
