@@ -11,7 +11,6 @@ from functools import partial
 from typing import Any
 
 from django.conf import settings
-from django.core.exceptions import ValidationError
 from django.db import connection, transaction
 
 from billing import ledger, pricing
@@ -169,10 +168,10 @@ def _place(
         found = _default_pool(str(language))
         start = found.template if found else None
     elif name == "pool":
-        found = _named(Pool.objects.usable_by(account).select_related("template"), str(pool))
+        found = Pool.objects.usable_by(account).select_related("template").named(str(pool))
         start = found.template if found else None
     elif name == "template":
-        start = _named(Template.objects.usable_by(account), str(template))
+        start = Template.objects.usable_by(account).named(str(template))
         found = _default_pool(start.language) if start else None
     else:
         found = start = None
@@ -187,17 +186,6 @@ def _default_pool(language: str) -> Pool | None:
     if language not in programs.LANGUAGES:
         return None
     return Pool.objects.select_related("template").filter(account=None, name=language).first()
-
-
-def _named(rows: Any, name: str) -> Any:
-    """By name, the account's own before everybody's; else by id."""
-    found = rows.filter(name=name).order_by("account").first() if "\0" not in name else None
-    if found is not None:
-        return found
-    try:
-        return rows.filter(pk=name).first()
-    except ValidationError:
-        return None
 
 
 def _limits(pool: Pool, asked: Mapping[str, object] | None) -> Limits:

@@ -1,11 +1,8 @@
-from datetime import timedelta
-
 import pytest
 from django.utils import timezone
 
 from billing import ledger
-from sandboxes import claims, executor, lifecycle
-from sandboxes.models import Attempt
+from sandboxes import claims, executor
 from tests import factories, scripted
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("runtime")]
