@@ -9,6 +9,8 @@ from django.utils import timezone
 
 from billing import accounts, keys
 from billing.models import Account, ApiKey, Role, User
+from federation import agents, coordination
+from federation.models import Agent, Federation, Task
 
 _number = itertools.count(1)
 
@@ -43,3 +45,26 @@ def make_key(account: Account, scopes: tuple[str, ...] = keys.SCOPES, **changes:
     """A key and its secret."""
     wanted = {"name": "test", "scopes": scopes, "by": None, "now": timezone.now()} | changes
     return keys.create(account=account, **wanted)
+
+
+def make_federation(account: Account | None = None, **changes: Any) -> Federation:
+    wanted = {"name": "momentum", "by": "Alice", "now": timezone.now()} | changes
+    return coordination.create_federation(account=account or make_account(), **wanted)
+
+
+def make_agent(federation: Federation, name: str = "agent-1", **changes: Any) -> Agent:
+    """A remote agent, which does only what a test says."""
+    return make_agent_with_token(federation, name, **changes)[0]
+
+
+def make_agent_with_token(federation: Federation, name: str = "agent-1", **changes: Any) -> tuple[Agent, str]:
+    wanted = {"runtime": "remote", "now": timezone.now()} | changes
+    agent, token = agents.join(federation=federation, name=name, **wanted)
+    return agent, token or ""
+
+
+def make_task(federation: Federation, **changes: Any) -> Task:
+    """Queued, even when nobody is there to do it."""
+    now = changes.pop("now", None) or timezone.now()
+    order = coordination.Order(**{"type": "work", "queue_if_empty": True} | changes)
+    return coordination.submit_task(federation=federation, order=order, by="Alice", now=now)
