@@ -80,3 +80,12 @@ def money_text(minor: int, currency: str) -> str:
     """Minor units as the currency writes them: 1250 EUR -> 12.50."""
     step = Decimal(1).scaleb(-exponent(currency))
     return f"{Decimal(minor).scaleb(-exponent(currency)).quantize(step, ROUND_HALF_EVEN, WIDE):f}"
+
+
+def exact_money_text(amount: Fraction, currency: str) -> str:
+    """A price in major units with at least the currency's places, and more where it needs them."""
+    exact = WIDE.divide(Decimal(amount.numerator), Decimal(amount.denominator))
+    text = f"{exact.quantize(Decimal('1e-12'), context=WIDE):f}"
+    whole, _, places = text.partition(".")
+    places = places.rstrip("0").ljust(exponent(currency), "0")
+    return f"{whole}.{places}" if places else whole

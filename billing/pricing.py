@@ -33,6 +33,17 @@ class Meter(StrEnum):
     AGENT_SECOND = "agent_second"
 
 
+# What one of the meter is called.
+UNITS: dict[str, str] = {
+    Meter.MCP_CALL: "call",
+    Meter.SANDBOX_SECOND: "second",
+    Meter.INFERENCE: "inference",
+    Meter.DATA_BYTE: "byte",
+    Meter.API_CALL: "call",
+    Meter.AGENT_SECOND: "second",
+}
+
+
 class Shape(StrEnum):
     PER_UNIT = "per_unit"
     PACKAGE = "package"

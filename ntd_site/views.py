@@ -1,10 +1,9 @@
-"""Pages that show all apps, and what machines ask: /health."""
+"""Pages that show all apps."""
 
 from __future__ import annotations
 
 from django.contrib.auth.decorators import login_required
-from django.db import connection
-from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 
 from billing.models import Account
@@ -22,9 +21,3 @@ def home(request: HttpRequest) -> HttpResponse:
 
 def overview(request: HttpRequest, account: Account) -> HttpResponse:
     return render(request, "overview.html", {})
-
-
-def health(request: HttpRequest) -> HttpResponse:
-    with connection.cursor() as cursor:
-        cursor.execute("select 1")
-    return JsonResponse({"status": "ok"})

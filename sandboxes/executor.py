@@ -12,6 +12,7 @@ from __future__ import annotations
 import logging
 import mimetypes
 import random
+from contextlib import suppress
 from datetime import datetime, timedelta
 from decimal import Decimal
 from functools import partial
@@ -112,6 +113,13 @@ def _mine(execution: Execution, *states: str) -> Any:
 def finish(*, execution: Execution, outcome: Outcome, chunks: list[OutputChunk], now: datetime) -> None:
     """Write down, once, how a program ended, what it wrote, left and used, and charge for its seconds."""
     state = lifecycle.ending(exit_code=outcome.exit_code, breach=outcome.breach, cancelled=outcome.cancelled)
+    fields = _result(execution, outcome)
+    # A person who cancelled has set state and end already; what was used is still the attempt's to say.
+    moved = _mine(execution, *lifecycle.LIVE).update(state=state, finished_at=now, **fields) or _mine(
+        execution, lifecycle.CANCELLED
+    ).update(**fields | {"breach": "", "error": ""})
+    if not moved:
+        raise Superseded(execution.pk)
     _record_attempt(
         execution,
         outcome=Attempt.Outcome.CANCELLED if outcome.cancelled else Attempt.Outcome.FINISHED,
@@ -120,13 +128,8 @@ def finish(*, execution: Execution, outcome: Outcome, chunks: list[OutputChunk],
     )
     OutputChunk.objects.bulk_create(chunks)
     Artifact.objects.bulk_create(_artifacts(execution, outcome))
-    fields = _result(execution, outcome) | {"cost_ucr": _charge(execution, outcome.duration_ms, now)}
-    # A person who cancelled has set state and end already; what was used is still the attempt's to say.
-    moved = _mine(execution, *lifecycle.LIVE).update(state=state, finished_at=now, **fields) or _mine(
-        execution, lifecycle.CANCELLED
-    ).update(**fields | {"breach": "", "error": ""})
-    if not moved:
-        raise Superseded(execution.pk)
+    # The row before the wallet, here as everywhere, so that two ends of one execution cannot deadlock.
+    Execution.objects.filter(pk=execution.pk).update(cost_ucr=_charge(execution, outcome.duration_ms, now))
     _tell_end(execution)
 
 
@@ -203,6 +206,12 @@ def _charge(execution: Execution, duration_ms: float, now: datetime) -> int:
     return cost
 
 
+def let_go(execution: Execution, now: datetime) -> None:
+    """Release what is held for an execution that cost nothing; a hold that expired meanwhile is released already."""
+    with suppress(ledger.HoldEnded):
+        ledger.release(key=execution.hold_key, now=now)
+
+
 def _record_attempt(
     execution: Execution, *, outcome: str, duration_ms: float | None, now: datetime, error: str = ""
 ) -> None:
@@ -264,7 +273,7 @@ def give_up(*, execution: Execution, outcome: str, error: str, now: datetime) ->
         settle_cancelled(execution=execution, now=now)
         return
     _record_attempt(execution, outcome=outcome, duration_ms=None, now=now, error=error)
-    ledger.release(key=execution.hold_key, now=now)
+    let_go(execution, now)
     _tell_end(execution)
 
 
@@ -280,7 +289,7 @@ def settle_cancelled(*, execution: Execution, now: datetime) -> bool:
         lasted = max(0.0, (found.finished_at - found.started_at).total_seconds() * 1000)
         cost = _charge(found, lasted, now)
     else:
-        ledger.release(key=found.hold_key, now=now)
+        let_go(found, now)
     _record_attempt(found, outcome=Attempt.Outcome.CANCELLED, duration_ms=lasted, now=now)
     row.update(lease_expires_at=None, duration_ms=lasted, cost_ucr=cost)
     _tell_end(found)
@@ -327,7 +336,7 @@ def _drop(execution: Execution, now: datetime) -> bool:
         state=lifecycle.FAILED, finished_at=now, error=error
     )
     if moved:
-        ledger.release(key=execution.hold_key, now=now)
+        let_go(execution, now)
         _tell_end(execution)
     return bool(moved)
 

@@ -71,7 +71,9 @@ class Invoice(models.Model):
     class Meta:
         constraints = [
             models.UniqueConstraint(
-                fields=["account", "period_start"], condition=~Q(state="void"), name="one_invoice_per_period"
+                fields=["account", "period_start", "period_end"],
+                condition=~Q(state="void"),
+                name="one_invoice_per_period",
             ),
             models.UniqueConstraint(fields=["series", "sequence"], name="one_invoice_per_number"),
             models.CheckConstraint(condition=Q(period_start__lt=F("period_end")), name="invoice_period_is_not_empty"),
@@ -116,8 +118,11 @@ class InvoiceLine(models.Model):
     meter = models.CharField(max_length=20)
     description = models.CharField(max_length=200)
     quantity = models.DecimalField(max_digits=38, decimal_places=9)
-    unit = models.CharField(max_length=40)
+    unit = models.CharField(max_length=20)
+    # "1.00" per 3600 seconds, which people call an hour; empty for prices that are not one rate.
     unit_price = models.CharField(max_length=40, blank=True)
+    per = models.DecimalField(max_digits=38, decimal_places=9, default=1)
+    per_unit = models.CharField(max_length=40, blank=True)
     cost_ucr = models.BigIntegerField()
     amount = models.BigIntegerField()
 

@@ -61,6 +61,13 @@ begin
         raise exception 'invoice % cannot go from % to %', old.id, old.state, new.state
             using errcode = 'restrict_violation';
     end if;
+    if old.state = 'draft' and new.state in ('open', 'paid') and exists (
+        select 1 from billing_invoice
+         where account_id = new.account_id and id <> new.id and state in ('open', 'paid', 'uncollectible')
+           and period_start < new.period_end and period_end > new.period_start
+    ) then
+        raise exception 'the period of invoice % is invoiced already', new.id using errcode = 'exclusion_violation';
+    end if;
     return new;
 end $$;
 create trigger final_invoice_is_fixed before update on billing_invoice

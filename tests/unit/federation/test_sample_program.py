@@ -18,7 +18,14 @@ def folder(tmp_path):
 
 
 def run(folder, source, **changes):
-    job = {"key": "k", "strategy": "mine", "kind": "fixed", "symbols": list(shelf.SYMBOLS), "parameters": {}, **changes}
+    job = {
+        "key": "k",
+        "strategy": "mine",
+        "kind": "fixed",
+        "symbols": list(shelf.SYMBOLS),
+        "parameters": {},
+        **changes,
+    }
     (folder / "strategy.py").write_text(source)
     (folder / "job.json").write_text(json.dumps(job))
     return backtest.main(folder)
