@@ -16,7 +16,7 @@ from django.db import connection, transaction
 from billing import ledger, pricing
 from billing.models import Account, User
 from sandboxes import engine, lifecycle, live, programs, tasks, transcript
-from sandboxes.executor import METER, WAITS_AT_MOST, announce_end
+from sandboxes.executor import METER, WAITS_AT_MOST, announce_end, let_go
 from sandboxes.limits import InvalidLimits, Limits
 from sandboxes.models import Execution, Pool, Template
 from sandboxes.runtimes import RuntimeLost, RuntimeUnavailable
@@ -216,7 +216,7 @@ def _mark_cancelled(execution: Execution, now: datetime) -> str:
     lifecycle.check_move(row.state, lifecycle.CANCELLED)
     Execution.objects.filter(pk=row.pk).update(state=lifecycle.CANCELLED, finished_at=now)
     if row.state == lifecycle.QUEUED:
-        ledger.release(key=row.hold_key, now=now)
+        let_go(row, now)
         transaction.on_commit(partial(announce_end, row.pk))
     live.execution_changed(row)
     execution.refresh_from_db()
