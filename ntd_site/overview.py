@@ -181,9 +181,7 @@ def _failures(account: Account) -> Iterable[dict[str, Any]]:
         how = f"ended at its {execution.breach} limit" if execution.breach else "failed"
         yield {
             "state": execution.state,
-            "text": f"Execution {str(execution.pk)[-8:]} ended{why}"
-            if why
-            else f"Execution {str(execution.pk)[-8:]} failed",
+            "text": f"Execution {str(execution.pk)[-8:]} {how}",
             "url": reverse("sandboxes:execution", args=[account, execution.pk]),
             "at": execution.finished_at,
         }

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from django.conf import settings
-from django.db import transaction
+from django.db import connection, transaction
 
 from sandboxes.models import Pool, Template
 
@@ -20,6 +20,8 @@ _PACKAGES = {"python": PYTHON_PACKAGES, "node": []}
 @transaction.atomic
 def ensure(**_: Any) -> None:
     """This will add the built-in templates and their default pools where they are missing."""
+    if Pool._meta.db_table not in connection.introspection.table_names():
+        return  # Somebody migrates only a part, or back.
     for language, packages in _PACKAGES.items():
         template, _created = Template.objects.get_or_create(
             account=None,

@@ -11,13 +11,12 @@ from functools import partial
 from typing import Any
 
 from django.conf import settings
-from django.core.exceptions import ValidationError
 from django.db import connection, transaction
 
 from billing import ledger, pricing
 from billing.models import Account, User
 from sandboxes import engine, lifecycle, live, programs, tasks, transcript
-from sandboxes.executor import METER, WAITS_AT_MOST, announce_end
+from sandboxes.executor import METER, WAITS_AT_MOST, announce_end, let_go
 from sandboxes.limits import InvalidLimits, Limits
 from sandboxes.models import Execution, Pool, Template
 from sandboxes.runtimes import RuntimeLost, RuntimeUnavailable
@@ -169,10 +168,10 @@ def _place(
         found = _default_pool(str(language))
         start = found.template if found else None
     elif name == "pool":
-        found = _named(Pool.objects.usable_by(account).select_related("template"), str(pool))
+        found = Pool.objects.usable_by(account).select_related("template").named(str(pool))
         start = found.template if found else None
     elif name == "template":
-        start = _named(Template.objects.usable_by(account), str(template))
+        start = Template.objects.usable_by(account).named(str(template))
         found = _default_pool(start.language) if start else None
     else:
         found = start = None
@@ -187,17 +186,6 @@ def _default_pool(language: str) -> Pool | None:
     if language not in programs.LANGUAGES:
         return None
     return Pool.objects.select_related("template").filter(account=None, name=language).first()
-
-
-def _named(rows: Any, name: str) -> Any:
-    """By name, the account's own before everybody's; else by id."""
-    found = rows.filter(name=name).order_by("account").first() if "\0" not in name else None
-    if found is not None:
-        return found
-    try:
-        return rows.filter(pk=name).first()
-    except ValidationError:
-        return None
 
 
 def _limits(pool: Pool, asked: Mapping[str, object] | None) -> Limits:
@@ -228,7 +216,7 @@ def _mark_cancelled(execution: Execution, now: datetime) -> str:
     lifecycle.check_move(row.state, lifecycle.CANCELLED)
     Execution.objects.filter(pk=row.pk).update(state=lifecycle.CANCELLED, finished_at=now)
     if row.state == lifecycle.QUEUED:
-        ledger.release(key=row.hold_key, now=now)
+        let_go(row, now)
         transaction.on_commit(partial(announce_end, row.pk))
     live.execution_changed(row)
     execution.refresh_from_db()

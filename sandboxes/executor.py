@@ -12,6 +12,7 @@ from __future__ import annotations
 import logging
 import mimetypes
 import random
+from contextlib import suppress
 from datetime import datetime, timedelta
 from decimal import Decimal
 from functools import partial
@@ -205,6 +206,12 @@ def _charge(execution: Execution, duration_ms: float, now: datetime) -> int:
     return cost
 
 
+def let_go(execution: Execution, now: datetime) -> None:
+    """Release what is held for an execution that cost nothing; a hold that expired meanwhile is released already."""
+    with suppress(ledger.HoldEnded):
+        ledger.release(key=execution.hold_key, now=now)
+
+
 def _record_attempt(
     execution: Execution, *, outcome: str, duration_ms: float | None, now: datetime, error: str = ""
 ) -> None:
@@ -266,7 +273,7 @@ def give_up(*, execution: Execution, outcome: str, error: str, now: datetime) ->
         settle_cancelled(execution=execution, now=now)
         return
     _record_attempt(execution, outcome=outcome, duration_ms=None, now=now, error=error)
-    ledger.release(key=execution.hold_key, now=now)
+    let_go(execution, now)
     _tell_end(execution)
 
 
@@ -282,7 +289,7 @@ def settle_cancelled(*, execution: Execution, now: datetime) -> bool:
         lasted = max(0.0, (found.finished_at - found.started_at).total_seconds() * 1000)
         cost = _charge(found, lasted, now)
     else:
-        ledger.release(key=found.hold_key, now=now)
+        let_go(found, now)
     _record_attempt(found, outcome=Attempt.Outcome.CANCELLED, duration_ms=lasted, now=now)
     row.update(lease_expires_at=None, duration_ms=lasted, cost_ucr=cost)
     _tell_end(found)
@@ -329,7 +336,7 @@ def _drop(execution: Execution, now: datetime) -> bool:
         state=lifecycle.FAILED, finished_at=now, error=error
     )
     if moved:
-        ledger.release(key=execution.hold_key, now=now)
+        let_go(execution, now)
         _tell_end(execution)
     return bool(moved)
 

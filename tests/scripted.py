@@ -6,6 +6,9 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
+import pytest
+
+from sandboxes import engine
 from sandboxes.runtimes import OnOutput, OnStarted, Outcome, Request, RuntimeUnavailable, Started
 
 
@@ -78,3 +81,13 @@ class ScriptedRuntime:
             "probes": [{"engine": "scripted", "ok": True, "reasons": []}],
             "pools": {"python": pool, "node": dict(pool)},
         }
+
+
+@pytest.fixture
+def runtime():
+    """A scripted runtime in the place of the machine's own."""
+    real = engine.runtime()
+    scripted = ScriptedRuntime()
+    engine.register(engine.LOCAL, scripted)
+    yield scripted
+    engine.register(engine.LOCAL, real)

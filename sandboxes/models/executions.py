@@ -126,6 +126,7 @@ class Execution(models.Model):
             models.Index(fields=["account", "-created_at", "-id"], name="execution_newest"),
             models.Index(fields=["account", "state", "-created_at", "-id"], name="execution_newest_in_state"),
             models.Index(fields=["turn", "id"], condition=Q(state="queued"), name="execution_next"),
+            models.Index(fields=["pool"], condition=Q(state="queued"), name="execution_queued_in_pool"),
             models.Index(fields=["account", "-turn"], condition=Q(state="queued"), name="execution_last_turn"),
             models.Index(fields=["-turn", "pool"], condition=Q(state__in=lifecycle.LIVE), name="execution_live"),
             models.Index(
