@@ -17,7 +17,7 @@ from uuid import UUID
 from django.db import transaction
 from django.db.models import F, Q
 
-from federation import attempts, dispatch, journal, live
+from federation import attempts, bus, dispatch, journal, live
 from federation.models import Agent, Attempt, Event, Federation, Task
 
 TOKEN_PREFIX = "nta_"
@@ -103,6 +103,7 @@ def leave(*, agent: Agent, now: datetime, by: str = "") -> None:
     journal.record(federation, Event.Kind.LEFT, words, now=now, agent=agent)
     _release_all(agent, why=f"{agent} left.", now=now)
     _rewire(federation, now=now)
+    transaction.on_commit(lambda: bus.close_inbox(agent=agent))
 
 
 @transaction.atomic
@@ -134,9 +135,7 @@ def _rewire(federation: Federation, *, now: datetime) -> None:
     """Membership or shape changed: a new version of the topology, with a leader if anyone can lead."""
     federation.topology_version += 1
     _see_to_leader(federation, now=now)
-    federation.save(
-        update_fields=["topology_version", "next_position", "leader", "leader_lease_expires_at", "epoch"]
-    )
+    federation.save(update_fields=["topology_version", "next_position", "leader", "leader_lease_expires_at", "epoch"])
     live.federation_changed(federation)
 
 
@@ -244,7 +243,9 @@ def forgive(*, seconds: float) -> None:
 
 def see_to_leaders(*, now: datetime) -> list[UUID]:
     """Elect where the lease ran out; returns the federations that have a new leader."""
-    lapsed = Q(leader_lease_expires_at__lte=now) | Q(leader=None, agents__left_at=None, agents__availability="available")
+    lapsed = Q(leader_lease_expires_at__lte=now) | Q(
+        leader=None, agents__left_at=None, agents__availability="available"
+    )
     found = Federation.objects.present().filter(lapsed).values_list("pk", flat=True).distinct()
     return [pk for pk in found[:100] if elect(federation_id=pk, now=now)]
 

@@ -66,11 +66,14 @@ def start(*, attempt: Attempt, now: datetime) -> Attempt | None:
 
 
 @transaction.atomic
-def extend(*, task_id: UUID, agent_id: UUID, epoch: int, now: datetime, progress: float | None = None) -> datetime:
+def extend(
+    *, task_id: UUID, agent_id: UUID | None, epoch: int, now: datetime, progress: float | None = None
+) -> datetime:
     """Renew the lease; returns its new end."""
     task = lock_task(task_id)
     until = lease_end(task.federation, now)
-    renewed = Attempt.objects.live().filter(task=task, epoch=epoch, agent=agent_id).update(lease_expires_at=until)
+    current = Attempt.objects.live().filter(task=task, epoch=epoch)
+    renewed = (current.filter(agent=agent_id) if agent_id else current).update(lease_expires_at=until)
     if not renewed:
         raise StaleEpoch(task.epoch) if task.is_live else TaskSettled(task.state)
     if progress is not None and progress != task.progress:

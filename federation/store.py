@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from functools import cache
 from uuid import UUID
 
@@ -37,3 +38,10 @@ def wake(agent_id: UUID) -> None:
 
 def sleep_until_woken(agent_id: UUID, *, seconds: float) -> bool:
     return client().blpop([key("wake", agent_id)], timeout=seconds) is not None
+
+
+def seconds_since_last(name: str) -> float:
+    """Real seconds (whatever the test clock says) since this was asked last, by any process; 0 the first time."""
+    now = time.time()
+    before = client().set(key("last", name), now, get=True)
+    return now - float(before) if before else 0.0

@@ -7,6 +7,9 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 
 from billing.models import Account
+from ntd_site import overview as pages
+
+PARTS = ("kpis", "activity", "federations")
 
 
 @login_required
@@ -20,4 +23,7 @@ def home(request: HttpRequest) -> HttpResponse:
 
 
 def overview(request: HttpRequest, account: Account) -> HttpResponse:
-    return render(request, "overview.html", {})
+    """The whole page, or (`?part=`) one piece of it that a nudge asked for."""
+    part = request.GET.get("part")
+    template = f"_overview_{part}.html" if request.wants_partial and part in PARTS else "overview.html"
+    return render(request, template, pages.page(account, request.user))

@@ -10,6 +10,7 @@ from billing.models.customers import (
     User,
 )
 from billing.models.idempotency import IdempotencyRecord
+from billing.models.invitations import Invitation
 from billing.models.invoices import Invoice, InvoiceLine, InvoiceSeries
 from billing.models.ledger import Entry, Grant, GrantConsumption, Hold, LedgerAccount, Transaction
 from billing.models.prices import Price, PriceBook
@@ -25,6 +26,7 @@ __all__ = [
     "GrantConsumption",
     "Hold",
     "IdempotencyRecord",
+    "Invitation",
     "Invoice",
     "InvoiceLine",
     "InvoiceSeries",

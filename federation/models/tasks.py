@@ -21,6 +21,7 @@ from uuid_utils.compat import uuid7
 
 from federation.assignment import STRATEGIES
 from federation.models.federations import Agent, Federation
+from sandboxes.models import Execution
 
 
 class TaskQuerySet(models.QuerySet["Task"]):
@@ -191,6 +192,10 @@ class Attempt(models.Model):
     task = models.ForeignKey(Task, on_delete=models.CASCADE, related_name="attempts")
     agent = models.ForeignKey(Agent, on_delete=models.CASCADE, related_name="attempts")
     epoch = models.PositiveIntegerField()
+    # A managed agent's attempt is an execution.
+    execution = models.OneToOneField(
+        Execution, on_delete=models.SET_NULL, null=True, blank=True, related_name="federation_attempt"
+    )
     state = models.CharField(max_length=10, choices=State.choices, default=State.ASSIGNED)
     lease_expires_at = models.DateTimeField()
     assigned_at = models.DateTimeField()

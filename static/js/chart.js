@@ -39,12 +39,12 @@
 
     const zone = document.documentElement.dataset.tz || undefined;
     const dates = {};
-    const date = (options) => (seconds) => (dates[JSON.stringify(options)] ||= new Intl.DateTimeFormat("en-GB", { timeZone: zone, ...options })).format(seconds * 1000);
+    const date = (options, tongue = "en-GB") => (seconds) => (dates[JSON.stringify(options)] ||= new Intl.DateTimeFormat(tongue, { timeZone: zone, ...options })).format(seconds * 1000);
     const full = date({ dateStyle: "medium", timeStyle: "short" });
 
     function times(_, ticks, _axis, _space, step) {
       if (step >= 86400 * 300) return ticks.map(date({ year: "numeric" }));
-      if (step >= 86400 * 28) return ticks.map(date({ month: "short", year: "2-digit" }));
+      if (step >= 86400 * 28) return ticks.map(date({ month: "short", year: "numeric" }, "en-US"));
       if (step >= 86400) return ticks.map(date({ day: "numeric", month: "short" }));
       return ticks.map(date({ hour: "2-digit", minute: "2-digit", ...(step < 60 && { second: "2-digit" }) }));
     }
@@ -75,7 +75,7 @@
         width: wide, height: chart.height || 220, scales, padding: [8, 8, 0, 0],
         cursor: { points: { size: 7 }, drag: { x: true, y: false }, sync: chart.sync ? { key: chart.sync } : undefined },
         series: [{ label: isTime ? "Time" : chart.x_label || "x", value: (_, x) => (x == null ? "–" : isTime ? full(x) : exact.format(x)) }, ...chart.series.map((one, i) => series(one, i, ink.hues))],
-        axes: [axis(ink, { grid: { show: false }, size: 30, space: 64, ...(isTime && { values: times }) }), axis(ink, { size: 52, values: (_, ticks) => ticks.map((tick) => short.format(tick)) }), ...(second ? [axis(ink, { scale: "y2", side: 1, grid: { show: false }, size: 48, values: (_, ticks) => ticks.map((tick) => short.format(tick)) })] : [])],
+        axes: [axis(ink, { grid: { show: false }, size: 30, space: 76, ...(isTime && { values: times }) }), axis(ink, { size: 52, values: (_, ticks) => ticks.map((tick) => short.format(tick)) }), ...(second ? [axis(ink, { scale: "y2", side: 1, grid: { show: false }, size: 48, values: (_, ticks) => ticks.map((tick) => short.format(tick)) })] : [])],
       }, [chart.x, ...chart.series.map((one) => one.values)], host);
     }
 
