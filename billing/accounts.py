@@ -2,39 +2,21 @@
 
 from __future__ import annotations
 
-from django.conf import settings
 from django.db import IntegrityError, transaction
-from django.utils import timezone
 from django.utils.text import slugify
 
-from billing import amounts, ledger
-from billing.models import Account, Grant, Membership, Role, User
+from billing import signup
+from billing.models import Account, Membership, Role, User
 
 
 @transaction.atomic
 def open_account(*, name: str, owner: User | None = None, credits: int | None = None) -> Account:
-    """Open an account under a free slug made from its name, with its sign-up credits (DEFAULT_CREDITS)."""
+    """Open an account under a free slug made from its name, with its sign-up credits."""
     account = Account.objects.create(name=name, slug=_free_slug(name))
     if owner is not None:
         add_member(account=account, user=owner, role=Role.OWNER)
-    give_signup_credits(account=account, credits=settings.DEFAULT_CREDITS if credits is None else credits)
+    signup.give_credits(account=account, credits=credits)
     return account
-
-
-def give_signup_credits(*, account: Account, credits: int) -> None:
-    """Once in an account's life; zero credits give none."""
-    ledger.open_wallet(account.pk)
-    if not credits or Grant.objects.filter(account=account, category=Grant.Category.SIGNUP).exists():
-        return
-    ledger.grant(
-        account_id=account.pk,
-        amount_ucr=credits * amounts.UCR,
-        category=Grant.Category.SIGNUP,
-        key="signup",
-        source="accounts",
-        now=timezone.now(),
-        reason="Credits to start with",
-    )
 
 
 def _free_slug(name: str) -> str:
