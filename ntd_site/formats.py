@@ -74,10 +74,10 @@ def credits(ucr: int | None, places: int | None = None) -> str:  # noqa: A001 - 
 
 
 def _credit_places(amount: Decimal) -> int:
-    size = abs(amount)
-    if size >= 1 or size == 0:
+    """Two places; below one credit as many of six as say something."""
+    if abs(amount) >= 1:
         return 2
-    return 4 if size >= Decimal("0.01") else 6
+    return max(2, -int(amount.normalize().as_tuple().exponent))
 
 
 @register.filter

@@ -2,9 +2,9 @@
 
 from django.urls import path
 
-from billing.api import account, invoices, ledger, usage
+from billing.api import account, invoices, ledger, people, usage
 
-urlpatterns = [
+credits_endpoints = [
     path("account", account.AccountViewSet.as_view({"get": "retrieve", "patch": "partial_update"})),
     path("account/balance", account.AccountViewSet.as_view({"get": "balance"})),
     path("ledger/entries", ledger.EntryViewSet.as_view({"get": "list"})),
@@ -28,3 +28,18 @@ urlpatterns = [
     path("invoices/<uuid:pk>/void", invoices.InvoiceViewSet.as_view({"post": "void"})),
     path("invoices/<uuid:pk>/mark-paid", invoices.InvoiceViewSet.as_view({"post": "mark_paid"})),
 ]
+
+# Members and keys.
+people_endpoints = [
+    path("api-keys", people.Keys.as_view({"get": "list", "post": "create"}), name="api-api-keys"),
+    path("api-keys/<str:pk>", people.Keys.as_view({"get": "retrieve", "delete": "destroy"}), name="api-api-key"),
+    path("members", people.Members.as_view({"get": "list", "post": "create"}), name="api-members"),
+    path(
+        "members/<str:pk>",
+        people.Members.as_view({"get": "retrieve", "patch": "partial_update", "delete": "destroy"}),
+        name="api-member",
+    ),
+    path("invitations", people.Invitations.as_view({"get": "list"}), name="api-invitations"),
+    path("invitations/<str:pk>", people.Invitations.as_view({"delete": "destroy"}), name="api-invitation"),
+]
+urlpatterns = [*people_endpoints, *credits_endpoints]

@@ -11,7 +11,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('billing', '0001_accounts_members_and_keys'),
+        ('billing', '0002_invitations_and_idempotency'),
     ]
 
     operations = [

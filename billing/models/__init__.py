@@ -9,6 +9,8 @@ from billing.models.customers import (
     Role,
     User,
 )
+from billing.models.idempotency import IdempotencyRecord
+from billing.models.invitations import Invitation
 from billing.models.invoices import Invoice, InvoiceLine, InvoiceSeries
 from billing.models.ledger import Entry, Grant, GrantConsumption, Hold, LedgerAccount, Transaction
 from billing.models.prices import Price, PriceBook
@@ -23,6 +25,8 @@ __all__ = [
     "Grant",
     "GrantConsumption",
     "Hold",
+    "IdempotencyRecord",
+    "Invitation",
     "Invoice",
     "InvoiceLine",
     "InvoiceSeries",

@@ -6,6 +6,7 @@ Everything a customer has points to an Account; rows reach a person or a key onl
 from __future__ import annotations
 
 from collections.abc import Iterable
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from django.contrib.auth.models import AbstractBaseUser, BaseUserManager, PermissionsMixin
@@ -61,6 +62,9 @@ class User(AbstractBaseUser, PermissionsMixin):
 
     def __str__(self) -> str:
         return self.name or self.email
+
+    def get_full_name(self) -> str:
+        return self.name
 
     def membership_filter(self, *, roles: Iterable[str] | None = None) -> Q:
         """Which accounts this person belongs to, optionally only with one of the roles."""
@@ -137,6 +141,11 @@ class Account(models.Model):
         return self.name
 
 
+class MembershipQuerySet(models.QuerySet["Membership"]):
+    def visible_to(self, principal: Principal) -> MembershipQuerySet:
+        return self.filter(account__in=Account.objects.visible_to(principal))
+
+
 class Membership(models.Model):
     """A person's role in an account."""
 
@@ -146,6 +155,8 @@ class Membership(models.Model):
     role = models.CharField(max_length=10, choices=Role.choices)
     created_at = models.DateTimeField(default=timezone.now)
 
+    objects = MembershipQuerySet.as_manager()
+
     class Meta:
         constraints = [
             models.UniqueConstraint(fields=["account", "user"], name="one_membership_per_person_and_account"),
@@ -154,6 +165,15 @@ class Membership(models.Model):
 
     def __str__(self) -> str:
         return f"{self.user} in {self.account} ({self.role})"
+
+
+class ApiKeyQuerySet(models.QuerySet["ApiKey"]):
+    def visible_to(self, principal: Principal) -> ApiKeyQuerySet:
+        return self.filter(account__in=Account.objects.visible_to(principal))
+
+    def alive(self, now: datetime) -> ApiKeyQuerySet:
+        """Neither revoked nor expired."""
+        return self.filter(Q(expires_at=None) | Q(expires_at__gt=now), revoked_at=None)
 
 
 class ApiKey(models.Model):
@@ -172,6 +192,8 @@ class ApiKey(models.Model):
     expires_at = models.DateTimeField(null=True, blank=True)
     revoked_at = models.DateTimeField(null=True, blank=True)
     last_used_at = models.DateTimeField(null=True, blank=True)
+
+    objects = ApiKeyQuerySet.as_manager()
 
     def __str__(self) -> str:
         return f"{self.name} ({self.hint})"

@@ -275,6 +275,9 @@ def _command(place: Place, control: int, *, libraries: Path | None, language: st
         command += ["--setenv", name, value]
     if interpreter.library_path:
         command += ["--setenv", "LD_LIBRARY_PATH", interpreter.library_path]
+    # Left to itself bwrap makes the folders above a mount point for its own user only.
+    for folder in ("/usr", "/usr/share", "/opt", "/opt/node"):
+        command += ["--perms", "0755", "--dir", folder]
     command += _system_folders()
     if interpreter.prefix != Path("/usr"):
         command += ["--ro-bind", str(reach(interpreter.prefix)), "/opt/python"]
@@ -288,7 +291,7 @@ def _command(place: Place, control: int, *, libraries: Path | None, language: st
         command += ["--ro-bind", str(reach(place.node)), "/opt/node/node"]
     command += ["--proc", "/proc", "--dev", "/dev"]
     for mount_point in ("/scratch", "/workspace", "/tmp"):
-        command += ["--dir", mount_point]
+        command += ["--perms", "0755", "--dir", mount_point]
     command += ["--remount-ro", "/dev", "--remount-ro", "/", "--chdir", "/"]
     return [*command, "--", interpreter.executable, "-I", "-S", "-B", f"{HOME}/zygote.py", str(control)]
 

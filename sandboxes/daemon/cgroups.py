@@ -123,6 +123,9 @@ class _V1Group:
             _write(self.places["pids"] / "pids.max", limits.processes + 1)
         if "cpu" in self.places:
             _write(self.places["cpu"] / "cpu.cfs_quota_us", int(limits.cpu * CPU_PERIOD_US))
+        if "cpuacct" in self.places:
+            # What the slot used to get ready is not the program's.
+            _write(self.places["cpuacct"] / "cpuacct.usage", 0)
 
     def attach(self, pid: int) -> None:
         for place in dict.fromkeys(self.places.values()):
@@ -165,11 +168,13 @@ class _V2Group:
     def __init__(self, place: Path, controllers: frozenset[str]) -> None:
         self.place = place
         self.controllers = controllers
+        self._used_before = 0
 
     def limit(self, limits: Limits) -> None:
         _write(self.place / "memory.max", limits.memory_mb << 20)
         with contextlib.suppress(FileNotFoundError):
             _write(self.place / "memory.swap.max", 0)
+        self._used_before = _field(self.place / "cpu.stat", "usage_usec")
         if "pids" in self.controllers:
             _write(self.place / "pids.max", limits.processes + 1)
         if "cpu" in self.controllers:
@@ -181,7 +186,7 @@ class _V2Group:
     def counted(self) -> Counted:
         peak = self.place / "memory.peak"
         return Counted(
-            cpu_ms=_field(self.place / "cpu.stat", "usage_usec") / 1e3,
+            cpu_ms=(_field(self.place / "cpu.stat", "usage_usec") - self._used_before) / 1e3,
             peak_memory_bytes=int(_read(peak)) if peak.exists() else None,
             memory_kills=_field(self.place / "memory.events", "oom_kill"),
             refused_forks=_field(self.place / "pids.events", "max") if "pids" in self.controllers else 0,

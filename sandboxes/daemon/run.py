@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import select
 import socket
@@ -12,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from sandboxes.daemon import artifacts, breaches, cgroups, protocol
-from sandboxes.daemon.slots import Slot
+from sandboxes.daemon.slots import Slot, SlotLost
 from sandboxes.limits import Limits
 
 # As the slot's init packs it.
@@ -22,10 +21,6 @@ COALESCE_SECONDS = 0.025
 REPORT_SECONDS = 0.1
 # What the empty scratch holds already.
 FREE_ENOUGH_BYTES = 4096
-
-
-class SlotLost(Exception):
-    """The slot died without its program having ended: nothing is known of the run."""
 
 
 @dataclass(frozen=True)
@@ -101,24 +96,6 @@ class Run:
         self._begun = self._ended = 0.0
         self._to_program = memoryview(_request_bytes(order))
         self._to_stdin = memoryview(order.stdin)
-
-    def arm(self, groups: frozenset[str]) -> None:
-        """Put the order's limits on the waiting slot, by cgroup where there is one and by rlimit where not."""
-        limits = self.order.limits
-        self.slot.limit(limits)
-        message = {
-            "disk_mb": limits.disk_mb,
-            "soft_memory_mb": 0 if "memory" in groups else limits.memory_mb,
-            "soft_processes": 0 if "pids" in groups else limits.processes,
-            "cpus": 0 if "cpu" in groups else max(1, round(limits.cpu)),
-        }
-        try:
-            self.slot.init.send(json.dumps(message).encode())
-            answer = self.slot.init.recv(64)
-        except OSError as problem:
-            raise SlotLost(f"the slot did not take its limits: {problem}") from problem
-        if answer != b"armed":
-            raise SlotLost("the slot died before its run")
 
     def drive(self) -> None:
         self._begun = time.monotonic()

@@ -15,8 +15,8 @@ from sandboxes.daemon.bubblewrap import CannotStart
 from sandboxes.daemon.engines import Choice, NotOffered
 from sandboxes.daemon.orders import BadOrder, read_order
 from sandboxes.daemon.protocol import BrokenFrame, Kind
-from sandboxes.daemon.run import Order, Run, SlotLost
-from sandboxes.daemon.slots import Pool, Slot
+from sandboxes.daemon.run import Order, Run
+from sandboxes.daemon.slots import Pool, Slot, SlotLost
 
 REQUEST_SECONDS = 30
 BACKLOG = 512
@@ -167,9 +167,8 @@ class Server:
     def _run_on(
         self, slot: Slot, connection: socket.socket, order: Order, live: Live, began: float, *, warm: bool
     ) -> None:
-        assert self.choice.engine
         run = Run(slot=slot, order=order, client=connection, cancel=live.wake)
-        run.arm(self.choice.engine.groups.controllers)
+        slot.arm(order.limits)
         connection.setblocking(False)
         startup_ms = (time.monotonic() - began) * 1000
         started = {"sandbox": slot.id, "warm": warm, "startup_ms": startup_ms}

@@ -1,7 +1,7 @@
 """Slots: places that serve exactly one run, and the pools that keep some of them ready.
 
-starting -> ready -> running -> draining -> gone
-    \\-> failed
+    starting -> ready -> running -> draining -> gone
+        \\-> failed
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import array
 import collections
 import contextlib
+import json
 import os
 import select
 import signal
@@ -22,12 +23,17 @@ from dataclasses import dataclass
 
 from sandboxes.daemon import cgroups
 from sandboxes.daemon.bubblewrap import CannotStart, Users, Zygote
+from sandboxes.limits import Limits
 
 START_SECONDS = 10
 DEATH_SECONDS = 5
 CREDENTIALS = struct.Struct("3i")
 SETTLED = 64
-DEFAULT_DISK_MB = 1024
+REFILL_DELAY = 0.005
+
+
+class SlotLost(Exception):
+    """The slot died without its program having ended: nothing is known of the run."""
 
 
 class Slot:
@@ -39,6 +45,8 @@ class Slot:
         self.born = time.monotonic()
         self.init: socket.socket | None = None
         self.stdin = -1
+        self._armed: Limits | None = None
+        self._controllers = groups.controllers
         self._users = users
         self._open = contextlib.ExitStack()
         self._group: cgroups.Group | None = None
@@ -47,7 +55,7 @@ class Slot:
         try:
             self._group = groups.create(self.id)
             self._start()
-        except (OSError, ValueError) as problem:
+        except (OSError, ValueError, SlotLost) as problem:
             self.discard()
             raise CannotStart(f"a slot did not start: {problem} {zygote.last_words()}".strip()) from problem
 
@@ -64,9 +72,7 @@ class Slot:
         with init_theirs, program_theirs:
             sockets = [init_theirs.fileno(), program_theirs.fileno()]
             try:
-                self.zygote.fork(
-                    order={"user": self._user, "disk_mb": DEFAULT_DISK_MB}, descriptors=[*sockets, *theirs]
-                )
+                self.zygote.fork(order={"user": self._user, "disk_mb": Limits().disk_mb}, descriptors=[*sockets, *theirs])
             finally:
                 for descriptor in theirs:
                     os.close(descriptor)
@@ -81,7 +87,7 @@ class Slot:
         self._group.attach(pid)
         self.init.send(b"go")
         if self.program.recv(1) != b"R":
-            raise OSError("the program did not wait for its request")
+            raise OSError(f"the program did not wait for its request: {_said(self.stderr)}")
         if os.geteuid() == 0:
             # Out of memory, the kernel should take the program and leave the one that reports it.
             with contextlib.suppress(OSError), open(f"/proc/{pid}/oom_score_adj", "w") as score:
@@ -89,6 +95,9 @@ class Slot:
         for descriptor in (self.stdin, self.stdout, self.stderr):
             os.set_blocking(descriptor, False)
         self.program.setblocking(False)
+        if {"memory", "pids", "cpu"} <= self._controllers:
+            # The usual limits are put on in advance; an rlimit, unlike a cgroup, could not be raised again.
+            self.arm(Limits())
 
     def _pair(self, kind: int) -> tuple[socket.socket, socket.socket]:
         ours, theirs = socket.socketpair(socket.AF_UNIX, kind)
@@ -105,9 +114,26 @@ class Slot:
     def pidfd(self) -> int:
         return self._pidfd
 
-    def limit(self, limits) -> None:
-        assert self._group
-        self._group.limit(limits)
+    def arm(self, limits: Limits) -> None:
+        """Put limits on the waiting program: by cgroup where there is one and by rlimit where not."""
+        if limits == self._armed:
+            return
+        assert self._group and self.init
+        message = {
+            "disk_mb": limits.disk_mb,
+            "soft_memory_mb": 0 if "memory" in self._controllers else limits.memory_mb,
+            "soft_processes": 0 if "pids" in self._controllers else limits.processes,
+            "cpus": 0 if "cpu" in self._controllers else max(1, round(limits.cpu)),
+        }
+        try:
+            self._group.limit(limits)
+            self.init.send(json.dumps(message).encode())
+            answer = self.init.recv(SETTLED)
+        except OSError as problem:
+            raise SlotLost(f"the slot did not take its limits: {problem}") from problem
+        if answer != b"armed":
+            raise SlotLost("the slot died before its run")
+        self._armed = limits
 
     def counted(self) -> cgroups.Counted:
         assert self._group
@@ -152,6 +178,14 @@ def _introduced(init: socket.socket) -> tuple[int, int]:
     return pid, scratch
 
 
+def _said(stderr: int) -> str:
+    os.set_blocking(stderr, False)
+    try:
+        return os.read(stderr, 4096).decode("utf-8", "replace").strip()
+    except BlockingIOError:
+        return "it said nothing"
+
+
 @dataclass(frozen=True)
 class Size:
     """How many slots a pool keeps ready, how many may run at once, and how old a ready one may get."""
@@ -183,9 +217,7 @@ class Pool:
 
     def wait_until_ready(self, timeout_seconds: float) -> bool:
         with self._changed:
-            return (
-                self._changed.wait_for(lambda: bool(self._ready) or self.failure, timeout_seconds) and not self.failure
-            )
+            return self._changed.wait_for(lambda: bool(self._ready) or self.failure, timeout_seconds) and not self.failure
 
     def counts(self) -> dict[str, int]:
         with self._changed:
@@ -290,7 +322,15 @@ class Pool:
                 continue
             with self._changed:
                 self._changed.wait_for(self._has_work, 0.5)
+            self._let_runs_go_first()
         self._end_all()
+
+    def _let_runs_go_first(self) -> None:
+        """A refill beside a short run would take its core, and there is no hurry while some slots are left."""
+        with self._changed:
+            if len(self._ready) * 2 >= self.size.ready:
+                self._changed.wait_for(lambda: self._stopping or len(self._ready) * 2 < self.size.ready, REFILL_DELAY)
+
 
     def _has_work(self) -> bool:
         return self._stopping or len(self._ready) < self.size.ready

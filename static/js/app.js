@@ -260,7 +260,7 @@
   // --- keyboard
 
   let wentAt = 0;
-  const typing = (element) => element.closest?.('input:not([type="checkbox"], [type="radio"]), textarea, select, [contenteditable="true"], [data-graph]');
+  const typing = (element) => element.closest?.('input:not([type="checkbox"], [type="radio"]), textarea, select, [contenteditable="true"]');
 
   document.addEventListener("keydown", (event) => {
     if ((event.ctrlKey || event.metaKey) && event.key.toLowerCase() === "k") return event.preventDefault(), openPalette();
@@ -409,7 +409,7 @@
     }
     const drawer = $("#drawer");
     if (ctx.target === drawer && drawer.childElementCount && !drawer.open) drawer.showModal();
-    $('[aria-invalid="true"]', ctx.target instanceof Element && ctx.target.isConnected ? ctx.target : document.createElement("i"))?.focus();
+    if (ctx.request?.method === "POST" && ctx.target?.isConnected) $('[aria-invalid="true"]', ctx.target)?.focus();
     settle();
   });
   $("#drawer")?.addEventListener("close", (event) => event.target.replaceChildren());

@@ -37,6 +37,24 @@
       return made;
     }
 
+    const zone = document.documentElement.dataset.tz || undefined;
+    const dates = {};
+    const date = (options, tongue = "en-GB") => (seconds) => (dates[JSON.stringify(options)] ||= new Intl.DateTimeFormat(tongue, { timeZone: zone, ...options })).format(seconds * 1000);
+    const full = date({ dateStyle: "medium", timeStyle: "short" });
+
+    function times(_, ticks, _axis, _space, step) {
+      if (step >= 86400 * 300) return ticks.map(date({ year: "numeric" }));
+      if (step >= 86400 * 28) return ticks.map(date({ month: "short", year: "numeric" }, "en-US"));
+      if (step >= 86400) return ticks.map(date({ day: "numeric", month: "short" }));
+      return ticks.map(date({ hour: "2-digit", minute: "2-digit", ...(step < 60 && { second: "2-digit" }) }));
+    }
+
+    // Bars need half a step of room at either end.
+    function roomy(xs) {
+      const half = xs.length > 1 ? (xs.at(-1) - xs[0]) / (xs.length - 1) / 2 : 1;
+      return (_, low, high) => [low - half, high + half];
+    }
+
     function axis(ink, more = {}) {
       const font = `11px ${getComputedStyle(host).fontFamily}`;
       return { stroke: ink.muted, font, grid: { stroke: ink.grid, width: 1 }, ticks: { show: false }, ...more };
@@ -49,13 +67,15 @@
       plot?.destroy();
       const isTime = chart.time !== false;
       const second = chart.series.some((one) => one.scale === "y2");
-      const scales = { x: { time: isTime } };
-      if (chart.zero || chart.series.some((one) => one.bars)) scales.y = { range: (_, low, high) => [Math.min(0, low ?? 0), (high || 1) * 1.06] };
+      const bars = chart.series.some((one) => one.bars);
+      const scales = { x: { time: isTime, ...(bars && { range: roomy(chart.x) }) } };
+      if (chart.zero || bars) scales.y = { range: (_, low, high) => [Math.min(0, low ?? 0), (high || 1) * 1.06] };
       plot = new uPlot({
+        tzDate: (seconds) => (zone ? uPlot.tzDate(new Date(seconds * 1000), zone) : new Date(seconds * 1000)),
         width: wide, height: chart.height || 220, scales, padding: [8, 8, 0, 0],
         cursor: { points: { size: 7 }, drag: { x: true, y: false }, sync: chart.sync ? { key: chart.sync } : undefined },
-        series: [{ label: isTime ? "Time" : chart.x_label || "x", value: isTime ? "{YYYY}-{MM}-{DD} {HH}:{mm}" : undefined }, ...chart.series.map((one, i) => series(one, i, ink.hues))],
-        axes: [axis(ink, { grid: { show: false }, size: 30 }), axis(ink, { size: 52, values: (_, ticks) => ticks.map((tick) => short.format(tick)) }), ...(second ? [axis(ink, { scale: "y2", side: 1, grid: { show: false }, size: 48, values: (_, ticks) => ticks.map((tick) => short.format(tick)) })] : [])],
+        series: [{ label: isTime ? "Time" : chart.x_label || "x", value: (_, x) => (x == null ? "–" : isTime ? full(x) : exact.format(x)) }, ...chart.series.map((one, i) => series(one, i, ink.hues))],
+        axes: [axis(ink, { grid: { show: false }, size: 30, space: 76, ...(isTime && { values: times }) }), axis(ink, { size: 52, values: (_, ticks) => ticks.map((tick) => short.format(tick)) }), ...(second ? [axis(ink, { scale: "y2", side: 1, grid: { show: false }, size: 48, values: (_, ticks) => ticks.map((tick) => short.format(tick)) })] : [])],
       }, [chart.x, ...chart.series.map((one) => one.values)], host);
     }
 

@@ -14,10 +14,10 @@
     4429: "Too many pages are open at once. Close some to see live changes here.",
   };
   const WORDS = { live: "Live", connecting: "Connecting", paused: "Paused", off: "Offline" };
-  const FIRST_DELAY = 500, LONGEST_DELAY = 30000, PATIENCE = 10000, HIDDEN_GRACE = 5000;
+  const FIRST_DELAY = 500, LONGEST_DELAY = 30000, PATIENCE = 10000, HIDDEN_GRACE = 5000, SETTLED = 1500;
 
   let socket = null, topics = new Set(), delay = FIRST_DELAY, opened = 0, final = null, replays = false;
-  let retryTimer = 0, pollTimer = 0, patience = 0, hiddenTimer = 0, frame = 0;
+  let retryTimer = 0, pollTimer = 0, patience = 0, hiddenTimer = 0, settled = 0, frame = 0;
   let paused = sessionStorage.getItem("ntd-live") === "paused";
   const waiting = new Set();
 
@@ -102,9 +102,11 @@
   }
 
   function onOpen() {
-    delay = FIRST_DELAY;
-    stopPolling();
     show("live");
+    settled = setTimeout(() => { // a server that accepts and drops at once is not back
+      delay = FIRST_DELAY;
+      stopPolling();
+    }, SETTLED);
     const found = gather();
     topics = new Set(found.keys());
     say({ op: "sub", topics: [...topics], since: document.documentElement.dataset.now });
@@ -115,6 +117,7 @@
   function onClose(event) {
     if (event.target !== socket) return; // closed on purpose
     socket = null;
+    clearTimeout(settled);
     if (final || FINAL[event.code]) return finish(final || event.code);
     show("connecting");
     patience ||= setTimeout(giveUp, PATIENCE);
@@ -125,6 +128,7 @@
 
   function disconnect() {
     clearTimeout(retryTimer);
+    clearTimeout(settled);
     clearTimeout(patience);
     patience = 0;
     const old = socket;
@@ -144,7 +148,7 @@
 
   function giveUp() {
     patience = 0;
-    if (isOpen() || paused || final) return;
+    if (paused || final) return;
     show("off");
     banner("Live updates are interrupted. Trying again; meanwhile this page looks every 10 seconds.");
     pollTimer ||= setInterval(() => document.hidden || nudgeAll(), 10000);

@@ -1,14 +1,14 @@
 // A live tail of an event stream. Text only ever becomes text. Lines are joined to blocks, so 10,000 a second stay cheap.
 (() => {
   const ntd = window.ntd;
-  const MAX_LINES = 5000, BLOCK_LINES = 200, FLUSH_MS = 100;
+  const MAX_LINES = 5000, BLOCK_LINES = 200, FLUSH_MS = 100, LINE_REM = 1.2;
 
   ntd.modules.log = (host) => {
     const $ = (name) => host.querySelector(`[data-log-${name}]`);
     const view = $("view"), more = $("more"), count = $("count"), find = $("find"), follow = $("follow"), wrap = $("wrap");
     const decoder = { stdout: new TextDecoder(), stderr: new TextDecoder() };
     const offsets = { stdout: 0, stderr: 0 };
-    let queue = [], blocks = [], lines = 0, cut = 0, unseen = 0, following = true, stream = null, timer = 0, ended = false;
+    let queue = [], blocks = [], lines = 0, cut = 0, unseen = 0, following = true, stream = null, timer = 0, lastTop = 0, ended = false;
 
     // --- the stream
 
@@ -65,7 +65,7 @@
       let added = 0;
       for (const [name, text] of pieces) added += append(name, text);
       trim();
-      if (following) view.scrollTop = view.scrollHeight;
+      if (following) toBottom();
       else if ((unseen += added)) showMore();
       tell();
     }
@@ -80,6 +80,7 @@
       }
       block.node.appendData(text);
       block.lines += fresh;
+      block.element.style.setProperty("contain-intrinsic-block-size", `auto ${Math.max(1, block.lines) * LINE_REM}rem`);
       lines += fresh;
       return fresh;
     }
@@ -95,6 +96,14 @@
 
     // --- following and finding
 
+    function toBottom() {
+      view.scrollTop = view.scrollHeight;
+      requestAnimationFrame(() => { // blocks that come into view take their true height
+        if (following) view.scrollTop = view.scrollHeight;
+        lastTop = view.scrollTop;
+      });
+    }
+
     function showMore() {
       more.hidden = following || !unseen;
       more.textContent = `${unseen.toLocaleString("en")} new ${unseen === 1 ? "line" : "lines"}`;
@@ -103,7 +112,7 @@
     function setFollowing(on) {
       following = on;
       follow.setAttribute("aria-pressed", String(on));
-      if (on) unseen = 0, view.scrollTop = view.scrollHeight;
+      if (on) unseen = 0, toBottom();
       showMore();
     }
 
@@ -129,7 +138,9 @@
 
     view.addEventListener("scroll", () => {
       const low = view.scrollHeight - view.scrollTop - view.clientHeight < 24;
-      if (low !== following) setFollowing(low);
+      const up = view.scrollTop < lastTop - 1; // growing content also scrolls; only going up means "wait"
+      lastTop = view.scrollTop;
+      if (following ? up && !low : low && !up) setFollowing(!following);
     }, { passive: true });
     follow.addEventListener("click", () => setFollowing(!following));
     more.addEventListener("click", () => setFollowing(true));
@@ -147,11 +158,14 @@
       });
     }
 
+    const seen = new IntersectionObserver(([entry]) => entry.isIntersecting && following && toBottom());
+    seen.observe(view);
     if (host.dataset.src) connect();
     tell();
     return {
       destroy() {
         clearTimeout(timer);
+        seen.disconnect();
         stream?.close();
       },
     };

@@ -7,8 +7,9 @@
     stale: "warn", lost: "err", failed: "err", unhealthy: "err", healthy: "ok", ready: "ok", active: "ok", draining: "drain", paused: "drain",
   };
   const NAMES = ["ok", "busy", "warn", "err", "idle", "drain"];
-  const SIZES = { leader: 1.5, coordinator: 1.22, hub: 1.22 };
-  const MAX_LINKS = 4000, HEAVY = 2500, REPAINT_MS = 100, TWEEN_MS = 300, PAD = 40;
+  const SIZES = { leader: 1.35, coordinator: 1.22, hub: 1.22 };
+  const MAX_LINKS = 4000, HEAVY = 2500, REPAINT_MS = 100, TWEEN_MS = 300;
+  const PAD = { x: 48, top: 60, bottom: 52 }; // room for the tools, the names and the note
   const word = (text) => String(text || "").replace(/_/g, " ").replace(/^./, (first) => first.toUpperCase());
   const clamp = (value, low, high) => Math.min(high, Math.max(low, value));
 
@@ -91,7 +92,7 @@
       pen.strokeStyle = pen.fillStyle = ink.surface;
       pen.stroke();
       pen.fill();
-      if (mark === "idle") pen.lineWidth = Math.max(1.5, r * .34), pen.strokeStyle = ink.idle, pen.stroke();
+      if (mark === "idle") pen.lineWidth = Math.max(1.5, r * .3), pen.strokeStyle = ink.idle, pen.stroke();
       else pen.fillStyle = ink[mark], pen.fill();
       return (sprites[key] = { canvas, size });
     }
@@ -166,8 +167,8 @@
     }
 
     function tell() {
-      const shownLinks = links.length > MAX_LINKS ? `${links.length.toLocaleString("en")} links, drawn for the chosen agent` : `${links.length.toLocaleString("en")} links`;
-      note.textContent = nodes.length ? `${word(kind)} · ${nodes.length.toLocaleString("en")} agents · ${shownLinks}` : "No agents have joined yet";
+      const shownLinks = links.length > MAX_LINKS ? `${links.length.toLocaleString("en")} links, drawn for the chosen agent` : count(links.length, "link");
+      note.textContent = nodes.length ? `${word(kind)} · ${count(nodes.length, "agent")} · ${shownLinks}` : "No agents have joined yet";
       for (const spot of legend?.querySelectorAll("[data-count]") || []) spot.textContent = nodes.reduce((sum, node) => sum + (node.mark === spot.dataset.count), 0);
     }
 
@@ -271,6 +272,9 @@
       }
     }
 
+    const count = (n, one) => `${n.toLocaleString("en")} ${one}${n === 1 ? "" : "s"}`;
+    const reach = (node) => count(near[index.get(node.id)].length, "link");
+
     // --- the label of the chosen or pointed-at agent
 
     function showLabel() {
@@ -278,7 +282,7 @@
       label.hidden = !node;
       if (!node) return;
       const state = ntd.make("span", { className: `st st-${node.mark}`, textContent: word(node.status) });
-      const facts = [node.role && word(node.role), Number.isFinite(node.load) && `load ${Math.round(node.load * 100)} %`, `${near[index.get(node.id)].length} links`].filter(Boolean).join(" · ");
+      const facts = [node.role && word(node.role), Number.isFinite(node.load) && `load ${Math.round(node.load * 100)} %`, reach(node)].filter(Boolean).join(" · ");
       label.replaceChildren(ntd.make("b", { textContent: node.name }), state, ntd.make("div", { className: "muted", textContent: facts }));
       placeLabel();
     }
@@ -293,7 +297,7 @@
 
     function choose(node, { centre = false, aloud = true } = {}) {
       selected = node;
-      if (node && aloud && says) says.textContent = `${node.name}, ${word(node.status).toLowerCase()}, ${near[index.get(node.id)].length} links`;
+      if (node && aloud && says) says.textContent = `${node.name}, ${word(node.status).toLowerCase()}, ${reach(node)}`;
       if (node && centre) bring(node);
       showLabel();
       repaint();
@@ -301,7 +305,7 @@
 
     function bring(node) {
       const [x, y] = at(node);
-      if (x > PAD && y > PAD && x < W - PAD && y < H - PAD) return;
+      if (x > PAD.x && y > PAD.top && x < W - PAD.x && y < H - PAD.bottom) return;
       touched = true;
       view = { ...view, x: view.x + W / 2 - x, y: view.y + H / 2 - y };
     }
@@ -317,9 +321,9 @@
       if (byHand) touched = false;
       const xs = nodes.map((node) => node.tx), ys = nodes.map((node) => node.ty);
       const [left, right, top, bottom] = [Math.min(...xs), Math.max(...xs), Math.min(...ys), Math.max(...ys)];
-      const k = Math.min((W - PAD * 2) / Math.max(right - left, .05), (H - PAD * 2) / Math.max(bottom - top, .05), Math.max(W, H) * 1.5);
-      view = { k, x: W / 2 - (left + right) / 2 * k, y: H / 2 - (top + bottom) / 2 * k };
-      R = clamp(Math.sqrt(W * H / nodes.length) / 13, 3, 10);
+      const k = Math.min((W - PAD.x * 2) / Math.max(right - left, .05), (H - PAD.top - PAD.bottom) / Math.max(bottom - top, .05), Math.max(W, H) * 1.5);
+      view = { k, x: W / 2 - (left + right) / 2 * k, y: (H + PAD.top - PAD.bottom) / 2 - (top + bottom) / 2 * k };
+      R = clamp(Math.sqrt(W * H / nodes.length) / 10.5, 3, 9);
       repaint();
     }
 

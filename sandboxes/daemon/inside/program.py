@@ -11,6 +11,7 @@ import site
 import struct
 import sys
 import threading
+import traceback
 import types
 
 LENGTH = struct.Struct("!I")
@@ -123,7 +124,12 @@ def _tell(problem: BaseException) -> None:
     trace = problem.__traceback__
     while trace is not None and trace.tb_frame.f_code.co_filename == __file__:
         trace = trace.tb_next
-    sys.excepthook(type(problem), problem.with_traceback(trace), trace)
+    problem.__traceback__ = trace
+    if sys.excepthook is not sys.__excepthook__:
+        sys.excepthook(type(problem), problem, trace)
+        return
+    # The interpreter's own hook looks for the source on disk only; the code was never written there.
+    traceback.print_exception(problem)
 
 
 def _end(status: int) -> None:

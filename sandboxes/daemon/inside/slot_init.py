@@ -83,6 +83,8 @@ def _mount_scratch(disk_mb: int) -> int:
     os.mkdir("/workspace/artifacts")
     descriptor = os.open(SCRATCH, os.O_RDONLY | os.O_DIRECTORY)
     kernel.unmount(SCRATCH)
+    # The terminals under bubblewrap's /dev would be common to all slots.
+    kernel.mount("none", "/dev/pts", "tmpfs", flags | kernel.MS_RDONLY, "size=4k,nr_inodes=1")
     return descriptor
 
 
@@ -131,6 +133,7 @@ def _watch(*, control: socket.socket, child: int, order: dict, soft: bool) -> No
     poll.register(control, select.POLLIN)
     poll.register(woken, select.POLLIN)
     memory = Memory(limit=0)
+    disk_mb = order["disk_mb"]
     ended = _reap(child)
     while ended is None:
         events = dict(poll.poll(SAMPLE_MS if memory.limit else None))
@@ -143,7 +146,8 @@ def _watch(*, control: socket.socket, child: int, order: dict, soft: bool) -> No
                 ended = os.waitpid(child, 0)[1]
                 break
             armed = json.loads(message)
-            _arm(child=child, order=armed, disk_mb=order["disk_mb"])
+            _arm(child=child, order=armed, disk_mb=disk_mb)
+            disk_mb = armed["disk_mb"]
             memory = Memory(limit=armed["soft_memory_mb"] << 20)
             control.send(b"armed")
         if woken in events:
@@ -194,7 +198,9 @@ def _arm(*, child: int, order: dict, disk_mb: int) -> None:
         flags = kernel.MS_REMOUNT | kernel.MS_NOSUID | kernel.MS_NODEV
         kernel.mount(None, "/workspace", None, flags, f"size={order['disk_mb']}m,nr_inodes={INODES}")
     for limit, value in _bounds(child=child, order=order).items():
-        resource.prlimit(child, limit, (value, value))
+        # The scratch space bounds what files hold; only this limit may have to be raised by a second order.
+        hard = resource.RLIM_INFINITY if limit == resource.RLIMIT_FSIZE else value
+        resource.prlimit(child, limit, (value, hard))
     if order["cpus"]:
         os.sched_setaffinity(child, sorted(os.sched_getaffinity(child))[: order["cpus"]])
 
