@@ -147,7 +147,7 @@ def test_verify_is_staffs_and_says_what_it_checked(alice, stella):
 # --- grants
 
 
-def grant_of(account, **changes):
+def grant_of(account, /, **changes):
     return {"account": str(account.pk), "amount": "12.5", "category": "promo", "reason": "welcome"} | changes
 
 
@@ -264,7 +264,7 @@ def test_a_key_without_the_scope_is_403(db):
     assert reader.post("holds", HOLD).json()["code"] == "missing_scope"
 
 
-def test_a_viewer_reads_and_does_not_write(client):
+def test_a_viewer_reads_and_does_not_write(db, client):
     account = factories.make_account()
     client.force_login(factories.make_viewer(account))
 
