@@ -16,6 +16,7 @@ from billing.models import EDITING_ROLES, Account, ApiKey, User
 AREAS = ("sandboxes", "federation", "billing", "scaling", "account")
 SCOPES = tuple(f"{area}:{act}" for area in AREAS for act in ("read", "write"))
 PREFIX = "ntd_"
+E2B_PREFIX = "e2b_"
 # `last_used_at` is for people; a write on every call would cost more than the call.
 LAST_USED_STEP = timedelta(minutes=1)
 
@@ -24,6 +25,10 @@ class UnknownScope(Exception):
     """Raised when a key is asked for with a scope that does not exist."""
 
     code = "validation_error"
+
+    @property
+    def extras(self) -> dict[str, object]:
+        return {"errors": {"scopes": [str(self)]}}
 
 
 class ScopeBeyondOwn(Exception):
@@ -79,22 +84,18 @@ def create(
     now: datetime,
     expires_at: datetime | None = None,
     is_staff: bool = False,
+    prefix: str = PREFIX,
 ) -> tuple[ApiKey, str]:
     """Make a key; the second value is the secret, which cannot be had again."""
     wanted = sorted(set(scopes))
-    unknown = [scope for scope in wanted if scope not in SCOPES]
-    if unknown:
-        raise UnknownScope(f"Unknown scopes: {', '.join(unknown)}. Known are: {', '.join(SCOPES)}.")
-    if isinstance(by, KeyPrincipal):
-        beyond = [scope for scope in wanted if not by.has_scope(scope)]
-        if beyond or (is_staff and not by.is_staff):
-            raise ScopeBeyondOwn(f"This key cannot give scopes it does not have: {', '.join(beyond)}.")
-    secret = PREFIX + secrets.token_urlsafe(32)
+    _check_scopes(wanted, by=by, is_staff=is_staff)
+    # E2B's client libraries look at the form of a key: hexadecimal behind the prefix.
+    secret = prefix + (secrets.token_hex(32) if prefix == E2B_PREFIX else secrets.token_urlsafe(32))
     key = ApiKey.objects.create(
         account=account,
         name=name,
         digest=digest(secret),
-        hint=f"{PREFIX}…{secret[-4:]}",
+        hint=f"{prefix}…{secret[-4:]}",
         scopes=wanted,
         is_staff=is_staff,
         created_by=by if isinstance(by, User) else None,
@@ -104,14 +105,27 @@ def create(
     return key, secret
 
 
+def _check_scopes(wanted: list[str], *, by: User | KeyPrincipal | None, is_staff: bool) -> None:
+    unknown = [scope for scope in wanted if scope not in SCOPES]
+    if unknown:
+        raise UnknownScope(f"Unknown scopes: {', '.join(unknown)}. Known are: {', '.join(SCOPES)}.")
+    if by is None:
+        return
+    beyond = [scope for scope in wanted if not by.has_scope(scope)]
+    if beyond:
+        raise ScopeBeyondOwn(f"Nobody can give scopes they do not have: {', '.join(beyond)}.")
+    if is_staff and not by.is_staff:
+        raise ScopeBeyondOwn("Only staff make a staff key.")
+
+
 def digest(secret: str) -> str:
     return hashlib.sha256(secret.encode()).hexdigest()
 
 
 def authenticate(secret: str, *, now: datetime) -> KeyPrincipal | None:
-    """Whom the secret stands for, or None when it is unknown, revoked or expired."""
-    key = ApiKey.objects.select_related("account").filter(digest=digest(secret), revoked_at=None).first()
-    if key is None or (key.expires_at and key.expires_at <= now):
+    """Whom the secret stands for, or None when it is unknown, revoked or expired, or its account closed."""
+    key = ApiKey.objects.select_related("account").alive(now).filter(digest=digest(secret)).first()
+    if key is None or key.account.status == Account.Status.CLOSED:
         return None
     if key.last_used_at is None or now - key.last_used_at > LAST_USED_STEP:
         ApiKey.objects.filter(pk=key.pk).update(last_used_at=now)

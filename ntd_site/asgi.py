@@ -18,6 +18,7 @@ from channels.routing import ProtocolTypeRouter, URLRouter
 from channels.security.websocket import AllowedHostsOriginValidator
 
 from ntd_site.routing import http_streams, websockets
+from scaling import heart
 
 # `?wait=` holds a thread for up to a minute, so there are more threads than cores would ask for.
 THREADS = 48
@@ -28,3 +29,6 @@ application = ProtocolTypeRouter(
         "websocket": AllowedHostsOriginValidator(AuthMiddlewareStack(URLRouter(websockets))),
     }
 )
+
+if os.environ.get("NTD_PROCESS") == "web":  # served, not merely imported by a test
+    heart.start("web")

@@ -52,6 +52,12 @@ AUTO_SCALE = env.bool("NTD_AUTO_SCALE", default=True)
 DEFAULT_CREDITS = env.int("DEFAULT_CREDITS", default=1000)
 CREDIT_PRICE = env("CREDIT_PRICE", default="0.01")
 CREDIT_CURRENCY = env("CREDIT_CURRENCY", default="EUR")
+# Who sends the invoices, how they are numbered, and how long there is to pay.
+SELLER_NAME = env("SELLER_NAME", default="ntd")
+SELLER_ADDRESS = env("SELLER_ADDRESS", default="")
+SELLER_TAX_ID = env("SELLER_TAX_ID", default="")
+INVOICE_PREFIX = env("INVOICE_PREFIX", default="")
+PAYMENT_TERMS_DAYS = env.int("PAYMENT_TERMS_DAYS", default=14)
 E2B_API_KEY = env("E2B_API_KEY", default="")
 PAYMENT_GATEWAY_URL = env("PAYMENT_GATEWAY_URL", default="")
 FEDERATION_ROLE = env("FEDERATION_ROLE", default="both")
@@ -83,6 +89,9 @@ INSTALLED_APPS = [
     "csp",
 ]
 MIDDLEWARE = [
+    "ntd_site.middleware.RequestIdMiddleware",
+    "ntd_site.metrics.MetricsMiddleware",
+    "ntd_site.doors.ApiMiddleware",
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
@@ -90,13 +99,13 @@ MIDDLEWARE = [
     "django.middleware.csrf.CsrfViewMiddleware",
     "django.contrib.auth.middleware.AuthenticationMiddleware",
     "django_structlog.middlewares.RequestMiddleware",
-    "ntd_site.middleware.RequestIdMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
     "csp.middleware.CSPMiddleware",
     "django_htmx.middleware.HtmxMiddleware",
     "ntd_site.middleware.PartialMiddleware",
     "ntd_site.middleware.AccountMiddleware",
+    "ntd_site.middleware.PageErrorsMiddleware",
     "ntd_site.idempotency.IdempotencyMiddleware",
 ]
 ROOT_URLCONF = "ntd_site.urls"
@@ -123,6 +132,10 @@ AUTH_USER_MODEL = "billing.User"
 LOGIN_URL = "login"
 LOGIN_REDIRECT_URL = "home"
 LOGOUT_REDIRECT_URL = "login"
+CSRF_FAILURE_VIEW = "ntd_site.errors.csrf_failure"
+PASSWORD_RESET_TIMEOUT = 24 * 3600
+# The largest body of the API: 32 MB of an execution's files in base64, its input and its code.
+DATA_UPLOAD_MAX_MEMORY_SIZE = env.int("NTD_MAX_BODY_BYTES", default=56 * 1024 * 1024)
 AUTH_PASSWORD_VALIDATORS = [
     {"NAME": "django.contrib.auth.password_validation.UserAttributeSimilarityValidator"},
     {"NAME": "django.contrib.auth.password_validation.MinimumLengthValidator", "OPTIONS": {"min_length": 10}},
@@ -179,12 +192,15 @@ CELERY_BEAT_SCHEDULE_FILENAME = str(NTD_HOME / "beat-schedule")
 REST_FRAMEWORK = {
     "DEFAULT_AUTHENTICATION_CLASSES": ["ntd_site.api.BearerAuthentication", "ntd_site.api.SessionAuthentication"],
     "DEFAULT_PERMISSION_CLASSES": ["ntd_site.api.ScopePermission"],
-    "DEFAULT_PARSER_CLASSES": ["ntd_site.api.StrictJSONParser"],
+    "DEFAULT_PARSER_CLASSES": ["ntd_site.bodies.StrictJSONParser"],
     "DEFAULT_RENDERER_CLASSES": ["ntd_site.api.JSONRenderer"],
     "DEFAULT_PAGINATION_CLASS": "ntd_site.api.NewestFirst",
-    "DEFAULT_THROTTLE_CLASSES": ["ntd_site.api.PerMinuteThrottle"],
+    "DEFAULT_CONTENT_NEGOTIATION_CLASS": "ntd_site.api.AlwaysJSON",
+    "DEFAULT_METADATA_CLASS": None,
+    # The gate comes last: only a request that will run may take an Idempotency-Key.
+    "DEFAULT_THROTTLE_CLASSES": ["ntd_site.rates.PerMinuteThrottle", "ntd_site.idempotency.Gate"],
     "DEFAULT_SCHEMA_CLASS": "ntd_site.schema.AutoSchema",
-    "EXCEPTION_HANDLER": "ntd_site.api.problem_response",
+    "EXCEPTION_HANDLER": "ntd_site.problems.problem_response",
     "PAGE_SIZE": 50,
     "UNAUTHENTICATED_USER": "django.contrib.auth.models.AnonymousUser",
 }
@@ -234,7 +250,8 @@ SESSION_COOKIE_SAMESITE = "Lax"
 SECURE_REFERRER_POLICY = "same-origin"
 HTTPS = env.bool("NTD_HTTPS", default=NTD_ENV == "production")
 SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = SECURE_SSL_REDIRECT = HTTPS
-SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if env.bool("NTD_BEHIND_PROXY", default=False) else None
+NTD_BEHIND_PROXY = env.bool("NTD_BEHIND_PROXY", default=False)
+SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if NTD_BEHIND_PROXY else None
 SECURE_REDIRECT_EXEMPT = [r"^health$", r"^metrics$"]
 SECURE_HSTS_SECONDS = 31_536_000 if HTTPS else 0
 SECURE_HSTS_INCLUDE_SUBDOMAINS = SECURE_HSTS_PRELOAD = HTTPS

@@ -3,7 +3,7 @@
 from django.contrib import admin
 from django.urls import include, path, register_converter
 
-from ntd_site import views
+from ntd_site import clock_door, configuration, docs, health, metrics, schema, views
 
 
 class AccountConverter:
@@ -32,11 +32,21 @@ api = [
     path("", include("sandboxes.api.urls")),
     path("", include("billing.api.urls")),
     path("", include("scaling.api.urls")),
+    path("schema", schema.schema, name="api-schema"),
+    path("test/clock", clock_door.TestClock.as_view(), name="test-clock"),
 ]
 urlpatterns = [
     path("", views.home, name="home"),
     path("o/<account:account>/", include(account_pages)),
+    path("", include("billing.person_urls")),
     path("api/v1/", include(api)),
+    path("api/docs/", docs.api_docs, name="api-docs"),
+    path("staff/settings/", configuration.staff_settings, name="staff-settings"),
     path("admin/", admin.site.urls),
-    path("health", views.health, name="health"),
+    path("health", health.health, name="health"),
+    path("metrics", metrics.metrics, name="metrics"),
 ]
+handler400 = "ntd_site.errors.bad_request"
+handler403 = "ntd_site.errors.permission_denied"
+handler404 = "ntd_site.errors.page_not_found"
+handler500 = "ntd_site.errors.server_error"

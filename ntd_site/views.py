@@ -1,13 +1,15 @@
-"""Pages that show all apps, and what machines ask: /health."""
+"""Pages that show all apps."""
 
 from __future__ import annotations
 
 from django.contrib.auth.decorators import login_required
-from django.db import connection
-from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 
 from billing.models import Account
+from ntd_site import overview as pages
+
+PARTS = ("kpis", "activity", "federations")
 
 
 @login_required
@@ -21,10 +23,7 @@ def home(request: HttpRequest) -> HttpResponse:
 
 
 def overview(request: HttpRequest, account: Account) -> HttpResponse:
-    return render(request, "overview.html", {})
-
-
-def health(request: HttpRequest) -> HttpResponse:
-    with connection.cursor() as cursor:
-        cursor.execute("select 1")
-    return JsonResponse({"status": "ok"})
+    """The whole page, or (`?part=`) one piece of it that a nudge asked for."""
+    part = request.GET.get("part")
+    template = f"_overview_{part}.html" if request.wants_partial and part in PARTS else "overview.html"
+    return render(request, template, pages.page(account, request.user))

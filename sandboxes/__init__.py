@@ -1,0 +1,1 @@
+"""Runs untrusted strategy code in pooled, isolated sandboxes."""

@@ -17,6 +17,8 @@ def _start_servers() -> None:
     """Settings read the environment once, so the servers are up before Django is."""
     global _servers
     os.environ.setdefault("NTD_HOME", tempfile.mkdtemp(prefix="ntd-test-home-"))
+    # WhiteNoise warns when its folder is missing, and warnings are errors.
+    os.makedirs(os.path.join(os.environ["NTD_HOME"], "static"), exist_ok=True)
     os.environ["NTD_DB_POOL"] = "0"
     wants = {"postgres": not os.environ.get("DATABASE_URL"), "valkey": not os.environ.get("REDIS_URL")}
     if not any(wants.values()):

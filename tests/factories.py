@@ -9,6 +9,10 @@ from django.utils import timezone
 
 from billing import accounts, keys
 from billing.models import Account, ApiKey, Role, User
+from federation import agents, coordination
+from federation.models import Agent, Federation, Task
+from sandboxes import executions
+from sandboxes.models import Execution, Pool, Template
 from scaling.models import Balancer, Group, Node
 
 _number = itertools.count(1)
@@ -64,3 +68,40 @@ def make_group(target_id: str = "one", **changes: Any) -> Group:
 
 def make_balancer(strategy: str = "round_robin", **changes: Any) -> Balancer:
     return Balancer.objects.create(**{"name": f"balancer {next(_number)}", "strategy": strategy} | changes)
+
+
+def make_execution(account: Account | None = None, **changes: Any) -> Execution:
+    """A queued execution of an account (with its credits held)."""
+    wanted = {"code": "print(1)", "language": "python", "now": timezone.now()} | changes
+    if not wanted.keys() & {"template", "pool"}:
+        return executions.submit(account=account or make_account(), **wanted)
+    wanted.pop("language")
+    return executions.submit(account=account or make_account(), **wanted)
+
+
+def make_pool(account: Account | None = None, **changes: Any) -> Pool:
+    template = changes.pop("template", None) or Template.objects.get(account=None, name="python")
+    return Pool.objects.create(**{"account": account, "name": "mine", "template": template} | changes)
+
+
+def make_federation(account: Account | None = None, **changes: Any) -> Federation:
+    wanted = {"name": "momentum", "by": "Alice", "now": timezone.now()} | changes
+    return coordination.create_federation(account=account or make_account(), **wanted)
+
+
+def make_agent(federation: Federation, name: str = "agent-1", **changes: Any) -> Agent:
+    """A remote agent, which does only what a test says."""
+    return make_agent_with_token(federation, name, **changes)[0]
+
+
+def make_agent_with_token(federation: Federation, name: str = "agent-1", **changes: Any) -> tuple[Agent, str]:
+    wanted = {"runtime": "remote", "now": timezone.now()} | changes
+    agent, token = agents.join(federation=federation, name=name, **wanted)
+    return agent, token or ""
+
+
+def make_task(federation: Federation, **changes: Any) -> Task:
+    """Queued, even when nobody is there to do it."""
+    now = changes.pop("now", None) or timezone.now()
+    order = coordination.Order(**{"type": "work", "queue_if_empty": True} | changes)
+    return coordination.submit_task(federation=federation, order=order, by="Alice", now=now)

@@ -9,5 +9,34 @@ from billing.models.customers import (
     Role,
     User,
 )
+from billing.models.idempotency import IdempotencyRecord
+from billing.models.invitations import Invitation
+from billing.models.invoices import Invoice, InvoiceLine, InvoiceSeries
+from billing.models.ledger import Entry, Grant, GrantConsumption, Hold, LedgerAccount, Transaction
+from billing.models.prices import Price, PriceBook
+from billing.models.usage import Rating, UsageRecord
 
-__all__ = ["EDITING_ROLES", "Account", "AccountQuerySet", "ApiKey", "Membership", "Role", "User"]
+__all__ = [
+    "EDITING_ROLES",
+    "Account",
+    "AccountQuerySet",
+    "ApiKey",
+    "Entry",
+    "Grant",
+    "GrantConsumption",
+    "Hold",
+    "IdempotencyRecord",
+    "Invitation",
+    "Invoice",
+    "InvoiceLine",
+    "InvoiceSeries",
+    "LedgerAccount",
+    "Membership",
+    "Price",
+    "PriceBook",
+    "Rating",
+    "Role",
+    "Transaction",
+    "UsageRecord",
+    "User",
+]

@@ -6,6 +6,7 @@ Everything a customer has points to an Account; rows reach a person or a key onl
 from __future__ import annotations
 
 from collections.abc import Iterable
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from django.contrib.auth.models import AbstractBaseUser, BaseUserManager, PermissionsMixin
@@ -14,6 +15,8 @@ from django.db.models import Q
 from django.db.models.functions import Lower
 from django.utils import timezone
 from uuid_utils.compat import uuid7
+
+from billing.periods import Cadence
 
 if TYPE_CHECKING:
     from billing.keys import Principal
@@ -59,6 +62,9 @@ class User(AbstractBaseUser, PermissionsMixin):
 
     def __str__(self) -> str:
         return self.name or self.email
+
+    def get_full_name(self) -> str:
+        return self.name
 
     def membership_filter(self, *, roles: Iterable[str] | None = None) -> Q:
         """Which accounts this person belongs to, optionally only with one of the roles."""
@@ -113,6 +119,11 @@ class Account(models.Model):
     legal_name = models.CharField(max_length=200, blank=True)
     address = models.TextField(blank=True)
     tax_id = models.CharField(max_length=40, blank=True)
+    # A fraction: 0.19 is 19 %.
+    tax_rate = models.DecimalField(max_digits=5, decimal_places=4, default=0)
+    billing_period = models.CharField(
+        max_length=8, choices=[(cadence.value, cadence.value) for cadence in Cadence], default=Cadence.MONTHLY
+    )
     created_at = models.DateTimeField(default=timezone.now)
     version = models.PositiveIntegerField(default=1)
 
@@ -120,11 +131,19 @@ class Account(models.Model):
 
     class Meta:
         constraints = [
-            models.CheckConstraint(condition=Q(status__in=["active", "suspended", "closed"]), name="account_status")
+            models.CheckConstraint(condition=Q(status__in=["active", "suspended", "closed"]), name="account_status"),
+            models.CheckConstraint(
+                condition=Q(tax_rate__gte=0, tax_rate__lte=1), name="account_tax_rate_is_a_fraction"
+            ),
         ]
 
     def __str__(self) -> str:
         return self.name
+
+
+class MembershipQuerySet(models.QuerySet["Membership"]):
+    def visible_to(self, principal: Principal) -> MembershipQuerySet:
+        return self.filter(account__in=Account.objects.visible_to(principal))
 
 
 class Membership(models.Model):
@@ -136,6 +155,8 @@ class Membership(models.Model):
     role = models.CharField(max_length=10, choices=Role.choices)
     created_at = models.DateTimeField(default=timezone.now)
 
+    objects = MembershipQuerySet.as_manager()
+
     class Meta:
         constraints = [
             models.UniqueConstraint(fields=["account", "user"], name="one_membership_per_person_and_account"),
@@ -144,6 +165,15 @@ class Membership(models.Model):
 
     def __str__(self) -> str:
         return f"{self.user} in {self.account} ({self.role})"
+
+
+class ApiKeyQuerySet(models.QuerySet["ApiKey"]):
+    def visible_to(self, principal: Principal) -> ApiKeyQuerySet:
+        return self.filter(account__in=Account.objects.visible_to(principal))
+
+    def alive(self, now: datetime) -> ApiKeyQuerySet:
+        """Neither revoked nor expired."""
+        return self.filter(Q(expires_at=None) | Q(expires_at__gt=now), revoked_at=None)
 
 
 class ApiKey(models.Model):
@@ -162,6 +192,8 @@ class ApiKey(models.Model):
     expires_at = models.DateTimeField(null=True, blank=True)
     revoked_at = models.DateTimeField(null=True, blank=True)
     last_used_at = models.DateTimeField(null=True, blank=True)
+
+    objects = ApiKeyQuerySet.as_manager()
 
     def __str__(self) -> str:
         return f"{self.name} ({self.hint})"

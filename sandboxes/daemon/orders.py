@@ -1,0 +1,116 @@
+"""Pure. Checks a client's request and makes an order of it; a wrong one is refused before any slot is taken."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+
+from sandboxes.daemon.run import Order
+from sandboxes.limits import InvalidLimits, Limits
+
+LANGUAGES = ("python", "node")
+ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+TEMPLATE = re.compile(r"(?:[A-Za-z0-9][A-Za-z0-9._-]{0,127})?")
+LONGEST_SECONDS = 3600
+LONGEST_NAME = 255
+
+
+class BadOrder(ValueError):
+    """The request is wrong in itself; the text says which part."""
+
+
+def read_order(fields: Mapping[str, object], blobs: list[bytes]) -> Order:
+    """The order in a RUN frame, whose blobs are the code, stdin and the files."""
+    try:
+        limits = Limits.parse(_mapping(fields, "limits"))
+    except InvalidLimits as problem:
+        raise BadOrder(f"limits: {problem}") from problem
+    paths = _strings(fields, "files")
+    if len(blobs) != len(paths) + 2:
+        raise BadOrder("files: the contents do not match the paths")
+    return Order(
+        id=_string(fields, "id"),
+        language=_language(fields),
+        template=_template(fields),
+        code=blobs[0],
+        stdin=blobs[1],
+        args=tuple(_without_nul("args", _strings(fields, "args"))),
+        env=_env(_mapping(fields, "env")),
+        files=dict(zip(_checked_paths(paths), blobs[2:], strict=True)),
+        timeout_seconds=_timeout(fields),
+        limits=limits,
+    )
+
+
+def _language(fields: Mapping[str, object]) -> str:
+    if fields.get("network"):
+        raise BadOrder("network: this node's sandboxes have no network")
+    if fields.get("language") not in LANGUAGES:
+        raise BadOrder(f"language: choose one of {', '.join(LANGUAGES)}")
+    return str(fields["language"])
+
+
+def _template(fields: Mapping[str, object]) -> str:
+    template = _string(fields, "template")
+    if not TEMPLATE.fullmatch(template):
+        raise BadOrder("template: this is no template's address")
+    return template
+
+
+def _timeout(fields: Mapping[str, object]) -> float:
+    seconds = fields.get("timeout_seconds")
+    if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not math.isfinite(seconds):
+        raise BadOrder("timeout_seconds: give a number")
+    if not 0 < seconds <= LONGEST_SECONDS:
+        raise BadOrder(f"timeout_seconds: give a number above 0 and up to {LONGEST_SECONDS}")
+    return float(seconds)
+
+
+def _env(env: Mapping[str, object]) -> dict[str, str]:
+    for name, value in env.items():
+        if not ENV_NAME.fullmatch(name):
+            raise BadOrder(f"env: {name!r} is no name of an environment variable")
+        if not isinstance(value, str):
+            raise BadOrder(f"env: the value of {name} is no text")
+    _without_nul("env", [str(value) for value in env.values()])
+    return {name: str(value) for name, value in env.items()}
+
+
+def _checked_paths(paths: list[str]) -> list[str]:
+    for path in _without_nul("files", paths):
+        parts = path.split("/")
+        if not path or path.startswith("/") or {"", ".", ".."} & set(parts):
+            raise BadOrder(f"files: {path!r} is not a path inside /workspace")
+        if any(len(part.encode("utf-8", "surrogatepass")) > LONGEST_NAME for part in parts):
+            raise BadOrder("files: a name in a path is longer than 255 bytes")
+    if len(set(paths)) != len(paths):
+        raise BadOrder("files: a path is given twice")
+    return paths
+
+
+def _without_nul(field: str, values: list[str]) -> list[str]:
+    if any("\0" in value for value in values):
+        raise BadOrder(f"{field}: a NUL character is not allowed")
+    return values
+
+
+def _string(fields: Mapping[str, object], name: str) -> str:
+    value = fields.get(name)
+    if not isinstance(value, str):
+        raise BadOrder(f"{name}: give a text")
+    return value
+
+
+def _strings(fields: Mapping[str, object], name: str) -> list[str]:
+    value = fields.get(name)
+    if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
+        raise BadOrder(f"{name}: give a list of texts")
+    return value
+
+
+def _mapping(fields: Mapping[str, object], name: str) -> Mapping[str, object]:
+    value = fields.get(name)
+    if not isinstance(value, dict):
+        raise BadOrder(f"{name}: give an object")
+    return value

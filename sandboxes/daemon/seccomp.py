@@ -1,0 +1,148 @@
+"""Pure. The system-call filter of a sandboxed program, as classic BPF for prctl(PR_SET_SECCOMP).
+
+A deny list: CPython and V8 run unchanged, while what reaches for the kernel's rarer doors
+(namespaces, mounts, tracing, keys, BPF, io_uring, every socket family but AF_UNIX) is refused.
+"""
+
+from __future__ import annotations
+
+import errno
+import platform
+import struct
+from dataclasses import dataclass, field
+
+ALLOW = 0x7FFF0000
+KILL = 0x80000000
+LOAD, JUMP_EQUAL, JUMP_AT_LEAST, JUMP_ANY_BIT, AND, RETURN = 0x20, 0x15, 0x35, 0x45, 0x54, 0x06
+NR, ARCH, ARGS = 0, 4, 16
+
+# Unknown, newer calls answer "not implemented", which every libc is ready for.
+NEWEST_KNOWN = 462
+NAMESPACE_FLAGS = 0x7E020000
+AF_UNIX = 1
+TIOCSTI, TIOCLINUX = 0x5412, 0x541C
+SHARED_ANONYMOUS = 0x21
+
+# fmt: off
+X86_64 = {
+    "ptrace": 101, "process_vm_readv": 310, "process_vm_writev": 311, "process_madvise": 440, "kcmp": 312,
+    "pidfd_getfd": 438, "bpf": 321, "perf_event_open": 298, "userfaultfd": 323, "add_key": 248, "request_key": 249,
+    "keyctl": 250, "io_uring_setup": 425, "io_uring_enter": 426, "io_uring_register": 427, "unshare": 272,
+    "setns": 308, "mount": 165, "umount2": 166, "pivot_root": 155, "chroot": 161, "move_mount": 429, "open_tree": 428,
+    "fsopen": 430, "fsconfig": 431, "fsmount": 432, "fspick": 433, "mount_setattr": 442, "statmount": 457,
+    "listmount": 458, "name_to_handle_at": 303, "open_by_handle_at": 304, "kexec_load": 246, "kexec_file_load": 320,
+    "init_module": 175, "finit_module": 313, "delete_module": 176, "reboot": 169, "swapon": 167, "swapoff": 168,
+    "acct": 163, "quotactl": 179, "quotactl_fd": 443, "iopl": 172, "ioperm": 173, "modify_ldt": 154, "syslog": 103,
+    "settimeofday": 164, "clock_settime": 227, "adjtimex": 159, "clock_adjtime": 305, "sethostname": 170,
+    "setdomainname": 171, "personality": 135, "vhangup": 153, "mbind": 237, "set_mempolicy": 238,
+    "set_mempolicy_home_node": 450, "migrate_pages": 256, "move_pages": 279, "fanotify_init": 300, "shmget": 29,
+    "shmat": 30, "shmctl": 31, "shmdt": 67, "semget": 64, "semop": 65, "semctl": 66, "semtimedop": 220, "msgget": 68,
+    "msgsnd": 69, "msgrcv": 70, "msgctl": 71, "mq_open": 240, "mq_unlink": 241, "mknod": 133, "mknodat": 259,
+    "memfd_secret": 447, "vmsplice": 278, "uselib": 134, "sysfs": 139, "ustat": 136, "_sysctl": 156, "seccomp": 317,
+    "lookup_dcookie": 212, "clone": 56, "clone3": 435, "socket": 41, "socketpair": 53, "ioctl": 16, "mmap": 9,
+    "memfd_create": 319,
+}
+AARCH64 = {
+    "ptrace": 117, "process_vm_readv": 270, "process_vm_writev": 271, "process_madvise": 440, "kcmp": 272,
+    "pidfd_getfd": 438, "bpf": 280, "perf_event_open": 241, "userfaultfd": 282, "add_key": 217, "request_key": 218,
+    "keyctl": 219, "io_uring_setup": 425, "io_uring_enter": 426, "io_uring_register": 427, "unshare": 97, "setns": 268,
+    "mount": 40, "umount2": 39, "pivot_root": 41, "chroot": 51, "move_mount": 429, "open_tree": 428, "fsopen": 430,
+    "fsconfig": 431, "fsmount": 432, "fspick": 433, "mount_setattr": 442, "statmount": 457, "listmount": 458,
+    "name_to_handle_at": 264, "open_by_handle_at": 265, "kexec_load": 104, "kexec_file_load": 294, "init_module": 105,
+    "finit_module": 273, "delete_module": 106, "reboot": 142, "swapon": 224, "swapoff": 225, "acct": 89,
+    "quotactl": 60, "quotactl_fd": 443, "syslog": 116, "settimeofday": 170, "clock_settime": 112, "adjtimex": 171,
+    "clock_adjtime": 266, "sethostname": 161, "setdomainname": 162, "personality": 92, "vhangup": 58, "mbind": 235,
+    "set_mempolicy": 237, "set_mempolicy_home_node": 450, "migrate_pages": 238, "move_pages": 239,
+    "fanotify_init": 262, "shmget": 194, "shmat": 196, "shmctl": 195, "shmdt": 197, "semget": 190, "semop": 193,
+    "semctl": 191, "semtimedop": 192, "msgget": 186, "msgsnd": 189, "msgrcv": 188, "msgctl": 187, "mq_open": 180,
+    "mq_unlink": 181, "mknodat": 33, "memfd_secret": 447, "vmsplice": 75, "seccomp": 277, "lookup_dcookie": 18,
+    "clone": 220, "clone3": 435, "socket": 198, "socketpair": 199, "ioctl": 29, "mmap": 222, "memfd_create": 279,
+}
+# fmt: on
+MACHINES = {"x86_64": (0xC000003E, X86_64), "aarch64": (0xC00000B7, AARCH64)}
+SPECIAL = {"clone", "clone3", "socket", "socketpair", "ioctl", "mmap", "memfd_create"}
+
+
+class UnknownMachine(Exception):
+    """There is no table of system calls for this processor, so no filter either."""
+
+
+@dataclass
+class _Assembler:
+    """Rules in order; each one that does not match falls through to the next."""
+
+    code: list[tuple[int, int, int, int]] = field(default_factory=list)
+
+    def add(self, op: int, value: int, true: int = 0, false: int = 0) -> None:
+        self.code.append((op, true, false, value))
+
+    def answer_if(self, number: int, answer: int) -> None:
+        self.add(JUMP_EQUAL, number, 0, 1)
+        self.add(RETURN, answer)
+
+    def answer_if_argument(self, number: int, index: int, *, test: tuple[int, int], answer: int) -> None:
+        """Answer when the call is `number` and its argument passes `test`, an opcode and a value."""
+        op, value = test
+        self.add(JUMP_EQUAL, number, 0, 4)
+        self.add(LOAD, ARGS + 8 * index)
+        self.add(op, value, 0, 1)
+        self.add(RETURN, answer)
+        self.add(LOAD, NR)
+
+    def answer_unless_unix(self, number: int) -> None:
+        self.add(JUMP_EQUAL, number, 0, 4)
+        self.add(LOAD, ARGS)
+        self.add(JUMP_EQUAL, AF_UNIX, 1, 0)
+        self.add(RETURN, refusal(errno.EAFNOSUPPORT))
+        self.add(LOAD, NR)
+
+    def refuse_shared_anonymous(self, number: int) -> None:
+        self.add(JUMP_EQUAL, number, 0, 5)
+        self.add(LOAD, ARGS + 8 * 3)
+        self.add(AND, SHARED_ANONYMOUS)
+        self.add(JUMP_EQUAL, SHARED_ANONYMOUS, 0, 1)
+        self.add(RETURN, refusal(errno.EPERM))
+        self.add(LOAD, NR)
+
+    def bytes(self) -> bytes:
+        return b"".join(struct.pack("=HBBI", *step) for step in self.code)
+
+
+def refusal(number: int) -> int:
+    return 0x00050000 | number
+
+
+def build(*, machine: str = "", counted_memory: bool = True) -> bytes:
+    """The filter; without counted memory it also refuses what no rlimit counts."""
+    machine = machine or platform.machine()
+    if machine not in MACHINES:
+        raise UnknownMachine(f"There is no system-call table for {machine}.")
+    arch, calls = MACHINES[machine]
+    out = _Assembler()
+    _check_arch(out, arch=arch, machine=machine)
+    out.answer_if_argument(calls["clone"], 0, test=(JUMP_ANY_BIT, NAMESPACE_FLAGS), answer=refusal(errno.EPERM))
+    out.answer_if(calls["clone3"], refusal(errno.ENOSYS))
+    out.answer_unless_unix(calls["socket"])
+    out.answer_unless_unix(calls["socketpair"])
+    for request in (TIOCSTI, TIOCLINUX):
+        out.answer_if_argument(calls["ioctl"], 1, test=(JUMP_EQUAL, request), answer=refusal(errno.EPERM))
+    if not counted_memory:
+        out.refuse_shared_anonymous(calls["mmap"])
+        out.answer_if(calls["memfd_create"], refusal(errno.ENOSYS))
+    for name, number in calls.items():
+        if name not in SPECIAL:
+            out.answer_if(number, refusal(errno.EPERM))
+    out.add(RETURN, ALLOW)
+    return out.bytes()
+
+
+def _check_arch(out: _Assembler, *, arch: int, machine: str) -> None:
+    out.add(LOAD, ARCH)
+    out.add(JUMP_EQUAL, arch, 1, 0)
+    out.add(RETURN, KILL)
+    out.add(LOAD, NR)
+    if machine == "x86_64":
+        out.add(JUMP_AT_LEAST, 0x40000000, 0, 1)
+        out.add(RETURN, KILL)
+    out.add(JUMP_AT_LEAST, NEWEST_KNOWN + 1, 0, 1)
+    out.add(RETURN, refusal(errno.ENOSYS))

@@ -1,0 +1,208 @@
+"""The daemon's door: a Unix socket, one connection for each run, and the connection is the lease."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import socket
+import threading
+import time
+from pathlib import Path
+
+from sandboxes.daemon import protocol
+from sandboxes.daemon.bubblewrap import CannotStart
+from sandboxes.daemon.engines import Choice, NotOffered
+from sandboxes.daemon.orders import BadOrder, read_order
+from sandboxes.daemon.protocol import BrokenFrame, Kind
+from sandboxes.daemon.run import Order, Run
+from sandboxes.daemon.slots import Pool, Slot, SlotLost
+
+REQUEST_SECONDS = 30
+BACKLOG = 512
+
+
+class Live:
+    """A run that can be cancelled, from before it has a slot to its end."""
+
+    def __init__(self, connection: socket.socket) -> None:
+        self.wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        self.cancelled = False
+        self.finished = threading.Event()
+        self._connection = connection
+
+    def cancel(self) -> None:
+        self.cancelled = True
+        os.eventfd_write(self.wake, 1)
+
+    def is_abandoned(self) -> bool:
+        return self.cancelled or self.is_gone()
+
+    def is_gone(self) -> bool:
+        poll = select.poll()
+        poll.register(self._connection, select.POLLIN)
+        return bool(poll.poll(0))
+
+
+class Server:
+    def __init__(self, *, socket_path: Path, choice: Choice) -> None:
+        self.socket_path = socket_path
+        self.choice = choice
+        self.pools: dict[tuple[str, str], Pool] = {}
+        self._live: dict[str, Live] = {}
+        self._lock = threading.Lock()
+        self._stop = os.eventfd(0, os.EFD_CLOEXEC)
+        self._stopping = False
+        self._listener = _listen(socket_path)
+
+    def serve(self) -> None:
+        """Accept until `stop`; each connection is its own thread."""
+        poll = select.poll()
+        poll.register(self._listener, select.POLLIN)
+        poll.register(self._stop, select.POLLIN)
+        while not self._stopping:
+            for descriptor, _ in poll.poll():
+                if descriptor == self._listener.fileno():
+                    connection, _ = self._listener.accept()
+                    threading.Thread(target=self._serve_one, args=(connection,), daemon=True).start()
+
+    def stop(self) -> None:
+        self._stopping = True
+        os.eventfd_write(self._stop, 1)
+
+    def close(self) -> None:
+        """End every run, then every pool; clients of runs still going learn that they are lost."""
+        self._listener.close()
+        with contextlib.suppress(FileNotFoundError):
+            self.socket_path.unlink()
+        with self._lock:
+            live = list(self._live.values())
+        for each in live:
+            os.eventfd_write(each.wake, 1)
+        for each in live:
+            each.finished.wait(5)
+        for pool in self.pools.values():
+            pool.close()
+
+    def pool(self, language: str, template: str) -> Pool:
+        assert self.choice.engine
+        with self._lock:
+            key = (language, template)
+            if key not in self.pools:
+                self.pools[key] = self.choice.engine.open_pool(language, template)
+            return self.pools[key]
+
+    def describe(self) -> dict[str, object]:
+        engine = self.choice.engine
+        return {
+            "engine": engine.name if engine else None,
+            "promises": engine.promises() if engine else [],
+            "limits": engine.limits() if engine else {},
+            "languages": engine.languages() if engine else [],
+            "probes": [probe.as_dict() for probe in self.choice.probes],
+            "pools": {_pool_name(*key): pool.counts() for key, pool in self.pools.items()},
+        }
+
+    def _serve_one(self, connection: socket.socket) -> None:
+        with connection, contextlib.suppress(OSError, BrokenFrame):
+            connection.settimeout(REQUEST_SECONDS)
+            kind, fields, blobs = protocol.receive(connection)
+            if kind is Kind.DESCRIBE:
+                protocol.send(connection, Kind.ANSWER, self.describe())
+            elif kind is Kind.CANCEL:
+                protocol.send(connection, Kind.ANSWER, {"cancelled": self._cancel(str(fields.get("id")))})
+            elif kind is Kind.RUN:
+                self._serve_run(connection, fields, blobs)
+
+    def _cancel(self, request_id: str) -> bool:
+        with self._lock:
+            live = self._live.get(request_id)
+            if live is None:
+                return False
+            live.cancel()
+        return True
+
+    def _serve_run(self, connection: socket.socket, fields: dict, blobs: list[bytes]) -> None:
+        began = time.monotonic()
+        if self.choice.engine is None:
+            protocol.send(connection, Kind.UNAVAILABLE, {"reasons": self.choice.reasons()})
+            return
+        try:
+            order = read_order(fields, blobs)
+        except BadOrder as problem:
+            protocol.send(connection, Kind.REFUSED, {"reason": str(problem)})
+            return
+        live = Live(connection)
+        try:
+            with self._lock:
+                self._live[order.id] = live
+            self._run(connection, order, live, began)
+        except (CannotStart, SlotLost) as problem:
+            protocol.send(connection, Kind.LOST, {"reason": str(problem)})
+        except NotOffered as problem:
+            protocol.send(connection, Kind.UNAVAILABLE, {"reasons": [str(problem)]})
+        finally:
+            self._forget(order, live)
+
+    def _forget(self, order: Order, live: Live) -> None:
+        with self._lock:
+            if self._live.get(order.id) is live:
+                del self._live[order.id]
+            os.close(live.wake)
+        live.finished.set()
+
+    def _run(self, connection: socket.socket, order: Order, live: Live, began: float) -> None:
+        pool = self.pool(order.language, order.template)
+        taken = pool.checkout(abandoned=live.is_abandoned)
+        if taken is None:
+            if live.cancelled:
+                protocol.send(connection, Kind.ENDED, _never_ran())
+            return
+        slot, warm = taken
+        try:
+            self._run_on(slot, connection, order, live, began, warm=warm)
+        finally:
+            pool.release(slot)
+
+    def _run_on(
+        self, slot: Slot, connection: socket.socket, order: Order, live: Live, began: float, *, warm: bool
+    ) -> None:
+        run = Run(slot=slot, order=order, client=connection, cancel=live.wake)
+        slot.arm(order.limits)
+        connection.setblocking(False)
+        startup_ms = (time.monotonic() - began) * 1000
+        started = {"sandbox": slot.id, "warm": warm, "startup_ms": startup_ms}
+        run.queue(protocol.pack(Kind.STARTED, started))
+        run.drive()
+        if run.gone:
+            return
+        if self._stopping and not live.cancelled and run.report is None:
+            raise SlotLost("the daemon is stopping")
+        fields, blobs = run.outcome()
+        run.queue(protocol.pack(Kind.ENDED, {**fields, "startup_ms": startup_ms}, blobs))
+        run.finish_sending()
+
+
+def _never_ran() -> dict[str, object]:
+    """A run cancelled while it waited for room: it used nothing."""
+    nothing = dict.fromkeys(("duration_ms", "startup_ms", "cpu_ms", "peak_memory_bytes", "disk_bytes"), 0)
+    flags = {"cancelled": True, "stdout_truncated": False, "stderr_truncated": False}
+    lists = {"artifacts": [], "artifacts_truncated": []}
+    return {"exit_code": None, "signal": None, "breach": None, **flags, **lists, **nothing}
+
+
+def _pool_name(language: str, template: str) -> str:
+    return f"{language}:{template}" if template else language
+
+
+def _listen(path: Path) -> socket.socket:
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    with contextlib.suppress(FileNotFoundError):
+        path.unlink()
+    before = os.umask(0o177)
+    try:
+        listener.bind(str(path))
+    finally:
+        os.umask(before)
+    listener.listen(BACKLOG)
+    return listener

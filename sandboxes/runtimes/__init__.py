@@ -1,0 +1,97 @@
+"""What a runtime is: a place that runs one request and says truthfully what happened.
+
+`local` asks this machine's sandbox daemon. Every runtime passes the same contract tests.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from sandboxes.limits import Limits
+
+
+@dataclass(frozen=True)
+class Request:
+    """`id` is unique per attempt; `template` is "" or a built template's content address."""
+
+    id: str
+    language: str
+    code: str
+    template: str = ""
+    stdin: bytes = b""
+    args: tuple[str, ...] = ()
+    env: Mapping[str, str] = field(default_factory=dict)
+    files: Mapping[str, bytes] = field(default_factory=dict)
+    timeout_seconds: float = 60
+    limits: Limits = field(default_factory=Limits)
+    network: bool = False
+
+
+@dataclass(frozen=True)
+class Started:
+    sandbox: str
+    warm: bool
+    startup_ms: float
+
+
+@dataclass(frozen=True)
+class Artifact:
+    path: str
+    content: bytes
+
+
+@dataclass(frozen=True)
+class Outcome:
+    exit_code: int | None
+    signal: int | None
+    breach: str | None
+    cancelled: bool
+    stdout: bytes
+    stderr: bytes
+    stdout_truncated: bool
+    stderr_truncated: bool
+    artifacts: tuple[Artifact, ...]
+    artifacts_truncated: tuple[str, ...]
+    duration_ms: float
+    startup_ms: float
+    cpu_ms: float
+    peak_memory_bytes: int
+    disk_bytes: int
+    network_sent_bytes: int
+    network_received_bytes: int
+
+
+class RuntimeLost(Exception):
+    """The runtime failed, not the program: safe to retry on another slot."""
+
+
+class RuntimeUnavailable(Exception):
+    """This machine cannot run the request, and `reasons` says why."""
+
+    def __init__(self, reasons: list[str]) -> None:
+        self.reasons = list(reasons)
+        super().__init__("Executions cannot run here: " + "; ".join(self.reasons))
+
+
+class InvalidRequest(ValueError):
+    """The request itself is wrong (a path with `..`, a NUL, an unknown language): never retry it."""
+
+
+OnStarted = Callable[[Started], None]
+OnOutput = Callable[[str, int, bytes], None]
+
+
+class Runtime(Protocol):
+    name: str
+
+    def run(self, request: Request, *, on_started: OnStarted, on_output: OnOutput) -> Outcome:
+        """Block until the program is dead. Raises RuntimeLost, RuntimeUnavailable, InvalidRequest."""
+        ...
+
+    def cancel(self, request_id: str) -> bool:
+        """True when it was running here; its `run` then answers within 200 ms."""
+        ...
+
+    def describe(self) -> dict: ...

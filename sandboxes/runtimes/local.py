@@ -1,0 +1,129 @@
+"""This machine's sandbox daemon as a runtime: the daemon's only client.
+
+One connection for each run, and the connection is the lease: if this process dies, so does the slot.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+from collections.abc import Iterator
+
+from sandboxes.daemon import protocol
+from sandboxes.daemon.protocol import BrokenFrame, Kind
+from sandboxes.runtimes import (
+    Artifact,
+    InvalidRequest,
+    OnOutput,
+    OnStarted,
+    Outcome,
+    Request,
+    RuntimeLost,
+    RuntimeUnavailable,
+    Started,
+)
+
+CONNECT_SECONDS = 5
+ANSWER_SECONDS = 5
+# The daemon keeps the deadline; this only notices a daemon that has itself stopped answering.
+GRACE_SECONDS = 60
+
+
+class LocalRuntime:
+    name = "local"
+
+    def __init__(self, socket_path: str) -> None:
+        self.socket_path = socket_path
+
+    def run(self, request: Request, *, on_started: OnStarted, on_output: OnOutput) -> Outcome:
+        with self._connected() as connection:
+            return _run(connection, request, on_started=on_started, on_output=on_output)
+
+    def cancel(self, request_id: str) -> bool:
+        return bool(self._ask(Kind.CANCEL, {"id": request_id})["cancelled"])
+
+    def describe(self) -> dict:
+        return self._ask(Kind.DESCRIBE, {})
+
+    def _ask(self, kind: Kind, fields: dict[str, object]) -> dict:
+        with self._connected() as connection:
+            connection.settimeout(ANSWER_SECONDS)
+            with _daemon_faults():
+                protocol.send(connection, kind, fields)
+                return protocol.receive(connection)[1]
+
+    @contextlib.contextmanager
+    def _connected(self) -> Iterator[socket.socket]:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
+            connection.settimeout(CONNECT_SECONDS)
+            try:
+                connection.connect(self.socket_path)
+            except OSError as problem:
+                raise RuntimeLost(f"The sandbox daemon cannot be reached at {self.socket_path}.") from problem
+            yield connection
+
+
+@contextlib.contextmanager
+def _daemon_faults() -> Iterator[None]:
+    try:
+        yield
+    except (OSError, BrokenFrame) as problem:
+        raise RuntimeLost(f"The sandbox daemon went away: {problem}") from problem
+
+
+def _run(connection: socket.socket, request: Request, *, on_started: OnStarted, on_output: OnOutput) -> Outcome:
+    streams = {"stdout": bytearray(), "stderr": bytearray()}
+    with _daemon_faults():
+        connection.sendall(_request_frame(request))
+    # Waiting for room in the daemon is no fault, however long it takes.
+    connection.settimeout(None)
+    while True:
+        # Only the daemon's faults are caught here: an error of the caller's callbacks is the caller's.
+        with _daemon_faults():
+            kind, fields, blobs = protocol.receive(connection)
+        if kind is Kind.STARTED:
+            connection.settimeout(request.timeout_seconds + GRACE_SECONDS)
+            on_started(Started(**fields))
+        elif kind is Kind.OUTPUT:
+            streams[fields["stream"]] += blobs[0]
+            on_output(fields["stream"], fields["offset"], blobs[0])
+        elif kind is Kind.ENDED:
+            return _outcome(fields, blobs, streams)
+        else:
+            _raise(kind, fields)
+
+
+def _request_frame(request: Request) -> bytes:
+    fields = {
+        "id": request.id,
+        "language": request.language,
+        "template": request.template,
+        "args": list(request.args),
+        "env": dict(request.env),
+        "files": list(request.files),
+        "timeout_seconds": request.timeout_seconds,
+        "limits": request.limits.as_dict(),
+        "network": request.network,
+    }
+    code = request.code.encode("utf-8", "surrogatepass")
+    return protocol.pack(Kind.RUN, fields, [code, request.stdin, *request.files.values()])
+
+
+def _outcome(fields: dict, blobs: list[bytes], streams: dict[str, bytearray]) -> Outcome:
+    paths = fields.pop("artifacts")
+    return Outcome(
+        **{**fields, "artifacts_truncated": tuple(fields["artifacts_truncated"])},
+        stdout=bytes(streams["stdout"]),
+        stderr=bytes(streams["stderr"]),
+        artifacts=tuple(Artifact(path, content) for path, content in zip(paths, blobs, strict=True)),
+        network_sent_bytes=0,
+        network_received_bytes=0,
+    )
+
+
+def _raise(kind: Kind, fields: dict) -> None:
+    if kind is Kind.UNAVAILABLE:
+        raise RuntimeUnavailable(fields["reasons"])
+    if kind is Kind.REFUSED:
+        raise InvalidRequest(fields["reason"])
+    raise RuntimeLost(fields.get("reason", "The sandbox daemon gave no answer."))
