@@ -35,7 +35,7 @@ FORGET_PROCESS = timedelta(hours=1)
 def node_list(request: HttpRequest, account: Any) -> HttpResponse:
     seen = Node.objects.visible_to(request.user)
     counts = dict(seen.values_list("status").annotate(Count("pk")).order_by())
-    status, asked = request.GET.get("status", ""), request.GET.get("q", "").strip()
+    status, asked = request.GET.get("status", ""), request.GET.get("q", "").replace("\0", "").strip()
     rows = seen.filter(status=status) if status in set(health.Status) else seen
     rows = rows.filter(name__icontains=asked) if asked else rows
     shown = {

@@ -155,6 +155,9 @@ def test_a_node_token_is_good_for_nothing_else(staff: Client, client: Client) ->
         {"observed_at": "yesterday"},
         {"observed_at": (timezone.now() + timedelta(hours=1)).isoformat()},
         {"temperature": 40},
+        {"metadata": {"note": "a\0b"}},
+        {"metadata": {"note": "x" * 20_000}},
+        {"metadata": {"processes": {"web": 1}}},
     ],
 )
 def test_an_impossible_report_is_400(staff: Client, body: dict[str, Any]) -> None:
@@ -173,7 +176,8 @@ def test_the_health_history_has_reports_and_changes_with_reasons(staff: Client) 
     (change,) = history["changes"]
     assert (change["before"], change["after"]) == ("unknown", "unhealthy")
     assert change["reason"] == "CPU is at 95%; the limit is 90%."
-    assert staff.get(f"/api/v1/nodes/{node['id']}/health-history?limit=0").status_code == 400
+    for limit in ("0", "1001", "ten", "9" * 5000):
+        assert staff.get(f"/api/v1/nodes/{node['id']}/health-history?limit={limit}").status_code == 400
 
 
 def test_removing_wants_a_drained_or_dead_node(staff: Client) -> None:

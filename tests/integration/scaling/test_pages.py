@@ -42,9 +42,7 @@ def text(answer: Any) -> str:
     return re.sub(r"\s+", " ", re.sub(r"<[^>]+>", " ", answer.content.decode()))
 
 
-@pytest.mark.parametrize(
-    "name", ["nodes", "node-new", "groups", "group-new", "decisions", "balancers", "balancer-new"]
-)
+@pytest.mark.parametrize("name", ["nodes", "node-new", "groups", "group-new", "decisions", "balancers", "balancer-new"])
 def test_to_everyone_but_staff_the_pages_are_not_there(client: Client, account: Account, name: str) -> None:
     path = at(name, account)
     client.force_login(account.memberships.get().user)
