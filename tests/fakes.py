@@ -1,4 +1,4 @@
-"""Stand-ins that keep the promises of what they stand for: one contract test runs against both."""
+"""Fakes that keep the same promises as the real thing; a contract test runs against both."""
 
 from __future__ import annotations
 
@@ -12,7 +12,9 @@ import tempfile
 import threading
 import time
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 from sandboxes.daemon import artifacts, breaches
 from sandboxes.daemon.orders import ENV_NAME
@@ -27,9 +29,13 @@ from sandboxes.runtimes import (
     RuntimeUnavailable,
     Started,
 )
+from scaling.policy import Load
+from scaling.targets import UnknownTarget
 
 # Puts /workspace semantics on a plain folder: the code is __main__, and the folder is first on sys.path.
-LAUNCH = "import sys; sys.path.insert(0, ''); sys.argv.pop(0); exec(compile(open(sys.argv[0]).read(), sys.argv[0], 'exec'))"
+LAUNCH = (
+    "import sys; sys.path.insert(0, ''); sys.argv.pop(0); exec(compile(open(sys.argv[0]).read(), sys.argv[0], 'exec'))"
+)
 
 
 class FakeRuntime:
@@ -223,3 +229,40 @@ class _FakeRun:
             network_sent_bytes=0,
             network_received_bytes=0,
         )
+
+
+class FakeTarget:
+    """A scaling target in memory: says the load it is told to say, takes the size it is given."""
+
+    label = "Fake things"
+
+    def __init__(self, size: int = 2, **metrics: Any) -> None:
+        self.sizes = {"one": size, "two": size}
+        self.metrics: dict[str, Any] = {"cpu": 0.7, "memory": 0.5} | metrics
+        self.moves: list[tuple[str, str, int]] = []
+        self.fails_with: Exception | None = None
+
+    def choices(self) -> list[tuple[str, str]]:
+        return [(target_id, f"Fake {target_id}") for target_id in self.sizes]
+
+    def load(self, target_id: str, *, now: datetime) -> Load:
+        self.current(target_id)
+        return Load(**{"observed_at": now} | self.metrics)
+
+    def current(self, target_id: str) -> int:
+        if target_id not in self.sizes:
+            raise UnknownTarget(f"There is no fake “{target_id}”.")
+        return self.sizes[target_id]
+
+    def resize(self, target_id: str, *, to: int, now: datetime) -> None:
+        self._move("resize", target_id, to)
+
+    def drain(self, target_id: str, *, to: int, now: datetime) -> None:
+        self._move("drain", target_id, to)
+
+    def _move(self, verb: str, target_id: str, to: int) -> None:
+        self.current(target_id)
+        if self.fails_with:
+            raise self.fails_with
+        self.moves.append((verb, target_id, to))
+        self.sizes[target_id] = to

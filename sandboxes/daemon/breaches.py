@@ -10,7 +10,10 @@ import re
 from dataclasses import dataclass
 
 LAST_WORDS = (
-    ("memory", rb"^(?:numpy\.\S*)?_?(?:Array)?MemoryError\b|JavaScript heap out of memory|Array buffer allocation failed"),
+    (
+        "memory",
+        rb"^(?:numpy\.\S*)?_?(?:Array)?MemoryError\b|JavaScript heap out of memory|Array buffer allocation failed",
+    ),
     ("disk", rb"No space left on device|ENOSPC|Errno 27\] File too large|EFBIG"),
     ("processes", rb"can't start new thread|Errno 11\] Resource temporarily unavailable|spawn\S* \S+ EAGAIN"),
 )

@@ -1,6 +1,6 @@
 """The ladder of engines: the strongest one whose real run passes, or none and every reason why.
 
-    gvisor  >  bubblewrap  >  refuse          nothing weaker is ever taken silently
+gvisor  >  bubblewrap  >  refuse          nothing weaker is ever taken silently
 """
 
 from __future__ import annotations

@@ -86,7 +86,7 @@ class Bubblewrap:
         ]
 
     def limits(self) -> dict[str, str]:
-        counted = {name: self.groups.name for name in self.groups.controllers}
+        counted = dict.fromkeys(self.groups.controllers, self.groups.name)
         return {
             "memory": counted.get("memory", SOFT["memory"]),
             "processes": counted.get("pids", SOFT["pids"]),

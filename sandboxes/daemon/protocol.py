@@ -1,7 +1,7 @@
 """Frames between the daemon and its client, and the request a waiting program reads.
 
-    frame    = length (4 bytes, of what follows the kind), kind (1 byte), body
-    body     = JSON length (4 bytes), JSON, then the blobs whose sizes the JSON names
+frame    = length (4 bytes, of what follows the kind), kind (1 byte), body
+body     = JSON length (4 bytes), JSON, then the blobs whose sizes the JSON names
 """
 
 from __future__ import annotations

@@ -87,7 +87,10 @@ class Run:
         self.gone = False
         self.report: tuple | None = None
         cap = order.limits.output_kb << 10
-        self.streams = {slot.stdout: Stream("stdout", slot.stdout, cap), slot.stderr: Stream("stderr", slot.stderr, cap)}
+        self.streams = {
+            slot.stdout: Stream("stdout", slot.stdout, cap),
+            slot.stderr: Stream("stderr", slot.stderr, cap),
+        }
         self._outbox = bytearray()
         self._poll = select.poll()
         self._begun = self._ended = 0.0
@@ -111,7 +114,14 @@ class Run:
 
     def _register(self) -> None:
         slot = self.slot
-        for descriptor in (slot.stdout, slot.stderr, slot.init.fileno(), slot.pidfd, self.client.fileno(), self.cancel):
+        for descriptor in (
+            slot.stdout,
+            slot.stderr,
+            slot.init.fileno(),
+            slot.pidfd,
+            self.client.fileno(),
+            self.cancel,
+        ):
             self._poll.register(descriptor, select.POLLIN)
         self._feed_program()
         self._feed_stdin()

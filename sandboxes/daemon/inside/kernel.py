@@ -54,9 +54,7 @@ def fork_into_namespaces() -> int:
     """Fork as os.fork does, but the child is the first process of namespaces of its own."""
     ctypes.pythonapi.PyOS_BeforeFork()
     zero = ctypes.c_ulong(0)
-    pid = _locked.syscall(
-        ctypes.c_long(SYS_CLONE), ctypes.c_ulong(EVERY_NAMESPACE | SIGCHLD), zero, zero, zero, zero
-    )
+    pid = _locked.syscall(ctypes.c_long(SYS_CLONE), ctypes.c_ulong(EVERY_NAMESPACE | SIGCHLD), zero, zero, zero, zero)
     if pid == 0:
         ctypes.pythonapi.PyOS_AfterFork_Child()
         return 0

@@ -1,4 +1,4 @@
-"""The daemons that tests share, and every runtime that keeps the contract."""
+"""The daemons that tests share, and the scripted runtime of those that need none."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.fakes import FakeRuntime
 from tests.integration.sandboxes import daemons
+from tests.scripted import runtime  # noqa: F401 - a fixture of the tests that need no real one
 
 
 @pytest.fixture(scope="session")
@@ -37,8 +37,3 @@ def own_daemon(tmp_path: Path) -> Iterator[daemons.Daemon]:
     yield daemon
     if daemon.child.poll() is None:
         daemon.stop()
-
-
-@pytest.fixture(params=["fake", "daemon"])
-def runtime(request: pytest.FixtureRequest):
-    return FakeRuntime() if request.param == "fake" else request.getfixturevalue("daemon").runtime

@@ -101,9 +101,7 @@ def make_request(code: str = "pass", **changes: object) -> Request:
 
 def watch(runtime, request: Request) -> Ran:
     ran = Ran()
-    ran.outcome = runtime.run(
-        request, on_started=ran.started.append, on_output=lambda *chunk: ran.output.append(chunk)
-    )
+    ran.outcome = runtime.run(request, on_started=ran.started.append, on_output=lambda *chunk: ran.output.append(chunk))
     return ran
 
 

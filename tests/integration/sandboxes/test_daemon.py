@@ -249,7 +249,9 @@ def test_it_works_for_a_normal_user_too(tmp_path_factory):
         assert "soft" in daemon.runtime.describe()["limits"]["memory"]
         assert run(daemon.runtime, "import os; print(os.getuid())").stdout == b"1000\n"
         eater = run(daemon.runtime, "x = []\nwhile True: x.append(bytearray(1 << 20))", limits={"memory_mb": 64})
-        bomb = run(daemon.runtime, "import os, time\nwhile True:\n    if not os.fork(): time.sleep(9)", limits={"processes": 9})
+        bomb = run(
+            daemon.runtime, "import os, time\nwhile True:\n    if not os.fork(): time.sleep(9)", limits={"processes": 9}
+        )
         files = run(daemon.runtime, "open('artifacts/a', 'w').write('b')")
         assert (eater.breach, bomb.breach) == ("memory", "processes")
         assert [(each.path, each.content) for each in files.artifacts] == [("a", b"b")]

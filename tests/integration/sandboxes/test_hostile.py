@@ -62,7 +62,9 @@ def test_a_fork_bomb_stays_within_its_processes(runtime):
 
 
 def test_a_refused_fork_is_a_breach_of_processes(runtime):
-    outcome = run(runtime, "import os, time\nwhile True:\n    if not os.fork(): time.sleep(9)", limits={"processes": 20})
+    outcome = run(
+        runtime, "import os, time\nwhile True:\n    if not os.fork(): time.sleep(9)", limits={"processes": 20}
+    )
 
     assert outcome.breach == "processes"
 
@@ -405,7 +407,16 @@ def test_odd_bytes_in_names_survive(runtime):
 def test_nothing_of_the_daemon_is_in_the_environment(runtime):
     outcome = run(runtime, "import os; print(sorted(os.environ))")
 
-    allowed = {"HOME", "LANG", "PATH", "PYTHONPATH", "LD_LIBRARY_PATH", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "LC_CTYPE"}
+    allowed = {
+        "HOME",
+        "LANG",
+        "PATH",
+        "PYTHONPATH",
+        "LD_LIBRARY_PATH",
+        "OMP_NUM_THREADS",
+        "OPENBLAS_NUM_THREADS",
+        "LC_CTYPE",
+    }
     assert set(eval(outcome.stdout)) <= allowed
 
 
@@ -473,7 +484,11 @@ fs.writeFileSync('artifacts/out.json', '{}');
             ("const a = []; for (;;) a.push(Buffer.alloc(1 << 20, 1))", {"memory_mb": 128}, "memory"),
             ("const a = []; for (;;) a.push({a: a.length})", {"memory_mb": 128}, "memory"),
             ("const fs = require('fs'); for (;;) fs.writeSync(1, 'x'.repeat(65536))", {}, "output"),
-            ("const fs = require('fs'); for (let n = 0; ; n++) fs.writeFileSync('/tmp/' + n, 'x'.repeat(1 << 20))", {"disk_mb": 8}, "disk"),
+            (
+                "const fs = require('fs'); for (let n = 0; ; n++) fs.writeFileSync('/tmp/' + n, 'x'.repeat(1 << 20))",
+                {"disk_mb": 8},
+                "disk",
+            ),
         ],
     )
     def test_every_limit_ends_it(self, runtime, code, limits, breach):
@@ -492,7 +507,9 @@ net.connect(80, '127.0.0.1').on('error', e => console.log('refused')).on('connec
         assert self.go(runtime, code).stdout == b"refused\n"
 
     def test_its_children_die_with_it(self, runtime):
-        code = "require('child_process').spawn('/bin/sh', ['-c', 'sleep 50'], {detached: true}).unref(); process.exit(6)"
+        code = (
+            "require('child_process').spawn('/bin/sh', ['-c', 'sleep 50'], {detached: true}).unref(); process.exit(6)"
+        )
 
         assert self.go(runtime, code).exit_code == 6
 
@@ -508,7 +525,9 @@ def test_everything_holds_with_the_soft_limits_as_well(tmp_path):
             "import os, time\nfor n in range(4):\n    if not os.fork(): x = bytearray(b'x') * (40 << 20); time.sleep(9)\ntime.sleep(9)",
             limits={"memory_mb": 64},
         )
-        bomb = run(daemon.runtime, "import os, time\nwhile True:\n    if not os.fork(): time.sleep(9)", limits={"processes": 9})
+        bomb = run(
+            daemon.runtime, "import os, time\nwhile True:\n    if not os.fork(): time.sleep(9)", limits={"processes": 9}
+        )
         loop = run(daemon.runtime, "while True: pass", timeout_seconds=0.5)
 
         assert [each.breach for each in (eater, family, bomb, loop)] == ["memory", "memory", "processes", "timeout"]

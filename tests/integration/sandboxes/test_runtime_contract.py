@@ -8,7 +8,13 @@ import time
 import pytest
 
 from sandboxes.runtimes import InvalidRequest, Started
+from tests.fakes import FakeRuntime
 from tests.integration.sandboxes.daemons import make_request, run, watch
+
+
+@pytest.fixture(params=["fake", "daemon"])
+def runtime(request: pytest.FixtureRequest):
+    return FakeRuntime() if request.param == "fake" else request.getfixturevalue("daemon").runtime
 
 
 def test_a_program_that_ends_well_exits_with_zero(runtime):
@@ -60,7 +66,8 @@ def test_an_exception_is_told_with_the_callers_own_lines(runtime):
 
 
 @pytest.mark.parametrize(
-    ("code", "exit_code"), [("import sys; sys.exit(3)", 3), ("raise SystemExit('no')", 1), ("import os; os._exit(7)", 7)]
+    ("code", "exit_code"),
+    [("import sys; sys.exit(3)", 3), ("raise SystemExit('no')", 1), ("import os; os._exit(7)", 7)],
 )
 def test_the_exit_code_is_the_programs(runtime, code, exit_code):
     assert run(runtime, code).exit_code == exit_code
@@ -91,7 +98,11 @@ def test_a_program_that_never_reads_its_stdin_is_no_trouble(runtime):
 
 
 def test_files_are_in_the_working_directory_and_can_be_imported(runtime):
-    files = {"rule.py": b"LIMIT = 7", "prices/day.csv": b"1,2", "odd \xff name".encode("latin-1").decode("latin-1"): b""}
+    files = {
+        "rule.py": b"LIMIT = 7",
+        "prices/day.csv": b"1,2",
+        "odd \xff name".encode("latin-1").decode("latin-1"): b"",
+    }
 
     outcome = run(runtime, "import rule; print(rule.LIMIT, open('prices/day.csv').read())", files=files)
 
@@ -105,7 +116,8 @@ def test_a_file_outside_the_workspace_is_refused(runtime, path):
 
 
 @pytest.mark.parametrize(
-    "changes", [{"language": "cobol"}, {"env": {"A B": "c"}}, {"env": {"A": "\0"}}, {"args": ("\0",)}, {"network": True}]
+    "changes",
+    [{"language": "cobol"}, {"env": {"A B": "c"}}, {"env": {"A": "\0"}}, {"args": ("\0",)}, {"network": True}],
 )
 def test_a_wrong_request_is_refused(runtime, changes):
     with pytest.raises(InvalidRequest):

@@ -1,0 +1,221 @@
+"""Invoices: the statement of a period, from draft to a numbered, fixed document.
+
+    draft -> open -> paid
+    draft, open -> void
+    open -> uncollectible -> paid | void
+
+Everything happens under the wallet's lock, as metering does, so no usage slips between an invoice's
+lines and its number.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from uuid import UUID
+from zoneinfo import ZoneInfo
+
+from django.conf import settings
+from django.db import transaction
+from django.db.models import QuerySet, Sum
+
+from billing import ledger, live, metering, periods, pricing, statements
+from billing.models import Account, Grant, Invoice, InvoiceLine, InvoiceSeries, LedgerAccount, Price, UsageRecord
+
+LONGEST = timedelta(days=400)
+
+
+class IllegalMove(Exception):
+    """Raised when an invoice's state does not allow the act."""
+
+    code = "conflict"
+
+    def __init__(self, sentence: str, state: str) -> None:
+        self.state = state
+        super().__init__(sentence)
+
+    @property
+    def extras(self) -> dict[str, object]:
+        return {"state": self.state}
+
+
+class BadPeriod(Exception):
+    """Raised for a period that cannot be invoiced."""
+
+    code = "validation_error"
+
+    @property
+    def extras(self) -> dict[str, object]:
+        return {"errors": {"period_end": [str(self)]}}
+
+
+@transaction.atomic
+def generate(*, account: Account, period: periods.Period, now: datetime) -> Invoice:
+    """The draft of a period, with what was used so far; the same one when repeated."""
+    if not period.start < period.end <= period.start + LONGEST:
+        raise BadPeriod("A period ends after it starts, and is at most 400 days long.")
+    ledger.lock_wallet(account.pk)
+    _refuse_overlap(account, period)
+    draft, is_new = Invoice.objects.exclude(state=Invoice.State.VOID).get_or_create(
+        account=account,
+        period_start=period.start,
+        period_end=period.end,
+        defaults={"currency": settings.CREDIT_CURRENCY, "created_at": now},
+    )
+    changed = _write(draft, statement(account=account, period=period))
+    if is_new or changed:
+        live.invoice_changed(account.pk, draft.pk)
+    return draft
+
+
+def _refuse_overlap(account: Account, period: periods.Period) -> None:
+    final = Invoice.objects.filter(
+        account=account,
+        state__in=Invoice.FINAL_STATES,
+        period_start__lt=period.end,
+        period_end__gt=period.start,
+    )
+    found = final.order_by("period_start").first()
+    if found is not None:
+        raise IllegalMove(f"Invoice {found.number} covers part of this period already.", found.state)
+
+
+def statement(*, account: Account, period: periods.Period) -> statements.Statement:
+    """What the account used in a period, in money, as of now."""
+    usage = _billed(account.pk, period)
+    drawn = usage.aggregate(sum=Sum("overdraft_ucr"))["sum"] or 0
+    return statements.state(
+        _used(usage),
+        due_ucr=_owed(account.pk, period, drawn) if drawn else 0,
+        tax_rate=account.tax_rate,
+        credit_price=settings.CREDIT_PRICE,
+        currency=settings.CREDIT_CURRENCY,
+    )
+
+
+def _billed(account_id: UUID, period: periods.Period) -> QuerySet[UsageRecord]:
+    """The usage of a period whose charge was not reversed."""
+    return UsageRecord.objects.filter(
+        account_id=account_id,
+        billed_at__gte=period.start,
+        billed_at__lt=period.end,
+        transaction__reversed_by=None,
+    )
+
+
+def _used(usage: QuerySet[UsageRecord]) -> list[statements.Used]:
+    sums = usage.values_list("price").annotate(quantity=Sum("quantity"), cost=Sum("cost_ucr"))
+    found = {price_id: (quantity, cost) for price_id, quantity, cost in sums}
+    prices = Price.objects.filter(pk__in=found).select_related("book")
+    order = list(pricing.Meter)
+    ranked = sorted(prices, key=lambda price: (order.index(price.meter), price.book.valid_from, price.pk))
+    return [statements.Used(price.rule(), *found[price.pk]) for price in ranked]
+
+
+def _owed(account_id: UUID, period: periods.Period, drawn_ucr: int) -> int:
+    debt = LedgerAccount.objects.values_list("debt_ucr", flat=True).get(account_id=account_id)
+    later = UsageRecord.objects.filter(account_id=account_id, billed_at__gte=period.end)
+    drawn_later = later.aggregate(sum=Sum("overdraft_ucr"))["sum"] or 0
+    return statements.still_owed(debt_ucr=debt, drawn_later_ucr=drawn_later, drawn_ucr=drawn_ucr)
+
+
+def _write(draft: Invoice, found: statements.Statement) -> bool:
+    """Put a statement into a draft; False when it says so already."""
+    fields = ("currency", "tax_rate", "subtotal", "tax", "total", "credits_applied", "amount_due", "due_ucr")
+    lines = [InvoiceLine(invoice=draft, position=n, **vars(line)) for n, line in enumerate(found.lines, 1)]
+    shown = ("position", "meter", "quantity", "cost_ucr", "amount")
+    before = list(draft.lines.order_by("position").values_list(*shown))
+    same_lines = before == [tuple(getattr(line, name) for name in shown) for line in lines]
+    if same_lines and all(getattr(draft, name) == getattr(found, name) for name in fields):
+        return False
+    draft.lines.all().delete()
+    InvoiceLine.objects.bulk_create(lines)
+    for name in fields:
+        setattr(draft, name, getattr(found, name))
+    draft.save(update_fields=fields)
+    return True
+
+
+def running_period(*, account: Account, now: datetime) -> periods.Period:
+    """The account's period that is running, from where the last final invoice ends."""
+    period = periods.containing(now, periods.Cadence(account.billing_period), ZoneInfo(account.time_zone))
+    start = metering.open_moment(account_id=account.pk, at=period.start)
+    return periods.Period(min(start, now), max(period.end, start))
+
+
+@transaction.atomic
+def finalize(*, invoice_id: UUID, now: datetime) -> Invoice:
+    """Number a draft whose period is over and fix it; with nothing due it is paid at once."""
+    invoice = _locked(invoice_id)
+    if invoice.state != Invoice.State.DRAFT:
+        raise IllegalMove(f"This invoice is {invoice.state} already.", invoice.state)
+    if invoice.period_end > now:
+        raise IllegalMove("This period is not over yet, so its invoice cannot be final.", invoice.state)
+    period = periods.Period(invoice.period_start, invoice.period_end)
+    _refuse_overlap(invoice.account, period)
+    _write(invoice, statement(account=invoice.account, period=period))
+    _number(invoice, now)
+    is_settled = invoice.amount_due == 0
+    invoice.state = Invoice.State.PAID if is_settled else Invoice.State.OPEN
+    invoice.finalized_at = now
+    invoice.due_at = now + timedelta(days=settings.PAYMENT_TERMS_DAYS)
+    invoice.paid_at = now if is_settled else None
+    invoice.seller = _seller()
+    invoice.customer = _customer(invoice.account)
+    invoice.save()
+    live.invoice_changed(invoice.account_id, invoice.pk)
+    return invoice
+
+
+def _number(invoice: Invoice, now: datetime) -> None:
+    """Take the next number of the year; its row stays locked, so a rolled-back invoice leaves no gap."""
+    wanted = {"prefix": settings.INVOICE_PREFIX, "year": now.year}
+    InvoiceSeries.objects.get_or_create(**wanted)
+    series = InvoiceSeries.objects.select_for_update().get(**wanted)
+    series.last_number += 1
+    series.save(update_fields=["last_number"])
+    invoice.series = series
+    invoice.sequence = series.last_number
+    invoice.number = f"{series.prefix}{series.year}-{series.last_number:04d}"
+
+
+def _seller() -> dict[str, str]:
+    return {"name": settings.SELLER_NAME, "address": settings.SELLER_ADDRESS, "tax_id": settings.SELLER_TAX_ID}
+
+
+def _customer(account: Account) -> dict[str, str]:
+    return {"name": account.legal_name or account.name, "address": account.address, "tax_id": account.tax_id}
+
+
+@transaction.atomic
+def void(*, invoice_id: UUID, reason: str, now: datetime) -> Invoice:
+    """Declare a draft or unpaid invoice void; its number stays taken, its usage can be invoiced again."""
+    invoice = _locked(invoice_id)
+    if invoice.state not in (Invoice.State.DRAFT, Invoice.State.OPEN, Invoice.State.UNCOLLECTIBLE):
+        sentence = {"paid": "A paid invoice cannot be voided; write a credit note instead."}
+        raise IllegalMove(sentence.get(invoice.state, "This invoice is void already."), invoice.state)
+    invoice.state, invoice.voided_at, invoice.reason = Invoice.State.VOID, now, reason
+    invoice.save(update_fields=["state", "voided_at", "reason"])
+    live.invoice_changed(invoice.account_id, invoice.pk)
+    return invoice
+
+
+@transaction.atomic
+def mark_paid(*, invoice_id: UUID, reason: str, now: datetime, actor: str = "") -> Invoice:
+    """Note that an invoice was paid elsewhere; the credits it settles repay the overdraft."""
+    invoice = _locked(invoice_id)
+    if invoice.state not in (Invoice.State.OPEN, Invoice.State.UNCOLLECTIBLE):
+        raise IllegalMove(f"This invoice is {invoice.state}; only an open one can be marked paid.", invoice.state)
+    if invoice.due_ucr:
+        ledger.grant(
+            account_id=invoice.account_id, amount_ucr=invoice.due_ucr, category=Grant.Category.PAID, source="invoices",
+            key=str(invoice.pk), now=now, reason=f"Invoice {invoice.number} paid", actor=actor,
+        )  # fmt: skip
+    invoice.state, invoice.paid_at, invoice.reason = Invoice.State.PAID, now, reason
+    invoice.save(update_fields=["state", "paid_at", "reason"])
+    live.invoice_changed(invoice.account_id, invoice.pk)
+    return invoice
+
+
+def _locked(invoice_id: UUID) -> Invoice:
+    ledger.lock_wallet(Invoice.objects.values_list("account_id", flat=True).get(pk=invoice_id))
+    return Invoice.objects.select_related("account").get(pk=invoice_id)

@@ -1,0 +1,56 @@
+"""The credits ledger: the only code that writes wallets, transactions, entries, grants and holds.
+
+spending     charge, balance            what a customer pays at once
+holding      hold, capture, release     what work of unknown cost sets aside first
+granting     grant, expire, overdraft   where credits come from and how they end
+correcting   reverse, transfer          opposite entries; nothing is ever edited
+refusals     the exceptions of all of them
+"""
+
+from billing.ledger.correcting import reverse, transfer
+from billing.ledger.granting import (
+    expire_grants,
+    expire_wallet,
+    grant,
+    open_wallet,
+    set_overdraft,
+)
+from billing.ledger.holding import capture, expire_hold, expire_holds, hold, release
+from billing.ledger.refusals import (
+    AccountNotActive,
+    AmountOutOfRange,
+    HoldEnded,
+    InsufficientCredits,
+    KeyReused,
+    NotReversible,
+    UnknownHold,
+)
+from billing.ledger.spending import Balance, Receipt, balance, charge, fingerprint, lock_wallet
+
+__all__ = [
+    "AccountNotActive",
+    "AmountOutOfRange",
+    "Balance",
+    "HoldEnded",
+    "InsufficientCredits",
+    "KeyReused",
+    "NotReversible",
+    "Receipt",
+    "UnknownHold",
+    "balance",
+    "capture",
+    "charge",
+    "expire_grants",
+    "expire_hold",
+    "expire_holds",
+    "expire_wallet",
+    "fingerprint",
+    "grant",
+    "hold",
+    "lock_wallet",
+    "open_wallet",
+    "release",
+    "reverse",
+    "set_overdraft",
+    "transfer",
+]

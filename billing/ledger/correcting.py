@@ -1,0 +1,135 @@
+"""Corrections: opposite entries for what should not have been, and credits moved between accounts."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from uuid import UUID
+
+from django.db import transaction
+
+from billing import live
+from billing.ledger import granting, posting, refusals, spending
+from billing.models import Grant, LedgerAccount, Transaction
+
+SPENDS = (Transaction.Kind.CHARGE, Transaction.Kind.CAPTURE)
+
+
+@transaction.atomic
+def reverse(
+    *, transaction_id: UUID, key: str, reason: str, now: datetime, actor: str = "", request_id: str = ""
+) -> Transaction:
+    """Undo a spend (as a refund grant) or an untouched grant, once. The same key again answers the first reversal."""
+    original = Transaction.objects.select_related("grant").get(pk=transaction_id)
+    wallet = spending.lock_wallet(original.account_id)
+    undo = posting.Cause(
+        kind=Transaction.Kind.REVERSAL,
+        source="reversal",
+        key=key,
+        fingerprint=f"reversal {transaction_id}",
+        now=now,
+        description=reason,
+        actor=actor,
+        request_id=request_id,
+        reverses_id=transaction_id,
+    )
+    before = posting.earlier(original.account_id, undo)
+    if before is not None:
+        if before.request_hash != undo.fingerprint:
+            raise refusals.KeyReused(key)
+        return before
+    if Transaction.objects.filter(reverses=original).exists():
+        raise refusals.NotReversible("This transaction was reversed before.")
+    written = posting.begin(original.account_id, undo) if _may_reverse(original, wallet) else None
+    if written is None:
+        raise refusals.NotReversible(f"A {original.kind} cannot be reversed.")
+    if original.kind in SPENDS:
+        _give_back(original, written, wallet)
+    else:
+        _take_back(original, written, wallet)
+    live.credits_changed(original.account_id)
+    return written
+
+
+def _may_reverse(original: Transaction, wallet: LedgerAccount) -> bool:
+    if original.kind in SPENDS:
+        return True
+    if original.kind != Transaction.Kind.GRANT:
+        return False
+    given = Grant.objects.get(transaction=original)
+    if given.remaining_ucr != given.amount_ucr or wallet.posted_ucr - wallet.held_ucr < given.amount_ucr:
+        raise refusals.NotReversible("Credits of this grant have been spent or are held, so it cannot be reversed.")
+    return True
+
+
+def _give_back(original: Transaction, written: Transaction, wallet: LedgerAccount) -> None:
+    legs = original.entries.select_related("ledger_account")
+    spent = -sum(leg.amount_ucr for leg in legs if leg.ledger_account_id == wallet.pk)
+    revenue = next(leg.ledger_account.code for leg in legs if leg.ledger_account_id != wallet.pk)
+    refund = granting.new_grant(wallet, written, spent, category=Grant.Category.REFUND, reason=written.description)
+    posting.fund(written, wallet=wallet, grant=refund)
+    posting.post(written, wallet=wallet, amount_ucr=spent, against=revenue)
+
+
+def _take_back(original: Transaction, written: Transaction, wallet: LedgerAccount) -> None:
+    given = original.grant
+    posting.drain(written, grant=given, amount_ucr=given.amount_ucr)
+    posting.post(written, wallet=wallet, amount_ucr=-given.amount_ucr, against="issuance")
+
+
+@transaction.atomic
+def transfer(
+    *, from_account_id: UUID, to_account_id: UUID, amount_ucr: int, key: str, now: datetime, reason: str = "",
+    actor: str = "", request_id: str = "",
+) -> Transaction:  # fmt: skip
+    """Move credits to another account, where they arrive as one grant without expiry."""
+    refusals.check_amount(amount_ucr)
+    if from_account_id == to_account_id:
+        raise refusals.AmountOutOfRange(amount_ucr, "Credits move between two different accounts.")
+    # Always in the order of ids, so that two opposite transfers never wait for each other.
+    wallets = {each: spending.lock_wallet(each) for each in sorted((from_account_id, to_account_id))}
+    move = posting.Cause(
+        kind=Transaction.Kind.TRANSFER,
+        source="transfer",
+        key=key,
+        fingerprint=f"transfer {to_account_id} {amount_ucr}",
+        now=now,
+        description=reason,
+        actor=actor,
+        request_id=request_id,
+    )
+    before = posting.earlier(from_account_id, move)
+    if before is not None:
+        if before.request_hash != move.fingerprint:
+            raise refusals.KeyReused(key)
+        return before
+    return _move(move, wallets[from_account_id], wallets[to_account_id], amount_ucr)
+
+
+def _move(move: posting.Cause, sender: LedgerAccount, receiver: LedgerAccount, amount_ucr: int) -> Transaction:
+    granting.expire_wallet(account_id=sender.account_id, now=move.now)
+    sender.refresh_from_db()
+    for wallet in (sender, receiver):
+        if wallet.account.status == "closed" or (wallet is sender and wallet.account.status != "active"):
+            raise refusals.AccountNotActive(wallet.account.status)
+    # An overdraft is for one's own usage; only credits one has can be given away.
+    free = sender.posted_ucr - sender.held_ucr
+    if free < amount_ucr:
+        raise refusals.InsufficientCredits(amount_ucr, max(0, free))
+    written = posting.begin(sender.account_id, move)
+    left = amount_ucr
+    live_grants = Grant.objects.filter(wallet=sender, remaining_ucr__gt=0).exclude(expires_at__lte=move.now)
+    for each in live_grants.order_by(*granting.BURN_ORDER):
+        taken = min(left, each.remaining_ucr)
+        posting.drain(written, grant=each, amount_ucr=taken)
+        left -= taken
+        if not left:
+            break
+    posting.move_wallet(written, wallet=sender, amount_ucr=-amount_ucr)
+    given = granting.new_grant(
+        receiver, written, amount_ucr, category=Grant.Category.TRANSFER, reason=move.description
+    )
+    posting.fund(written, wallet=receiver, grant=given)
+    posting.move_wallet(written, wallet=receiver, amount_ucr=amount_ucr)
+    live.credits_changed(sender.account_id)
+    live.credits_changed(receiver.account_id)
+    return written

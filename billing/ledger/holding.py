@@ -1,0 +1,107 @@
+"""Holds: credits set aside, then captured up to the amount, released, or expired by the clock."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from uuid import UUID
+
+from django.db import connection
+from uuid_utils.compat import uuid7
+
+from billing import live
+from billing.ledger import granting, refusals, spending
+from billing.models import Hold
+
+HOLD = "select * from billing_hold(%s, %s, %s, %s, %s, %s, %s)"
+END = "select * from billing_end_hold(%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)"
+SWEEP_BATCH = 500
+
+
+def hold(
+    *, account_id: UUID, amount_ucr: int, key: str, expires_at: datetime, now: datetime, purpose: str = ""
+) -> Hold:
+    """Set credits aside. The same key again answers the same hold."""
+    refusals.check_amount(amount_ucr)
+    with connection.cursor() as cursor:
+        cursor.execute(HOLD, [account_id, uuid7(), key, amount_ucr, purpose, expires_at, now])
+        outcome, found, available_ucr = cursor.fetchone()
+    if outcome == "expire_first":
+        granting.expire_wallet(account_id=account_id, now=now)
+        return hold(
+            account_id=account_id, amount_ucr=amount_ucr, key=key, expires_at=expires_at, now=now, purpose=purpose
+        )
+    if outcome not in ("ok", "replay"):
+        raise spending.refusal(
+            outcome, account_id=account_id, key=key, needed_ucr=amount_ucr, available_ucr=available_ucr
+        )
+    if outcome == "ok":
+        live.credits_changed(account_id)
+    return Hold.objects.get(pk=found)
+
+
+def capture(
+    *,
+    hold_key: str,
+    amount_ucr: int,
+    key: str,
+    source: str,
+    now: datetime,
+    meter: str = "other",
+    description: str = "",
+    actor: str = "",
+    request_id: str = "",
+) -> spending.Receipt:
+    """Take up to the held amount and let the rest go; the same key again answers the first receipt."""
+    refusals.check_amount(amount_ucr)
+    given = spending.fingerprint("capture", hold_key, amount_ucr, meter)
+    ids = [uuid7() for _ in range(4)]
+    arguments = [hold_key, "captured", ids, f"revenue:{meter}", amount_ucr]
+    arguments += [source, key, given, description, actor, request_id, now]
+    outcome, found, overdraft_ucr = _end(arguments)
+    if outcome == "too_much":
+        raise refusals.AmountOutOfRange(amount_ucr, "More than the hold has set aside cannot be captured.")
+    if outcome not in ("ok", "replay"):
+        raise _refusal(outcome)
+    if outcome == "ok":
+        _tell(hold_key)
+    return spending.Receipt(found, amount_ucr, overdraft_ucr, replayed=outcome == "replay")
+
+
+def release(*, key: str, now: datetime) -> Hold:
+    """Let all of a hold go; releasing it again changes nothing."""
+    outcome, _, _ = _end([key, "released", [], "", 0, "", "", "", "", "", "", now])
+    if outcome not in ("ok", "replay"):
+        raise _refusal(outcome)
+    if outcome == "ok":
+        _tell(key)
+    return Hold.objects.get(key=key)
+
+
+def expire_holds(*, now: datetime) -> int:
+    """Free what holds past their time had set aside; returns how many there were."""
+    due = Hold.objects.filter(state=Hold.State.ACTIVE, expires_at__lte=now).order_by("expires_at", "pk")
+    keys = list(due.values_list("key", flat=True)[:SWEEP_BATCH])
+    return sum(1 for key in keys if expire_hold(key=key, now=now))
+
+
+def expire_hold(*, key: str, now: datetime) -> bool:
+    """Free one hold past its time; False when it had ended before."""
+    outcome, _, _ = _end([key, "expired", [], "", 0, "", "", "", "", "", "", now])
+    if outcome == "ok":
+        _tell(key)
+    return outcome == "ok"
+
+
+def _end(arguments: list[object]) -> tuple[str, UUID, int]:
+    with connection.cursor() as cursor:
+        cursor.execute(END, arguments)
+        row: tuple[str, UUID, int] = cursor.fetchone()
+    return row
+
+
+def _refusal(outcome: str) -> Exception:
+    return refusals.UnknownHold() if outcome == "no_hold" else refusals.HoldEnded(outcome)
+
+
+def _tell(hold_key: str) -> None:
+    live.credits_changed(Hold.objects.values_list("account_id", flat=True).get(key=hold_key))

@@ -1,0 +1,95 @@
+"""Why the ledger says no. Each carries the API's code; nothing is written when one is raised."""
+
+from __future__ import annotations
+
+from billing import amounts
+
+
+class InsufficientCredits(Exception):
+    """Raised when the account cannot cover the amount."""
+
+    code = "insufficient_credits"
+
+    def __init__(self, needed_ucr: int, available_ucr: int) -> None:
+        self.needed_ucr = needed_ucr
+        self.available_ucr = available_ucr
+        need, have = amounts.plain(needed_ucr), amounts.plain(available_ucr)
+        super().__init__(f"Insufficient credits: need {need}, have {have}")
+
+    @property
+    def extras(self) -> dict[str, object]:
+        return {
+            "needed": amounts.six_places(self.needed_ucr),
+            "available": amounts.six_places(self.available_ucr),
+        }
+
+
+class AccountNotActive(Exception):
+    """Raised when a suspended or closed account would spend."""
+
+    code = "conflict"
+
+    def __init__(self, status: str) -> None:
+        self.status = status
+        super().__init__(f"This account is {status} and cannot spend credits. Ask staff to make it active again.")
+
+    @property
+    def extras(self) -> dict[str, object]:
+        return {"state": self.status}
+
+
+class KeyReused(Exception):
+    """Raised when a key is used again for something else."""
+
+    code = "idempotency_key_reused"
+
+    def __init__(self, key: str) -> None:
+        super().__init__(f"The key {key!r} was used before for something else. Use a new key.")
+
+
+class AmountOutOfRange(Exception):
+    """Raised for an amount that is not above zero or beyond what one request may move."""
+
+    code = "validation_error"
+
+    def __init__(self, amount_ucr: int, sentence: str = "") -> None:
+        text = sentence or f"An amount must be more than 0 and at most {amounts.MAX_CREDITS} credits."
+        super().__init__(text)
+
+    @property
+    def extras(self) -> dict[str, object]:
+        return {"errors": {"amount": [str(self)]}}
+
+
+class UnknownHold(Exception):
+    """Raised when no hold has the key."""
+
+    code = "not_found"
+
+    def __init__(self) -> None:
+        super().__init__("There is no such hold.")
+
+
+class HoldEnded(Exception):
+    """Raised when a hold was captured, released or expired before."""
+
+    code = "conflict"
+
+    def __init__(self, state: str) -> None:
+        self.state = state
+        super().__init__(f"This hold is {state} and cannot be used again.")
+
+    @property
+    def extras(self) -> dict[str, object]:
+        return {"state": self.state}
+
+
+class NotReversible(Exception):
+    """Raised when a transaction cannot be undone by an opposite one."""
+
+    code = "conflict"
+
+
+def check_amount(amount_ucr: int) -> None:
+    if not 0 < amount_ucr <= amounts.MAX_UCR:
+        raise AmountOutOfRange(amount_ucr)

@@ -1,0 +1,123 @@
+"""Charges and balances. A charge is one call of a function in the database (sql/0004_ledger_functions.sql)."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from datetime import datetime
+from uuid import UUID
+
+from django.db import connection, transaction
+from django.db.models import Q, Sum
+from uuid_utils.compat import uuid7
+
+from billing import live
+from billing.ledger import granting, refusals
+from billing.models import Account, Grant, LedgerAccount
+
+CHARGE = "select * from billing_charge(%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)"
+
+
+@dataclass(frozen=True)
+class Receipt:
+    """What was taken: by which transaction, and how much of it no grant covered."""
+
+    transaction_id: UUID
+    amount_ucr: int
+    overdraft_ucr: int = 0
+    replayed: bool = False
+
+
+@dataclass(frozen=True)
+class Balance:
+    posted_ucr: int
+    held_ucr: int
+    overdraft_ucr: int
+    debt_ucr: int
+    next_expiry_at: datetime | None = None
+    next_expiry_ucr: int = 0
+
+    @property
+    def available_ucr(self) -> int:
+        return self.posted_ucr - self.held_ucr + self.overdraft_ucr
+
+
+def charge(
+    *,
+    account_id: UUID,
+    amount_ucr: int,
+    key: str,
+    source: str,
+    now: datetime,
+    meter: str = "other",
+    description: str = "",
+    actor: str = "",
+    request_id: str = "",
+) -> Receipt:
+    """Take credits at once. The same key again answers the first receipt and takes nothing."""
+    refusals.check_amount(amount_ucr)
+    ids = [uuid7() for _ in range(4)]
+    given = fingerprint("charge", amount_ucr, meter)
+    arguments = [account_id, ids, f"revenue:{meter}", amount_ucr]
+    arguments += [source, key, given, description, actor, request_id, now]
+    outcome, found, available_ucr, overdraft_ucr = _call(CHARGE, arguments)
+    if outcome == "ok":
+        live.credits_changed(account_id)
+        return Receipt(found, amount_ucr, overdraft_ucr)
+    if outcome == "replay":
+        return Receipt(found, amount_ucr, replayed=True)
+    if outcome == "expire_first":
+        granting.expire_wallet(account_id=account_id, now=now)
+        return charge(
+            account_id=account_id, amount_ucr=amount_ucr, key=key, source=source, now=now,
+            meter=meter, description=description, actor=actor, request_id=request_id,
+        )  # fmt: skip
+    raise refusal(outcome, account_id=account_id, key=key, needed_ucr=amount_ucr, available_ucr=available_ucr)
+
+
+def _call(statement: str, arguments: list[object]) -> tuple[str, UUID, int, int]:
+    with connection.cursor() as cursor:
+        cursor.execute(statement, arguments)
+        row: tuple[str, UUID, int, int] = cursor.fetchone()
+    return row
+
+
+def refusal(outcome: str, *, account_id: UUID, key: str, needed_ucr: int, available_ucr: int) -> Exception:
+    """The exception that says in words what a function of the database answered."""
+    if outcome == "insufficient":
+        return refusals.InsufficientCredits(needed_ucr, available_ucr)
+    if outcome == "reused":
+        return refusals.KeyReused(key)
+    if outcome == "not_active":
+        return refusals.AccountNotActive(Account.objects.values_list("status", flat=True).get(pk=account_id))
+    return refusals.InsufficientCredits(needed_ucr, 0)
+
+
+def fingerprint(*parts: object) -> str:
+    """What a key stands for; the same key with another fingerprint is refused."""
+    return hashlib.sha256("\x1f".join(map(str, parts)).encode()).hexdigest()
+
+
+def lock_wallet(account_id: UUID) -> LedgerAccount:
+    """The wallet, locked until the transaction ends. Whoever decides about a wallet in Python locks it first."""
+    assert transaction.get_connection().in_atomic_block
+    granting.open_wallet(account_id)
+    return LedgerAccount.objects.select_for_update(no_key=True).get(account_id=account_id)
+
+
+def balance(*, account_id: UUID, now: datetime) -> Balance:
+    """What the account has at `now`; credits past their expiry count no more, even before the sweep books them."""
+    granting.open_wallet(account_id)
+    wallet = LedgerAccount.objects.get(account_id=account_id)
+    open_grants = Grant.objects.filter(wallet=wallet, remaining_ucr__gt=0)
+    lapsed = open_grants.filter(expires_at__lte=now).aggregate(sum=Sum("remaining_ucr"))["sum"] or 0
+    lapsed = min(lapsed, max(0, wallet.posted_ucr - wallet.held_ucr))
+    nearest = open_grants.filter(Q(expires_at__gt=now)).order_by("expires_at", "pk").first()
+    return Balance(
+        posted_ucr=wallet.posted_ucr - lapsed,
+        held_ucr=wallet.held_ucr,
+        overdraft_ucr=-(wallet.floor_ucr or 0),
+        debt_ucr=wallet.debt_ucr,
+        next_expiry_at=nearest.expires_at if nearest else None,
+        next_expiry_ucr=nearest.remaining_ucr if nearest else 0,
+    )

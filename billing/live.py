@@ -1,0 +1,24 @@
+"""What changed in billing, told to whoever watches, after commit."""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+from channels.layers import get_channel_layer
+from django.db import transaction
+
+
+def credits_changed(account_id: UUID) -> None:
+    _nudge(account_id, ["credits", f"account-{account_id}"])
+
+
+def usage_recorded(account_id: UUID) -> None:
+    _nudge(account_id, ["usage"])
+
+
+def invoice_changed(account_id: UUID, invoice_id: UUID) -> None:
+    _nudge(account_id, ["invoices", f"invoice-{invoice_id}"])
+
+
+def _nudge(account_id: UUID, topics: list[str]) -> None:
+    transaction.on_commit(lambda: get_channel_layer().nudge(account_id, topics))

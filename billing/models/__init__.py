@@ -1,0 +1,42 @@
+"""What billing remembers, one file per noun."""
+
+from billing.models.customers import (
+    EDITING_ROLES,
+    Account,
+    AccountQuerySet,
+    ApiKey,
+    Membership,
+    Role,
+    User,
+)
+from billing.models.idempotency import IdempotencyRecord
+from billing.models.invitations import Invitation
+from billing.models.invoices import Invoice, InvoiceLine, InvoiceSeries
+from billing.models.ledger import Entry, Grant, GrantConsumption, Hold, LedgerAccount, Transaction
+from billing.models.prices import Price, PriceBook
+from billing.models.usage import Rating, UsageRecord
+
+__all__ = [
+    "EDITING_ROLES",
+    "Account",
+    "AccountQuerySet",
+    "ApiKey",
+    "Entry",
+    "Grant",
+    "GrantConsumption",
+    "Hold",
+    "IdempotencyRecord",
+    "Invitation",
+    "Invoice",
+    "InvoiceLine",
+    "InvoiceSeries",
+    "LedgerAccount",
+    "Membership",
+    "Price",
+    "PriceBook",
+    "Rating",
+    "Role",
+    "Transaction",
+    "UsageRecord",
+    "User",
+]

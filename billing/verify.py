@@ -1,0 +1,141 @@
+"""Whether the books are right: every invariant by name, each one question to the database.
+
+Each statement finds what breaks the invariant; the ledger is right when none finds anything.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from django.db import connection
+
+from billing import amounts, pricing
+from billing.models import Rating
+
+BROKEN_SHOWN = 5
+
+
+@dataclass(frozen=True)
+class Check:
+    name: str
+    ok: bool
+    detail: str
+
+
+STATEMENTS = {
+    # L1, L2
+    "transactions_balance": """
+        select transaction_id::text from billing_entry group by transaction_id having sum(amount_ucr) <> 0""",
+    "transactions_have_two_legs": """
+        select t.id::text from billing_transaction t
+         where (select count(*) from billing_entry e where e.transaction_id = t.id) < 2""",
+    "ledger_sums_to_zero": "select sum(amount_ucr)::text from billing_entry having sum(amount_ucr) <> 0",
+    # L3
+    "wallet_posted_is_the_sum_of_its_entries": """
+        select w.code from billing_ledgeraccount w
+          left join billing_entry e on e.ledger_account_id = w.id
+         where w.kind = 'wallet' group by w.id having w.posted_ucr <> coalesce(sum(e.amount_ucr), 0)""",
+    "wallet_held_is_the_sum_of_active_holds": """
+        select w.code from billing_ledgeraccount w
+          left join billing_hold h on h.wallet_id = w.id and h.state = 'active'
+         where w.kind = 'wallet' group by w.id having w.held_ucr <> coalesce(sum(h.amount_ucr), 0)""",
+    "statements_run_without_gaps": """
+        select code from (
+            select w.code, e.line, e.balance_after_ucr - e.amount_ucr as before,
+                   lag(e.line, 1, 0::bigint) over statement as line_before,
+                   lag(e.balance_after_ucr, 1, 0::bigint) over statement as balance_before
+              from billing_entry e join billing_ledgeraccount w on w.id = e.ledger_account_id and w.kind = 'wallet'
+            window statement as (partition by w.id order by e.line)
+        ) lines where line <> line_before + 1 or before <> balance_before""",
+    # L4
+    "wallets_are_above_their_floor": """
+        select code from billing_ledgeraccount where kind = 'wallet' and posted_ucr - held_ucr < floor_ucr""",
+    # L5
+    "grants_and_debt_make_up_the_wallet": """
+        select w.code from billing_ledgeraccount w left join billing_grant g on g.wallet_id = w.id
+         where w.kind = 'wallet' group by w.id
+        having w.posted_ucr + w.debt_ucr <> coalesce(sum(g.remaining_ucr), 0)""",
+    # L6
+    "grants_are_used_up_to_their_amount": """
+        select g.id::text from billing_grant g left join billing_grantconsumption c on c.grant_id = g.id
+         group by g.id having g.amount_ucr - g.remaining_ucr <> coalesce(sum(c.amount_ucr), 0)""",
+    "holds_are_captured_up_to_their_amount": """
+        select h.id::text from billing_hold h
+          left join billing_entry e on e.transaction_id = h.transaction_id and e.ledger_account_id = h.wallet_id
+         where h.captured_ucr > h.amount_ucr or h.captured_ucr <> -coalesce(e.amount_ucr, 0)""",
+    # L7
+    "written_rows_are_guarded": """
+        select wanted.on_table || '.' || wanted.trigger from (values
+            ('billing_entry', 'append_only'), ('billing_transaction', 'append_only'),
+            ('billing_grantconsumption', 'append_only'), ('billing_usagerecord', 'append_only'),
+            ('billing_price', 'append_only'), ('billing_entry', 'transaction_balances'),
+            ('billing_hold', 'ended_hold_is_final'), ('billing_invoice', 'final_invoice_is_fixed'),
+            ('billing_invoiceline', 'final_lines_are_fixed')
+        ) wanted (on_table, trigger)
+         where not exists (select 1 from pg_trigger t where t.tgrelid = wanted.on_table::regclass
+                              and t.tgname = wanted.trigger and t.tgenabled in ('O', 'A'))""",
+    # L8
+    "keys_are_used_once": """
+        select source || ' ' || key from billing_transaction group by account_id, source, key having count(*) > 1""",
+    # L9
+    "usage_is_charged_once": """
+        select u.id::text from billing_usagerecord u
+          left join billing_transaction t on t.id = u.transaction_id and t.account_id = u.account_id
+          left join billing_ledgeraccount w on w.account_id = u.account_id
+          left join billing_entry e on e.transaction_id = t.id and e.ledger_account_id = w.id
+         where u.cost_ucr <> -coalesce(e.amount_ucr, 0)""",
+    # L10
+    "invoices_add_up": """
+        select i.id::text from billing_invoice i left join billing_invoiceline l on l.invoice_id = i.id
+         group by i.id
+        having i.subtotal <> coalesce(sum(l.amount), 0) or i.total <> i.subtotal + i.tax
+            or i.amount_due <> i.total - i.credits_applied""",
+    "invoice_numbers_have_no_gaps": """
+        select s.prefix || s.year from billing_invoiceseries s
+          left join billing_invoice i on i.series_id = s.id
+         group by s.id
+        having count(i.id) <> s.last_number or coalesce(max(i.sequence), 0) <> s.last_number""",
+    "final_periods_do_not_overlap": """
+        select a.number from billing_invoice a join billing_invoice b
+            on a.account_id = b.account_id and a.id < b.id
+           and a.period_start < b.period_end and b.period_start < a.period_end
+         where a.state in ('open', 'paid', 'uncollectible') and b.state in ('open', 'paid', 'uncollectible')""",
+    # L11
+    "final_invoices_hold_the_usage_of_their_period": """
+        select i.number from billing_invoice i where i.state in ('open', 'paid', 'uncollectible')
+           and (select coalesce(sum(l.cost_ucr), 0) from billing_invoiceline l where l.invoice_id = i.id)
+            <> (select coalesce(sum(u.cost_ucr), 0) from billing_usagerecord u
+                 where u.account_id = i.account_id and u.billed_at >= i.period_start and u.billed_at < i.period_end
+                   and not exists (select 1 from billing_transaction r
+                                    where r.reverses_id = u.transaction_id and r.created_at <= i.finalized_at))""",
+}
+
+
+def checks() -> list[Check]:
+    """Every invariant, asked of one snapshot."""
+    found = []
+    with connection.cursor() as cursor:
+        for name, statement in STATEMENTS.items():
+            cursor.execute(statement)
+            found.append(_check(name, [str(row[0]) for row in cursor.fetchall()]))
+    found.append(_check("rated_totals_are_the_price_of_the_total", _wrong_ratings()))
+    return found
+
+
+def _wrong_ratings() -> list[str]:
+    """L9: what was rated is the price of the whole quantity (a volume price may have been dearer before)."""
+    wrong = []
+    for rating in Rating.objects.select_related("price").iterator():
+        price = amounts.half_even(rating.price.rule().exact(rating.quantity))
+        is_volume = rating.price.shape == pricing.Shape.VOLUME
+        if rating.rated_ucr != price and not (is_volume and rating.rated_ucr > price):
+            wrong.append(f"{rating.meter} of {rating.account_id}")
+    return wrong
+
+
+def _check(name: str, broken: list[str]) -> Check:
+    if not broken:
+        return Check(name, ok=True, detail="")
+    shown = ", ".join(broken[:BROKEN_SHOWN])
+    more = f" and {len(broken) - BROKEN_SHOWN} more" if len(broken) > BROKEN_SHOWN else ""
+    return Check(name, ok=False, detail=f"{len(broken)} broken: {shown}{more}")

@@ -1,0 +1,157 @@
+"""Managed agents at work: their tasks run as executions, and what those end with becomes the task's result.
+
+The signal that an execution finished only hurries this along; `watch` finds everything by itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+from django.db import transaction
+from django.db.models import Q
+
+from billing import ledger
+from federation import attempts, workloads
+from federation.models import Agent, Attempt
+from sandboxes import engine, executions, lifecycle, programs
+from sandboxes.models import Artifact, Execution
+
+# What a later moment may mend; and what only another payload can.
+NOT_NOW = (ledger.InsufficientCredits, ledger.AccountNotActive, executions.QueueFull, engine.EngineUnavailable)
+NEVER = (workloads.BadPayload, programs.Refused, programs.TooLarge, executions.NetworkNotAllowed)
+UNHEARD = timedelta(seconds=3)
+ERROR_CHARACTERS = 8_000
+HEAVY = ("code", "stdin", "args", "env", "files")
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What a look over all managed attempts found to do."""
+
+    to_start: list[UUID]
+    to_advance: list[UUID]
+    to_stop: list[UUID]
+
+
+def start(*, attempt_id: UUID, now: datetime) -> UUID | None:
+    """Begin an assigned attempt as an execution, once; returns the federation when the task needs assigning again."""
+    found = Attempt.objects.select_related("task__federation__account", "agent")
+    attempt = found.filter(pk=attempt_id, state=Attempt.State.ASSIGNED, execution=None).first()
+    if attempt is None:
+        return None
+    task = attempt.task
+    try:
+        arguments = workloads.execution_arguments(type=task.type, payload=task.payload)
+        _submit(attempt, arguments, now)
+    except NEVER as invalid:
+        attempts.fail(task_id=task.pk, epoch=attempt.epoch, error=_sentence(invalid), retryable=False, now=now)
+        return task.federation_id
+    except NOT_NOW as refusal:
+        attempts.refuse(attempt=attempt, reason=str(refusal), now=now)
+        return task.federation_id
+    return None
+
+
+@transaction.atomic
+def _submit(attempt: Attempt, arguments: dict[str, Any], now: datetime) -> None:
+    task = attempt.task
+    if attempts.start(attempt=attempt, now=now) is None:
+        return
+    execution = executions.submit(
+        account=task.federation.account,
+        metadata={"federation": task.federation.name, "task": str(task.pk), "epoch": str(attempt.epoch)},
+        agent=str(attempt.agent_id),
+        now=now,
+        **arguments,
+    )
+    Attempt.objects.filter(pk=attempt.pk).update(execution=execution)
+
+
+def _sentence(invalid: Exception) -> str:
+    errors = getattr(invalid, "errors", None) or {}
+    said = [f"{field}: {' '.join(messages)}" for field, messages in errors.items()]
+    return " ".join(said) or str(invalid)
+
+
+def advance(*, execution_id: UUID, now: datetime) -> Attempt | None:
+    """Give a settled execution's outcome to its task; None when there is nothing to give."""
+    attempt = Attempt.objects.live().select_related("task__federation").filter(execution=execution_id).first()
+    execution = Execution.objects.light().filter(pk=execution_id).first()
+    if attempt is None or execution is None or not execution.is_settled:
+        return None
+    # Whoever was first has told the task; a cancelled task wants no result.
+    with suppress(attempts.StaleEpoch, attempts.TaskSettled):
+        _tell(attempt, execution, now)
+        return attempt
+    return None
+
+
+def _tell(attempt: Attempt, execution: Execution, now: datetime) -> None:
+    if execution.state == Execution.State.SUCCEEDED:
+        result = workloads.result(
+            artifact=_artifact(execution), stdout=execution.stdout, exit_code=execution.exit_code
+        )
+        attempts.complete(task_id=attempt.task_id, epoch=attempt.epoch, result=result, now=now)
+        return
+    attempts.fail(
+        task_id=attempt.task_id,
+        epoch=attempt.epoch,
+        error=_why(execution),
+        retryable=is_infrastructure(execution),
+        now=now,
+    )
+
+
+def _artifact(execution: Execution) -> bytes | None:
+    content = Artifact.objects.filter(execution=execution, path=workloads.RESULT_PATH).values_list(
+        "content", flat=True
+    )
+    found = content.first()
+    return None if found is None else bytes(found)
+
+
+def is_infrastructure(execution: Execution) -> bool:
+    """The sandbox failed, not the program: another attempt may go better."""
+    ended_by_itself = execution.exit_code is not None or execution.signal is not None or execution.breach
+    return execution.state == Execution.State.FAILED and not ended_by_itself
+
+
+def _why(execution: Execution) -> str:
+    if execution.state == Execution.State.CANCELLED:
+        return "Its execution was cancelled."
+    if execution.state == Execution.State.TIMED_OUT:
+        return f"It ran longer than its {execution.timeout_seconds:g} seconds."
+    if is_infrastructure(execution):
+        return execution.error or "The sandbox was lost."
+    said = execution.stderr.strip().replace("\x00", "\N{REPLACEMENT CHARACTER}")[-ERROR_CHARACTERS:]
+    if execution.breach:
+        return f"It reached its limit of {execution.breach}.\n{said}".strip()
+    return said or f"It ended with exit code {execution.exit_code}."
+
+
+def watch(*, now: datetime) -> Found:
+    """Renew the leases of what still runs, and find what was never started or has finished unheard."""
+    to_start = Attempt.objects.filter(
+        state=Attempt.State.ASSIGNED, agent__runtime=Agent.Runtime.MANAGED, assigned_at__lt=now - UNHEARD
+    ).values_list("pk", flat=True)[: attempts.ROUND]
+    running = list(Attempt.objects.live().exclude(execution=None).select_related("execution", "task__federation")
+                   .defer("task__payload", "task__result", *(f"execution__{name}" for name in HEAVY)))  # fmt: skip
+    for attempt in running:
+        federation = attempt.task.federation
+        if attempt.lease_expires_at < now + timedelta(seconds=federation.lease_seconds / 2):
+            until = attempts.lease_end(federation, now)
+            Attempt.objects.live().filter(pk=attempt.pk).update(lease_expires_at=until)
+    settled = [each.execution_id for each in running if each.execution.is_settled]
+    return Found(list(to_start), settled, list(_orphans()))
+
+
+def _orphans() -> Iterable[UUID]:
+    """Attempts that ended from outside (cancelled, agent gone) while their program runs on."""
+    runs_on = Execution.objects.filter(Q(state=lifecycle.QUEUED) | Q(state__in=lifecycle.LIVE))
+    ended = runs_on.filter(federation_attempt__ended_at__isnull=False)
+    return ended.values_list("federation_attempt", flat=True)[: attempts.ROUND]

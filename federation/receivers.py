@@ -1,0 +1,12 @@
+"""An execution finished: its task goes on."""
+
+from __future__ import annotations
+
+from typing import Any
+from uuid import UUID
+
+from federation import tasks
+
+
+def execution_finished(execution_id: UUID | str, **_: Any) -> None:
+    tasks.advance.delay(execution_id=str(execution_id))

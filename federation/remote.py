@@ -1,0 +1,62 @@
+"""The front desk for agents on other machines: heartbeats, claims, results."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable
+from datetime import datetime
+from random import SystemRandom
+from typing import Any
+from uuid import UUID
+
+from federation import agents, attempts, dispatch, store, tasks
+from federation.models import Agent, Attempt, Task
+
+
+def heartbeat(
+    *, agent: Agent, status: str, load: float | None, running: Iterable[dict[str, Any]], now: datetime
+) -> agents.Reply:
+    reply = agents.heartbeat(agent=agent, status=status, load=load, running=running, now=now)
+    if agent.availability != Agent.Availability.AVAILABLE and status != "unavailable":
+        tasks.assign.delay_on_commit(federation_id=str(agent.federation_id))
+    return reply
+
+
+def claim(*, agent: Agent, wait_seconds: float, clock: Callable[[], datetime]) -> Attempt | None:
+    """The agent's next task, waiting for one so long; None when none came."""
+    end = time.monotonic() + wait_seconds
+    while True:
+        attempt = dispatch.claim(agent=agent, now=clock(), rng=SystemRandom())
+        left = end - time.monotonic()
+        if attempt is not None or left <= 0:
+            return attempt
+        store.sleep_until_woken(agent.pk, seconds=min(left, 20.0))
+
+
+def extend(*, task: Task, agent: Agent | None, epoch: int, progress: float | None, now: datetime) -> datetime:
+    return attempts.extend(task_id=task.pk, agent_id=_whose(agent), epoch=epoch, progress=progress, now=now)
+
+
+def complete(*, task: Task, agent: Agent | None, epoch: int, result: Any, now: datetime) -> Task:
+    done = attempts.complete(task_id=task.pk, epoch=epoch, agent_id=_whose(agent), result=result, now=now)
+    _go_on(done, epoch)
+    return done
+
+
+def fail(*, task: Task, agent: Agent | None, epoch: int, error: str, retryable: bool, now: datetime) -> Task:
+    failed = attempts.fail(
+        task_id=task.pk, epoch=epoch, agent_id=_whose(agent), error=error, retryable=retryable, now=now
+    )
+    _go_on(failed, epoch)
+    return failed
+
+
+def _whose(agent: Agent | None) -> UUID | None:
+    return agent.pk if agent else None
+
+
+def _go_on(task: Task, epoch: int) -> None:
+    """The agent has room again, and its time is charged."""
+    tasks.assign.delay_on_commit(federation_id=str(task.federation_id))
+    attempt_id = task.attempts.filter(epoch=epoch).values_list("pk", flat=True).first()
+    tasks.charge.delay_on_commit(attempt_id=str(attempt_id))

@@ -1,0 +1,15 @@
+"""Periodic background tasks of this app; ntd_site merges them into the schedule."""
+
+
+def _every(seconds: float, name: str) -> dict[str, object]:
+    options = {"expires": max(seconds, 2), "queue": "sweeps"}
+    return {"task": f"federation.tasks.{name}", "schedule": seconds, "options": options}
+
+
+SCHEDULE: dict[str, dict[str, object]] = {
+    "federation-tasks": _every(1.0, "sweep_tasks"),
+    "federation-agents": _every(2.0, "sweep_agents"),
+    "federation-messages": _every(1.0, "sweep_messages"),
+    "federation-inboxes": _every(5.0, "sweep_inboxes"),
+    "federation-usage": _every(60.0, "sweep_usage"),
+}

@@ -1,0 +1,106 @@
+"""Background tasks. A message carries an id; the rows say what is to be done, and the sweeps find what was lost."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from random import SystemRandom
+
+from celery import shared_task
+from django.utils import timezone
+
+from federation import agents, attempts, bus, dispatch, history, managed, store, wages
+from federation.models import Agent, Attempt
+from sandboxes import executions, lifecycle
+
+LATE_SECONDS = 6.0
+
+
+@shared_task
+def assign(*, federation_id: str) -> None:
+    made = dispatch.assign(federation_id=federation_id, now=timezone.now(), rng=SystemRandom())
+    for attempt in made:
+        if _is_managed(attempt):
+            start.delay(attempt_id=str(attempt.pk))
+    if len(made) == dispatch.ROUND:
+        assign.delay(federation_id=federation_id)
+
+
+def _is_managed(attempt: Attempt) -> bool:
+    return bool(attempt.agent.runtime == Agent.Runtime.MANAGED)
+
+
+@shared_task
+def start(*, attempt_id: str) -> None:
+    managed.start(attempt_id=attempt_id, now=timezone.now())
+
+
+@shared_task
+def advance(*, execution_id: str) -> None:
+    attempt = managed.advance(execution_id=execution_id, now=timezone.now())
+    if attempt is not None:
+        assign.delay(federation_id=str(attempt.task.federation_id))
+        charge.delay(attempt_id=str(attempt.pk))
+
+
+@shared_task
+def charge(*, attempt_id: str) -> None:
+    wages.charge_one(attempt_id=attempt_id, now=timezone.now())
+
+
+@shared_task
+def after_stop(*, attempt_id: str) -> None:
+    """An attempt was ended from outside: stop its program, charge what it used."""
+    attempt = Attempt.objects.select_related("execution").filter(pk=attempt_id).first()
+    if attempt is not None and attempt.execution is not None:
+        with suppress(lifecycle.IllegalMove):
+            executions.cancel(execution=attempt.execution, by=None, now=timezone.now())
+    charge.delay(attempt_id=attempt_id)
+
+
+@shared_task
+def sweep_tasks() -> None:
+    """Finds due tasks, lost starts, unheard ends, lapsed leases and passed deadlines."""
+    now = timezone.now()
+    for attempt in attempts.expire(now=now):
+        after_stop.delay(attempt_id=str(attempt.pk))
+    attempts.lapse(now=now)
+    found = managed.watch(now=now)
+    for attempt_id in found.to_start:
+        start.delay(attempt_id=str(attempt_id))
+    for execution_id in found.to_advance:
+        advance.delay(execution_id=str(execution_id))
+    for attempt_id in found.to_stop:
+        after_stop.delay(attempt_id=str(attempt_id))
+    for federation_id in dispatch.federations_with_due_tasks(now=now):
+        assign.delay(federation_id=str(federation_id))
+
+
+@shared_task
+def sweep_agents() -> None:
+    """Beats for managed agents, loses silent ones, elects leaders. Our own lateness counts against nobody."""
+    late = store.seconds_since_last("sweep_agents")
+    if late > LATE_SECONDS:
+        agents.forgive(seconds=late)
+    now = timezone.now()
+    agents.beat_managed(now=now)
+    agents.see_to_leaders(now=now)
+    for federation_id in agents.lose_silent(now=now):
+        assign.delay(federation_id=str(federation_id))
+
+
+@shared_task
+def sweep_usage() -> None:
+    wages.charge_all(now=timezone.now())
+
+
+@shared_task
+def sweep_messages() -> None:
+    history.flush_all(now=timezone.now())
+
+
+@shared_task
+def sweep_inboxes() -> None:
+    """What waited too long ends, also when nobody looks."""
+    now = timezone.now()
+    for federation_id in bus.federations_with_messages():
+        bus.expire(federation_id=federation_id, now=now)

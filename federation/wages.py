@@ -1,0 +1,71 @@
+"""What agents' time costs: every ended attempt is metered once, whether it went well or not.
+
+An attempt that cannot be charged for now (no credits) stays unmetered and is tried again later, so a lack of
+credits never loses a result.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from decimal import Decimal
+from uuid import UUID
+
+from billing import ledger, metering
+from federation import live
+from federation.models import Attempt
+
+METER = "agent_second"
+SOURCE = "federation"
+ROUND = 500
+MILLISECOND = Decimal("0.001")
+
+
+def charge(*, attempt: Attempt, now: datetime) -> bool:
+    """False when the account cannot pay now. Twice is once: the attempt's id is the key."""
+    seconds = Decimal(attempt.busy_seconds).quantize(MILLISECOND)
+    cost = 0
+    if seconds > 0:
+        try:
+            record = metering.record_usage(
+                account_id=attempt.task.federation.account_id,
+                meter=METER,
+                quantity=seconds,
+                occurred_at=attempt.ended_at,
+                now=now,
+                key=str(attempt.pk),
+                source=SOURCE,
+                agent=str(attempt.agent_id),
+                properties={"task": str(attempt.task_id)},
+            )
+        except (ledger.InsufficientCredits, ledger.AccountNotActive):
+            return False
+        cost = record.cost_ucr
+    Attempt.objects.filter(pk=attempt.pk).update(metered_at=now, cost_ucr=cost)
+    live.tasks_changed(attempt.task.federation, [attempt.task])
+    return True
+
+
+def charge_one(*, attempt_id: UUID, now: datetime) -> None:
+    attempt = _unmetered().filter(pk=attempt_id).first()
+    if attempt is not None:
+        charge(attempt=attempt, now=now)
+
+
+def charge_all(*, now: datetime) -> int:
+    """Everything not yet charged; an account that cannot pay is asked once a round."""
+    cannot_pay: set[UUID] = set()
+    charged = 0
+    for attempt in _unmetered().order_by("ended_at")[:ROUND]:
+        account_id = attempt.task.federation.account_id
+        if account_id in cannot_pay:
+            continue
+        if charge(attempt=attempt, now=now):
+            charged += 1
+        else:
+            cannot_pay.add(account_id)
+    return charged
+
+
+def _unmetered():  # type: ignore[no-untyped-def]
+    rows = Attempt.objects.unmetered().select_related("task__federation")
+    return rows.defer("task__payload", "task__result", "answer")

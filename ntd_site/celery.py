@@ -1,0 +1,38 @@
+"""The Celery application: `celery -A ntd_site.celery worker`, `... beat`."""
+
+import os
+
+from celery import Celery
+from celery.signals import after_task_publish, beat_init, worker_ready
+from django_structlog.celery.steps import DjangoStructLogInitStep
+
+from ntd_site import heartbeats
+
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "ntd_site.settings")
+
+app = Celery("ntd")
+app.config_from_object("django.conf:settings", namespace="CELERY")
+app.steps["worker"].add(DjangoStructLogInitStep)
+app.autodiscover_tasks()
+
+
+@after_task_publish.connect(sender="ntd_site.tasks.mark_alive")
+def scheduler_is_alive(**_: object) -> None:
+    """Only the scheduler sends this task, so sending it proves that it lives."""
+    heartbeats.beat("scheduler")
+
+
+@worker_ready.connect
+def worker_is_up(**_: object) -> None:
+    from scaling import heart
+
+    heartbeats.beat("workers")
+    heart.start("worker")
+
+
+@beat_init.connect
+def scheduler_is_up(**_: object) -> None:
+    from scaling import heart
+
+    heartbeats.beat("scheduler")
+    heart.start("scheduler")

@@ -1,0 +1,103 @@
+"""Wrong settings stop the start, with a sentence that says what to do."""
+
+from __future__ import annotations
+
+from typing import Any
+from urllib.parse import urlsplit
+
+from django.conf import settings
+from django.core import checks
+
+TOPOLOGIES = ("mesh", "ring", "star", "hierarchical", "adaptive")
+ROLES = ("coordinator", "worker", "both")
+
+
+def register() -> None:
+    checks.register(check_settings)
+
+
+def check_settings(app_configs: Any, **_: Any) -> list[checks.CheckMessage]:
+    found = [*_urls(), *_choices(), *_production()]
+    return [checks.Error(text, hint=hint, id=f"ntd.{code}") for code, text, hint in found]
+
+
+Found = tuple[str, str, str]
+
+
+def _urls() -> list[Found]:
+    found = []
+    scheme = urlsplit(settings.DATABASE_URL).scheme
+    if scheme.startswith("sqlite"):
+        found.append(
+            (
+                "E001",
+                "DATABASE_URL names SQLite, which ntd does not run on.",
+                "Leave it empty for the embedded PostgreSQL, or name a PostgreSQL 15 or newer: postgresql://user:password@host/name.",
+            )
+        )
+    elif scheme not in ("postgres", "postgresql"):
+        found.append(
+            (
+                "E001",
+                f"DATABASE_URL starts with {scheme or 'nothing'}://, not postgresql://.",
+                "Use postgresql://user:password@host/name.",
+            )
+        )
+    if urlsplit(settings.REDIS_URL).scheme not in ("redis", "rediss", "unix"):
+        found.append(
+            (
+                "E002",
+                "REDIS_URL must start with redis://, rediss:// or unix://.",
+                "Leave it empty for the embedded Valkey.",
+            )
+        )
+    if settings.PAYMENT_GATEWAY_URL and urlsplit(settings.PAYMENT_GATEWAY_URL).scheme not in ("http", "https"):
+        found.append(
+            ("E003", "PAYMENT_GATEWAY_URL must be an http(s) address.", "Leave it empty for the simulated gateway.")
+        )
+    return found
+
+
+def _choices() -> list[Found]:
+    found = []
+    if settings.TOPOLOGY not in TOPOLOGIES:
+        found.append(("E004", f"NTD_TOPOLOGY is {settings.TOPOLOGY!r}.", f"Use one of {', '.join(TOPOLOGIES)}."))
+    if settings.FEDERATION_ROLE not in ROLES:
+        found.append(("E005", f"FEDERATION_ROLE is {settings.FEDERATION_ROLE!r}.", f"Use one of {', '.join(ROLES)}."))
+    if settings.FEDERATION_ROLE == "worker" and not settings.COORDINATOR_URL:
+        found.append(
+            (
+                "E006",
+                "FEDERATION_ROLE=worker needs COORDINATOR_URL.",
+                "Set it to the address of the coordinator, for example https://ntd.example.",
+            )
+        )
+    for name in ("MAX_SANDBOXES", "MAX_AGENTS", "RATE_LIMIT_PER_MINUTE"):
+        if getattr(settings, name) < 1:
+            found.append(("E007", f"{name} must be at least 1.", "Correct the environment variable."))
+    if settings.DEFAULT_CREDITS < 0:
+        found.append(("E007", "DEFAULT_CREDITS must not be negative.", "Correct the environment variable."))
+    return found
+
+
+def _production() -> list[Found]:
+    found = []
+    if settings.NTD_TEST_CLOCK and not settings.DEBUG:
+        found.append(
+            (
+                "E008",
+                "NTD_TEST_CLOCK needs DEBUG.",
+                "The test clock is for tests: set DEBUG=1, or unset NTD_TEST_CLOCK.",
+            )
+        )
+    if settings.NTD_ENV == "production" and (settings.EMBEDDED_POSTGRES or settings.EMBEDDED_REDIS):
+        found.append(
+            (
+                "E009",
+                "Production needs its own PostgreSQL and Redis.",
+                "Set DATABASE_URL and REDIS_URL, or unset NTD_ENV.",
+            )
+        )
+    if settings.NTD_ENV == "production" and settings.DEBUG:
+        found.append(("E010", "DEBUG is on in production.", "Unset DEBUG."))
+    return found

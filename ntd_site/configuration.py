@@ -1,0 +1,77 @@
+"""The settings of the specification, as the staff page shows them: value, where it came from, what it does."""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass
+
+from django.conf import settings
+from django.contrib.auth.decorators import login_required
+from django.core.exceptions import PermissionDenied
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import render
+from django.views.decorators.http import require_safe
+
+
+@dataclass(frozen=True)
+class Setting:
+    variable: str
+    attribute: str
+    meaning: str
+    is_secret: bool = False
+
+    @property
+    def value(self) -> str:
+        """As text for people: secrets masked, passwords taken out of addresses."""
+        value = getattr(settings, self.attribute)
+        if self.is_secret:
+            return "set" if value else "not set"
+        if isinstance(value, bool):
+            return "on" if value else "off"
+        return re.sub(r"://([^:/@]*):[^@]*@", r"://\1:•••@", str(value)) or "not set"
+
+    @property
+    def source(self) -> str:
+        return "environment" if os.environ.get(self.variable) else "default"
+
+
+SETTINGS = {
+    "Fleet": (
+        Setting("NTD_TOPOLOGY", "TOPOLOGY", "Topology of a new federation that names none."),
+        Setting("NTD_MAX_SANDBOXES", "MAX_SANDBOXES", "Most sandboxes of a pool that names no maximum."),
+        Setting("NTD_MAX_AGENTS", "MAX_AGENTS", "Most agents of a federation that names no maximum."),
+        Setting("NTD_AUTO_SCALE", "AUTO_SCALE", "Whether scaling groups act on their decisions."),
+        Setting("FEDERATION_ROLE", "FEDERATION_ROLE", "Coordinator, worker, or both in one."),
+        Setting("COORDINATOR_URL", "COORDINATOR_URL", "Where a worker finds its coordinator."),
+        Setting("NTD_SANDBOX_NETWORK", "SANDBOX_NETWORK", "Whether executions may ask for the network."),
+        Setting("E2B_API_KEY", "E2B_API_KEY", "Key of an E2B cloud to run sandboxes in.", is_secret=True),
+    ),
+    "Billing": (
+        Setting("DEFAULT_CREDITS", "DEFAULT_CREDITS", "Credits a new account is given."),
+        Setting("CREDIT_PRICE", "CREDIT_PRICE", "What one credit costs."),
+        Setting("CREDIT_CURRENCY", "CREDIT_CURRENCY", "Currency of that price."),
+        Setting("PAYMENT_GATEWAY_URL", "PAYMENT_GATEWAY_URL", "Payment provider; the simulated one when not set."),
+    ),
+    "Service": (
+        Setting("NTD_ENV", "NTD_ENV", "Development or production; production is strict about the rest."),
+        Setting("NTD_BASE_URL", "BASE_URL", "Address of this service in links and mails."),
+        Setting("DATABASE_URL", "DATABASE_URL", "PostgreSQL; the embedded one when not set."),
+        Setting("REDIS_URL", "REDIS_URL", "Redis or Valkey; the embedded one when not set."),
+        Setting(
+            "RATE_LIMIT_PER_MINUTE", "RATE_LIMIT_PER_MINUTE", "API calls a minute of a key without its own limit."
+        ),
+        Setting("METRICS_TOKEN", "METRICS_TOKEN", "Bearer token that may read /metrics.", is_secret=True),
+        Setting("SECRET_KEY", "SECRET_KEY", "Signs sessions and links.", is_secret=True),
+        Setting("DEBUG", "DEBUG", "Error pages with details; never in production."),
+        Setting("NTD_TEST_CLOCK", "NTD_TEST_CLOCK", "A clock tests can move; needs DEBUG."),
+    ),
+}
+
+
+@login_required
+@require_safe
+def staff_settings(request: HttpRequest) -> HttpResponse:
+    if not request.user.is_staff:
+        raise PermissionDenied("System settings are for staff.")
+    return render(request, "staff_settings.html", {"groups": SETTINGS})

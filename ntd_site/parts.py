@@ -1,0 +1,135 @@
+"""Which processes make up the running product, in the order they start. Standard library only.
+
+valkey, postgres      unless REDIS_URL, DATABASE_URL name others
+sandboxes[-n]         the sandbox daemon of a node: no Django, no secrets, a clean environment
+web                   pages, API, sockets
+worker[-n]            background tasks of a node
+scheduler             sends the periodic background tasks
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from ntd_site import embedded
+
+ROOT = Path(__file__).resolve().parent.parent
+WORKER_THREADS = 8
+
+
+@dataclass(frozen=True)
+class Options:
+    host: str = "127.0.0.1"
+    port: int = 8000
+    nodes: int = 1
+    sample: bool = True
+    json_log: str = ""
+
+    @property
+    def url(self) -> str:
+        shown = "127.0.0.1" if self.host in ("0.0.0.0", "::", "") else self.host
+        return os.environ.get("NTD_BASE_URL") or f"http://{shown}:{self.port}"
+
+
+@dataclass(frozen=True)
+class Part:
+    name: str
+    command: list[str]
+    environment: dict[str, str] = field(default_factory=dict)
+    # PostgreSQL takes SIGINT as "fast": end the sessions and stop. SIGTERM would wait for every client.
+    stop_signal: signal.Signals = signal.SIGTERM
+    unprivileged: bool = False
+    folder: Path = ROOT
+
+
+def home() -> Path:
+    return Path(os.environ.get("NTD_HOME") or ROOT / ".ntd").expanduser().resolve()
+
+
+def servers(where: embedded.Place) -> list[Part]:
+    """The embedded servers that this installation needs."""
+    parts = []
+    if not os.environ.get("REDIS_URL"):
+        parts.append(Part("valkey", embedded.valkey_command(where)))
+    if not os.environ.get("DATABASE_URL"):
+        command = embedded.postgres_command(where)
+        parts.append(Part("postgres", command, stop_signal=signal.SIGINT, unprivileged=True))
+    return parts
+
+
+def product(where: embedded.Place, options: Options) -> list[Part]:
+    """Everything of our own, for one machine that plays `nodes` nodes."""
+    names = [_node_name(number, options.nodes) for number in range(1, options.nodes + 1)]
+    parts = [sandbox_daemon(where, name, options) for name in names]
+    parts.append(_web(where, names[0], options))
+    parts += [_worker(where, name, options) for name in names]
+    parts.append(_scheduler(where, options))
+    return parts
+
+
+def _node_name(number: int, nodes: int) -> str:
+    name = os.environ.get("NTD_NODE_NAME") or os.uname().nodename
+    return name if nodes == 1 else f"{name}-{number}"
+
+
+def _suffix(name: str, options: Options) -> str:
+    return "" if options.nodes == 1 else f"-{name.rpartition('-')[2]}"
+
+
+def sandbox_socket(where: embedded.Place, name: str, options: Options) -> str:
+    return os.environ.get("NTD_SANDBOX_SOCKET") or str(where.run / f"sandboxes{_suffix(name, options)}.sock")
+
+
+def environment(where: embedded.Place, options: Options, *, name: str = "") -> dict[str, str]:
+    """What our Django processes add to the environment they inherit."""
+    own = {"NTD_HOME": str(where.home), "NTD_BASE_URL": options.url, "PYTHONUNBUFFERED": "1"}
+    if name:
+        own |= {"NTD_NODE_NAME": name, "NTD_SANDBOX_SOCKET": sandbox_socket(where, name, options)}
+    if options.host not in ("127.0.0.1", "localhost") and not os.environ.get("ALLOWED_HOSTS"):
+        hosts = "*" if options.host in ("0.0.0.0", "::") else options.host
+        own["ALLOWED_HOSTS"] = f"localhost,127.0.0.1,[::1],{hosts}"
+    return own
+
+
+def sandbox_daemon(where: embedded.Place, name: str, options: Options) -> Part:
+    suffix = _suffix(name, options)
+    command = [sys.executable, "-m", "sandboxes.daemon", "--socket", sandbox_socket(where, name, options)]
+    command += ["--state", str(where.home / f"sandboxes{suffix}")]
+    return Part(f"sandboxes{suffix}", command)
+
+
+def _web(where: embedded.Place, name: str, options: Options) -> Part:
+    command = [sys.executable, "-m", "uvicorn", "ntd_site.asgi:application", "--host", options.host]
+    command += [
+        "--port",
+        str(options.port),
+        "--lifespan",
+        "off",
+        "--no-access-log",
+        "--no-server-header",
+        "--log-level",
+        "warning",
+    ]
+    command += ["--ws-max-size", "65536", "--ws-per-message-deflate", "false", "--timeout-graceful-shutdown", "3"]
+    own = environment(where, options, name=name) | {"NTD_DB_POOL": "1", "NTD_PROCESS": "web"}
+    return Part("web", command, own)
+
+
+def _worker(where: embedded.Place, name: str, options: Options) -> Part:
+    suffix = _suffix(name, options)
+    command = [sys.executable, "-m", "celery", "--quiet", "-A", "ntd_site.celery", "worker", "--pool", "threads"]
+    command += ["--concurrency", os.environ.get("NTD_WORKER_THREADS", str(WORKER_THREADS)), "--loglevel", "WARNING"]
+    command += ["--queues", "default,executions,sweeps", "--hostname", f"worker@{name}"]
+    command += ["--without-gossip", "--without-mingle", "--without-heartbeat"]
+    own = environment(where, options, name=name) | {"NTD_DB_POOL": "1", "NTD_PROCESS": "worker"}
+    return Part(f"worker{suffix}", command, own)
+
+
+def _scheduler(where: embedded.Place, options: Options) -> Part:
+    command = [sys.executable, "-m", "celery", "--quiet", "-A", "ntd_site.celery", "beat", "--loglevel", "WARNING"]
+    command += ["--pidfile", ""]
+    return Part("scheduler", command, environment(where, options) | {"NTD_PROCESS": "scheduler"})

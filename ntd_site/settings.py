@@ -1,0 +1,297 @@
+"""Settings from the environment. README.md lists every variable; checks.py refuses wrong combinations.
+
+Without `DATABASE_URL` and `REDIS_URL` they point at the embedded servers that `manage.py up` runs.
+"""
+
+import secrets
+from pathlib import Path
+from urllib.parse import unquote
+
+import environ
+import structlog
+
+from ntd_site import embedded, schedules
+
+env = environ.Env()
+ROOT = Path(__file__).resolve().parent.parent
+
+# --- where state lives, and the two servers ---------------------------------------------------
+NTD_ENV = env("NTD_ENV", default="development")
+NTD_HOME = Path(env("NTD_HOME", default=str(ROOT / ".ntd"))).expanduser().resolve()
+EMBEDDED_POSTGRES = not env("DATABASE_URL", default="")
+EMBEDDED_REDIS = not env("REDIS_URL", default="")
+PLACE = embedded.place(NTD_HOME)
+DATABASE_URL = env("DATABASE_URL", default="") or PLACE.database_url
+REDIS_URL = env("REDIS_URL", default="") or PLACE.redis_url
+
+DEBUG = env.bool("DEBUG", default=False)
+NTD_TEST_CLOCK = env.bool("NTD_TEST_CLOCK", default=False)
+
+
+def _secret_key() -> str:
+    given: str = env("SECRET_KEY", default="")
+    if given:
+        return given
+    file = NTD_HOME / "secret-key"
+    if not file.exists():
+        file.touch(mode=0o600)
+        file.write_text(secrets.token_urlsafe(50))
+    return file.read_text()
+
+
+SECRET_KEY = _secret_key()
+BASE_URL = env("NTD_BASE_URL", default="http://127.0.0.1:8000").rstrip("/")
+ALLOWED_HOSTS = env.list("ALLOWED_HOSTS", default=["localhost", "127.0.0.1", "[::1]", "testserver"])
+CSRF_TRUSTED_ORIGINS = env.list("CSRF_TRUSTED_ORIGINS", default=[BASE_URL] if "://" in BASE_URL else [])
+
+# --- the specification's configuration --------------------------------------------------------
+TOPOLOGY = env("NTD_TOPOLOGY", default="mesh")
+MAX_SANDBOXES = env.int("NTD_MAX_SANDBOXES", default=10)
+MAX_AGENTS = env.int("NTD_MAX_AGENTS", default=50)
+AUTO_SCALE = env.bool("NTD_AUTO_SCALE", default=True)
+DEFAULT_CREDITS = env.int("DEFAULT_CREDITS", default=1000)
+CREDIT_PRICE = env("CREDIT_PRICE", default="0.01")
+CREDIT_CURRENCY = env("CREDIT_CURRENCY", default="EUR")
+# Who sends the invoices, how they are numbered, and how long there is to pay.
+SELLER_NAME = env("SELLER_NAME", default="ntd")
+SELLER_ADDRESS = env("SELLER_ADDRESS", default="")
+SELLER_TAX_ID = env("SELLER_TAX_ID", default="")
+INVOICE_PREFIX = env("INVOICE_PREFIX", default="")
+PAYMENT_TERMS_DAYS = env.int("PAYMENT_TERMS_DAYS", default=14)
+E2B_API_KEY = env("E2B_API_KEY", default="")
+PAYMENT_GATEWAY_URL = env("PAYMENT_GATEWAY_URL", default="")
+FEDERATION_ROLE = env("FEDERATION_ROLE", default="both")
+COORDINATOR_URL = env("COORDINATOR_URL", default="")
+RATE_LIMIT_PER_MINUTE = env.int("RATE_LIMIT_PER_MINUTE", default=600)
+SANDBOX_SOCKET = env("NTD_SANDBOX_SOCKET", default=str(PLACE.run / "sandboxes.sock"))
+SANDBOX_NETWORK = env.bool("NTD_SANDBOX_NETWORK", default=False)
+NODE_NAME = env("NTD_NODE_NAME", default="")
+METRICS_TOKEN = env("METRICS_TOKEN", default="")
+
+# --- Django -------------------------------------------------------------------------------------
+INSTALLED_APPS = [
+    "ntd_site.apps.SiteConfig",
+    "billing",
+    "scaling",
+    "sandboxes",
+    "federation",
+    "django.contrib.admin",
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.sessions",
+    "django.contrib.messages",
+    "django.contrib.staticfiles",
+    "channels",
+    "rest_framework",
+    "drf_spectacular",
+    "django_htmx",
+    "django_structlog",
+    "csp",
+]
+MIDDLEWARE = [
+    "ntd_site.middleware.RequestIdMiddleware",
+    "ntd_site.metrics.MetricsMiddleware",
+    "ntd_site.doors.ApiMiddleware",
+    "django.middleware.security.SecurityMiddleware",
+    "whitenoise.middleware.WhiteNoiseMiddleware",
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.common.CommonMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django_structlog.middlewares.RequestMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+    "csp.middleware.CSPMiddleware",
+    "django_htmx.middleware.HtmxMiddleware",
+    "ntd_site.middleware.PartialMiddleware",
+    "ntd_site.middleware.AccountMiddleware",
+    "ntd_site.middleware.PageErrorsMiddleware",
+    "ntd_site.idempotency.IdempotencyMiddleware",
+]
+ROOT_URLCONF = "ntd_site.urls"
+ASGI_APPLICATION = "ntd_site.asgi.application"
+WSGI_APPLICATION = "ntd_site.asgi.wsgi"
+APPEND_SLASH = False
+TEMPLATES = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "DIRS": [ROOT / "templates"],
+        "APP_DIRS": True,
+        "OPTIONS": {
+            "context_processors": [
+                "django.template.context_processors.request",
+                "django.contrib.auth.context_processors.auth",
+                "django.contrib.messages.context_processors.messages",
+                "ntd_site.middleware.page_context",
+            ],
+            "builtins": ["django.templatetags.static", "ntd_site.formats"],
+        },
+    }
+]
+AUTH_USER_MODEL = "billing.User"
+LOGIN_URL = "login"
+LOGIN_REDIRECT_URL = "home"
+LOGOUT_REDIRECT_URL = "login"
+CSRF_FAILURE_VIEW = "ntd_site.errors.csrf_failure"
+PASSWORD_RESET_TIMEOUT = 24 * 3600
+# The largest body of the API: 32 MB of an execution's files in base64, its input and its code.
+DATA_UPLOAD_MAX_MEMORY_SIZE = env.int("NTD_MAX_BODY_BYTES", default=56 * 1024 * 1024)
+AUTH_PASSWORD_VALIDATORS = [
+    {"NAME": "django.contrib.auth.password_validation.UserAttributeSimilarityValidator"},
+    {"NAME": "django.contrib.auth.password_validation.MinimumLengthValidator", "OPTIONS": {"min_length": 10}},
+    {"NAME": "django.contrib.auth.password_validation.CommonPasswordValidator"},
+]
+EMAIL_CONFIG = env.email_url("EMAIL_URL", default="consolemail://")
+vars().update(EMAIL_CONFIG)
+DEFAULT_FROM_EMAIL = env("DEFAULT_FROM_EMAIL", default="ntd <noreply@localhost>")
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+LANGUAGE_CODE = "en"
+TIME_ZONE = "UTC"
+USE_TZ = True
+MESSAGE_STORAGE = "django.contrib.messages.storage.session.SessionStorage"
+
+# --- database, cache, live ------------------------------------------------------------------------
+DATABASES = {"default": environ.Env.db_url_config(DATABASE_URL)}
+DATABASES["default"]["HOST"] = unquote(DATABASES["default"].get("HOST") or "")
+DATABASES["default"]["CONN_HEALTH_CHECKS"] = True
+# Long-running processes with threads (web, worker) ask for a pool; one-off commands do better without.
+if env.bool("NTD_DB_POOL", default=False):
+    DATABASES["default"].setdefault("OPTIONS", {})["pool"] = {
+        "min_size": 1,
+        "max_size": env.int("NTD_DB_POOL_SIZE", default=16),
+        "timeout": 10,
+    }
+CACHES = {"default": {"BACKEND": "django.core.cache.backends.redis.RedisCache", "LOCATION": REDIS_URL}}
+SESSION_ENGINE = "django.contrib.sessions.backends.cached_db"
+CHANNEL_LAYERS = {"default": {"BACKEND": "ntd_site.layers.LiveLayer", "CONFIG": {"url": REDIS_URL}}}
+
+# --- background tasks -------------------------------------------------------------------------------
+CELERY_BROKER_URL = REDIS_URL.replace("unix://", "redis+socket://").replace("?db=", "?virtual_host=")
+CELERY_TASK_IGNORE_RESULT = True
+CELERY_TASK_ACKS_LATE = True
+CELERY_TASK_DEFAULT_QUEUE = "default"
+CELERY_TASK_ROUTES = {"sandboxes.tasks.run_*": {"queue": "executions"}}
+CELERY_WORKER_PREFETCH_MULTIPLIER = 1
+CELERY_WORKER_HIJACK_ROOT_LOGGER = False
+CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
+# A network cut leaves kombu deaf for minutes without the watchdog; visibility only matters for lost
+# messages, since a status column, not the broker, says what is still to be done.
+CELERY_BROKER_TRANSPORT_OPTIONS = {
+    "socket_timeout": 10,
+    "socket_connect_timeout": 5,
+    "socket_keepalive": not REDIS_URL.startswith("unix"),
+    "health_check_interval": 10,
+    "unacked_restore_interval": 5,
+    "unacked_restore_throttle": 1,
+    "visibility_timeout": 7200,
+}
+CELERY_BEAT_SCHEDULE = schedules.merged()
+CELERY_BEAT_SCHEDULE_FILENAME = str(NTD_HOME / "beat-schedule")
+
+# --- API ----------------------------------------------------------------------------------------------
+REST_FRAMEWORK = {
+    "DEFAULT_AUTHENTICATION_CLASSES": ["ntd_site.api.BearerAuthentication", "ntd_site.api.SessionAuthentication"],
+    "DEFAULT_PERMISSION_CLASSES": ["ntd_site.api.ScopePermission"],
+    "DEFAULT_PARSER_CLASSES": ["ntd_site.bodies.StrictJSONParser"],
+    "DEFAULT_RENDERER_CLASSES": ["ntd_site.api.JSONRenderer"],
+    "DEFAULT_PAGINATION_CLASS": "ntd_site.api.NewestFirst",
+    "DEFAULT_CONTENT_NEGOTIATION_CLASS": "ntd_site.api.AlwaysJSON",
+    "DEFAULT_METADATA_CLASS": None,
+    # The gate comes last: only a request that will run may take an Idempotency-Key.
+    "DEFAULT_THROTTLE_CLASSES": ["ntd_site.rates.PerMinuteThrottle", "ntd_site.idempotency.Gate"],
+    "DEFAULT_SCHEMA_CLASS": "ntd_site.schema.AutoSchema",
+    "EXCEPTION_HANDLER": "ntd_site.problems.problem_response",
+    "PAGE_SIZE": 50,
+    "UNAUTHENTICATED_USER": "django.contrib.auth.models.AnonymousUser",
+}
+SPECTACULAR_SETTINGS = {
+    "TITLE": "ntd API",
+    "DESCRIPTION": "Sandboxes, federations, billing and scaling. Errors are application/problem+json.",
+    "VERSION": "1.0.0",
+    "OAS_VERSION": "3.1.0",
+    "SCHEMA_PATH_PREFIX": "/api/v1",
+    "SERVE_INCLUDE_SCHEMA": False,
+    "COMPONENT_SPLIT_REQUEST": True,
+    "ENUM_GENERATE_CHOICE_DESCRIPTION": False,
+    "POSTPROCESSING_HOOKS": [
+        "drf_spectacular.hooks.postprocess_schema_enums",
+        "ntd_site.schema.describe_errors",
+    ],
+}
+
+# --- static files, security -----------------------------------------------------------------------------
+STATIC_URL = "/static/"
+STATICFILES_DIRS = [ROOT / "static"]
+STATIC_ROOT = NTD_HOME / "static"
+# `up` collects the files; a command or test that runs without them serves them straight from the tree.
+HASHED_STATIC = not DEBUG and (STATIC_ROOT / "staticfiles.json").exists()
+STORAGES = {
+    "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
+    "staticfiles": {
+        "BACKEND": "whitenoise.storage.CompressedManifestStaticFilesStorage"
+        if HASHED_STATIC
+        else "django.contrib.staticfiles.storage.StaticFilesStorage"
+    },
+}
+WHITENOISE_USE_FINDERS = not HASHED_STATIC
+CONTENT_SECURITY_POLICY = {
+    "DIRECTIVES": {
+        "default-src": ["'self'"],
+        "img-src": ["'self'", "data:"],
+        "object-src": ["'none'"],
+        "base-uri": ["'self'"],
+        "form-action": ["'self'"],
+        "frame-ancestors": ["'none'"],
+    }
+}
+X_FRAME_OPTIONS = "DENY"
+SESSION_COOKIE_HTTPONLY = True
+SESSION_COOKIE_SAMESITE = "Lax"
+SECURE_REFERRER_POLICY = "same-origin"
+HTTPS = env.bool("NTD_HTTPS", default=NTD_ENV == "production")
+SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = SECURE_SSL_REDIRECT = HTTPS
+NTD_BEHIND_PROXY = env.bool("NTD_BEHIND_PROXY", default=False)
+SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if NTD_BEHIND_PROXY else None
+SECURE_REDIRECT_EXEMPT = [r"^health$", r"^metrics$"]
+SECURE_HSTS_SECONDS = 31_536_000 if HTTPS else 0
+SECURE_HSTS_INCLUDE_SUBDOMAINS = SECURE_HSTS_PRELOAD = HTTPS
+
+# --- logs ---------------------------------------------------------------------------------------------------
+LOG_JSON = env.bool("NTD_LOG_JSON", default=NTD_ENV == "production")
+_shared = [
+    structlog.contextvars.merge_contextvars,
+    structlog.stdlib.add_log_level,
+    structlog.stdlib.add_logger_name,
+    structlog.processors.TimeStamper(fmt="iso", utc=True),
+]
+_render = [structlog.processors.dict_tracebacks, structlog.processors.JSONRenderer()]
+if not LOG_JSON:
+    _render = [structlog.dev.ConsoleRenderer(colors=False, pad_event_to=0)]
+structlog.configure(
+    processors=[structlog.stdlib.filter_by_level, *_shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
+    logger_factory=structlog.stdlib.LoggerFactory(),
+    cache_logger_on_first_use=True,
+)
+LOGGING = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "formatters": {
+        "structured": {
+            "()": structlog.stdlib.ProcessorFormatter,
+            "foreign_pre_chain": _shared,
+            "processors": [structlog.stdlib.ProcessorFormatter.remove_processors_meta, *_render],
+        }
+    },
+    "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "structured"}},
+    "root": {"handlers": ["console"], "level": env("NTD_LOG_LEVEL", default="INFO")},
+    "loggers": {
+        # django_structlog writes one line a request; its start line and the servers' own would say it again.
+        "django_structlog": {"level": "WARNING"},
+        "django.server": {"level": "WARNING"},
+        "uvicorn.access": {"level": "WARNING"},
+        "celery.worker.strategy": {"level": "WARNING"},
+        "celery.app.trace": {"level": "WARNING"},
+        "celery.beat": {"level": "WARNING"},
+    },
+}
+DJANGO_STRUCTLOG_CELERY_ENABLED = True

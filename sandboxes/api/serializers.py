@@ -1,0 +1,256 @@
+"""The shapes of requests and answers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from drf_spectacular.utils import extend_schema_field
+from rest_framework import serializers
+from rest_framework.reverse import reverse
+
+from billing import amounts
+from sandboxes import pools, programs
+from sandboxes.api.fields import Files, Flag, Number, Strict, Text, Whole
+from sandboxes.limits import BREACHES, RANGES
+from sandboxes.models import Artifact, Execution, Pool, Template
+
+BATCH_MOST = 1000
+
+
+class Nothing(serializers.Serializer[Any]):
+    """A request without a body."""
+
+
+class LimitsIn(Strict):
+    cpu = Number(required=False, min_value=RANGES["cpu"][0], max_value=RANGES["cpu"][1])
+    memory_mb = Whole(required=False, min_value=int(RANGES["memory_mb"][0]), max_value=int(RANGES["memory_mb"][1]))
+    disk_mb = Whole(required=False, min_value=int(RANGES["disk_mb"][0]), max_value=int(RANGES["disk_mb"][1]))
+    processes = Whole(required=False, min_value=int(RANGES["processes"][0]), max_value=int(RANGES["processes"][1]))
+    output_kb = Whole(required=False, min_value=int(RANGES["output_kb"][0]), max_value=int(RANGES["output_kb"][1]))
+
+
+class ExecutionIn(Strict):
+    """Exactly one of `language`, `template`, `pool`, `sandbox` says where the code runs."""
+
+    language = Text(required=False, help_text="python or node")
+    template = Text(required=False, help_text="name or id")
+    pool = Text(required=False, help_text="name or id")
+    sandbox = Text(required=False, help_text="id")
+    code = Text(allow_blank=True)
+    input = Text(required=False, allow_null=True, allow_blank=True, help_text="what the program reads from stdin")
+    args = serializers.ListField(child=Text(allow_blank=True), required=False)
+    env = serializers.DictField(child=Text(allow_blank=True), required=False)
+    files = Files(required=False)
+    timeout_seconds = Number(
+        required=False, min_value=programs.SHORTEST_SECONDS, max_value=programs.LONGEST_SECONDS, help_text="default 60"
+    )
+    limits = LimitsIn(required=False)
+    network = Flag(required=False)
+    metadata = serializers.DictField(child=Text(allow_blank=True), required=False)
+
+
+class BatchIn(serializers.Serializer[Any]):
+    executions = serializers.ListField(
+        child=serializers.JSONField(),
+        min_length=1,
+        max_length=BATCH_MOST,
+        help_text="Bodies as for `POST executions`; each is accepted or refused by itself.",
+    )
+
+
+class BatchOut(serializers.Serializer[Any]):
+    results = serializers.ListField(child=serializers.DictField(), help_text="In order: the execution, or a problem.")
+
+
+class UsageOut(serializers.Serializer[Any]):
+    cpu_ms = serializers.FloatField()
+    peak_memory_bytes = serializers.IntegerField()
+    disk_bytes = serializers.IntegerField()
+    network_sent_bytes = serializers.IntegerField()
+    network_received_bytes = serializers.IntegerField()
+
+
+class LimitsOut(serializers.Serializer[Any]):
+    cpu = serializers.FloatField()
+    memory_mb = serializers.IntegerField()
+    disk_mb = serializers.IntegerField()
+    processes = serializers.IntegerField()
+    output_kb = serializers.IntegerField()
+
+
+class ArtifactOut(serializers.ModelSerializer[Artifact]):
+    url = serializers.SerializerMethodField()
+
+    class Meta:
+        model = Artifact
+        fields = ("path", "size", "content_type", "url")
+
+    def get_url(self, artifact: Artifact) -> str:
+        place = {"pk": artifact.execution_id, "path": artifact.path}
+        return reverse("api-execution-artifact", kwargs=place, request=self.context.get("request"))
+
+
+class ExecutionRow(serializers.ModelSerializer[Execution]):
+    """An execution in a list: everything but what it wrote and left."""
+
+    sandbox = serializers.SerializerMethodField()
+    node = serializers.SerializerMethodField()
+    runtime = serializers.SerializerMethodField()
+    pool = serializers.UUIDField(source="pool_id", allow_null=True)
+    template = serializers.UUIDField(source="template_id")
+    rerun_of = serializers.UUIDField(source="rerun_of_id", allow_null=True)
+    attempts = serializers.IntegerField(source="attempt")
+    breach = serializers.SerializerMethodField()
+    error = serializers.SerializerMethodField()
+    limits = LimitsOut()
+    usage = UsageOut()
+    cost_credits = serializers.SerializerMethodField()
+    metadata = serializers.DictField(child=serializers.CharField())
+    artifacts_truncated = serializers.ListField(child=serializers.CharField())
+
+    class Meta:
+        model = Execution
+        fields = (
+            "id",
+            "state",
+            "language",
+            "template",
+            "pool",
+            "sandbox",
+            "node",
+            "runtime",
+            "attempts",
+            "created_at",
+            "started_at",
+            "finished_at",
+            "exit_code",
+            "signal",
+            "stdout_truncated",
+            "stderr_truncated",
+            "duration_ms",
+            "startup_ms",
+            "breach",
+            "error",
+            "usage",
+            "limits",
+            "timeout_seconds",
+            "network",
+            "cost_credits",
+            "artifacts_truncated",
+            "metadata",
+            "rerun_of",
+        )
+
+    def get_sandbox(self, execution: Execution) -> str | None:
+        return execution.sandbox or None
+
+    def get_node(self, execution: Execution) -> str | None:
+        return execution.node or None
+
+    def get_runtime(self, execution: Execution) -> str | None:
+        return execution.runtime or None
+
+    @extend_schema_field(serializers.ChoiceField(choices=BREACHES, allow_null=True))
+    def get_breach(self, execution: Execution) -> str | None:
+        return execution.breach or None
+
+    def get_error(self, execution: Execution) -> str | None:
+        return execution.error or None
+
+    def get_cost_credits(self, execution: Execution) -> str:
+        return amounts.six_places(execution.cost_ucr)
+
+
+class ExecutionOut(ExecutionRow):
+    stdout = serializers.CharField()
+    stderr = serializers.CharField()
+    artifacts = ArtifactOut(many=True)
+
+    class Meta(ExecutionRow.Meta):
+        fields = (*ExecutionRow.Meta.fields, "stdout", "stderr", "artifacts")
+
+
+class TemplateOut(serializers.ModelSerializer[Template]):
+    packages = serializers.ListField(child=serializers.CharField())
+    built_in = serializers.BooleanField(source="is_built_in")
+
+    class Meta:
+        model = Template
+        fields = ("id", "name", "language", "packages", "state", "log", "built_in", "created_at")
+
+
+class PoolIn(Strict):
+    name = Text(min_length=1, max_length=80)
+    template = Text(help_text="name or id")
+    min_size = Whole(required=False, min_value=0, max_value=1000)
+    max_size = Whole(required=False, min_value=1, max_value=1000)
+    idle_timeout_seconds = Whole(required=False, min_value=1, max_value=86_400)
+    max_age_seconds = Whole(required=False, min_value=1, max_value=86_400)
+    max_executions = Whole(required=False, min_value=1, max_value=1000)
+    limits = LimitsIn(required=False)
+
+
+class PoolChange(PoolIn):
+    name = Text(required=False, min_length=1, max_length=80)
+    template = Text(required=False, help_text="name or id")
+    version = Whole(required=False, min_value=1, help_text="the version you read; another one is 409")
+
+
+class CountsOut(serializers.Serializer[Any]):
+    starting = serializers.IntegerField()
+    ready = serializers.IntegerField()
+    running = serializers.IntegerField()
+    draining = serializers.IntegerField()
+    failed = serializers.IntegerField()
+
+
+class TotalsOut(serializers.Serializer[Any]):
+    executions = serializers.IntegerField()
+    cpu_ms = serializers.FloatField()
+    memory_bytes = serializers.IntegerField()
+
+
+class PoolOut(serializers.ModelSerializer[Pool]):
+    template = serializers.CharField(source="template.name")
+    language = serializers.CharField(source="template.language")
+    limits = LimitsOut(source="all_limits")
+    counts = serializers.SerializerMethodField()
+    queued = serializers.IntegerField()
+    built_in = serializers.BooleanField(source="is_built_in")
+
+    class Meta:
+        model = Pool
+        fields = (
+            "id",
+            "name",
+            "template",
+            "language",
+            "min_size",
+            "max_size",
+            "idle_timeout_seconds",
+            "max_age_seconds",
+            "max_executions",
+            "limits",
+            "counts",
+            "queued",
+            "built_in",
+            "created_at",
+            "version",
+        )
+
+    @extend_schema_field(CountsOut)
+    def get_counts(self, pool: Pool) -> dict[str, int]:
+        return pools.counts(pool)
+
+
+class PoolDetail(PoolOut):
+    """A pool with what the account's executions in it used over all time."""
+
+    totals = serializers.SerializerMethodField()
+
+    class Meta(PoolOut.Meta):
+        fields = (*PoolOut.Meta.fields, "totals")
+
+    @extend_schema_field(TotalsOut)
+    def get_totals(self, pool: Pool) -> dict[str, Any]:
+        return pool.totals(self.context["account"])

@@ -1,0 +1,75 @@
+"""Which runtimes run code here, and whether they can.
+
+A runtime is registered under a name when the app starts; what it says of itself is kept for a moment,
+since every submission asks whether anything can run at all.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from typing import Any
+
+from sandboxes.runtimes import Runtime, RuntimeLost, RuntimeUnavailable
+
+LOCAL = "local"
+FRESH_SECONDS = 2.0
+RETRY_AFTER_SECONDS = 5
+
+_runtimes: dict[str, Runtime] = {}
+_said: dict[str, tuple[float, dict[str, Any]]] = {}
+_lock = threading.Lock()
+
+
+class EngineUnavailable(Exception):
+    """Raised when nothing on this machine can run code; `reasons` says what was tried."""
+
+    code = "sandbox_error"
+    retry_after = RETRY_AFTER_SECONDS
+
+    def __init__(self, reasons: list[str]) -> None:
+        self.reasons = reasons
+        super().__init__("No sandbox can run code at the moment. " + " ".join(reasons))
+
+    @property
+    def extras(self) -> dict[str, list[str]]:
+        return {"reasons": self.reasons}
+
+
+def register(name: str, runtime: Runtime) -> None:
+    _runtimes[name] = runtime
+    _said.pop(name, None)
+
+
+def runtime(name: str = LOCAL) -> Runtime:
+    return _runtimes[name]
+
+
+def describe(name: str = LOCAL) -> dict[str, Any]:
+    """What the runtime says of itself, at most a moment old; without an `engine` there are `reasons`."""
+    with _lock:
+        at, said = _said.get(name, (0.0, None))
+        if said is None or time.monotonic() - at > FRESH_SECONDS:
+            said = _ask(name)
+            _said[name] = (time.monotonic(), said)
+        return said
+
+
+def _ask(name: str) -> dict[str, Any]:
+    empty: dict[str, Any] = {"engine": None, "promises": [], "limits": {}, "probes": [], "pools": {}, "reasons": []}
+    try:
+        said = empty | runtime(name).describe()
+    except RuntimeUnavailable as unavailable:
+        return empty | {"reasons": unavailable.reasons}
+    except RuntimeLost as lost:
+        return empty | {"reasons": [str(lost)]}
+    if not said["engine"] and not said["reasons"]:
+        said["reasons"] = [f"{probe['engine']}: {reason}" for probe in said["probes"] for reason in probe["reasons"]]
+    return said
+
+
+def require(name: str = LOCAL) -> None:
+    """This will raise EngineUnavailable when nothing can run code."""
+    said = describe(name)
+    if not said["engine"]:
+        raise EngineUnavailable(said["reasons"] or ["The sandbox daemon found no engine."])

@@ -1,0 +1,251 @@
+"""Submits, cancels and repeats executions."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from datetime import datetime, timedelta
+from decimal import Decimal
+from functools import partial
+from typing import Any
+
+from django.conf import settings
+from django.db import connection, transaction
+
+from billing import ledger, pricing
+from billing.models import Account, User
+from sandboxes import engine, lifecycle, live, programs, tasks, transcript
+from sandboxes.executor import METER, WAITS_AT_MOST, announce_end, let_go
+from sandboxes.limits import InvalidLimits, Limits
+from sandboxes.models import Execution, Pool, Template
+from sandboxes.runtimes import RuntimeLost, RuntimeUnavailable
+
+QUEUE_LIMIT = 10_000
+FULL_RETRY_SECONDS = 5
+SETTLE_SECONDS = 1.0
+# Three looks at the end of an index; one aggregate over the queue would read all of it.
+TURNS = """
+select (select max(turn) from sandboxes_execution where state = 'queued' and account_id = %s),
+       (select max(turn) from sandboxes_execution where state in ('starting', 'running')),
+       (select min(turn) from sandboxes_execution where state = 'queued')
+"""
+PLACES = ("language", "template", "pool", "sandbox")
+
+
+class NetworkNotAllowed(Exception):
+    """Raised when code asks for the network and the operator has not allowed it."""
+
+    code = "network_not_allowed"
+
+    def __init__(self) -> None:
+        super().__init__("Sandboxes have no network here. Ask the operator to allow it, or leave out `network`.")
+
+
+class QueueFull(Exception):
+    """Raised when an account has as many executions waiting as one may have."""
+
+    code = "resource_limit_exceeded"
+    retry_after = FULL_RETRY_SECONDS
+    extras = {"limit": QUEUE_LIMIT}
+
+    def __init__(self) -> None:
+        super().__init__(f"{QUEUE_LIMIT:,} executions are waiting already. Try again when some have run.")
+
+
+def submit(
+    *,
+    account: Account,
+    code: str,
+    language: str | None = None,
+    template: str | None = None,
+    pool: str | None = None,
+    sandbox: str | None = None,
+    input: str | bytes | None = None,
+    args: Sequence[str] = (),
+    env: Mapping[str, str] | None = None,
+    files: Mapping[str, Any] | None = None,
+    timeout_seconds: float = 60,
+    limits: Mapping[str, object] | None = None,
+    network: bool = False,
+    metadata: Mapping[str, str] | None = None,
+    by: Any = None,
+    now: datetime,
+    agent: str = "",
+    rerun_of: Execution | None = None,
+) -> Execution:
+    """Queue code to run, with its worst-case cost held.
+
+    Raises programs.Refused, programs.TooLarge, NetworkNotAllowed, engine.EngineUnavailable, QueueFull,
+    ledger.InsufficientCredits, ledger.AccountNotActive; then nothing is written.
+    """
+    program = programs.check(
+        code=code,
+        input=input,
+        args=args,
+        env=env,
+        files=files,
+        timeout_seconds=timeout_seconds,
+        metadata=metadata,
+    )
+    chosen, start = _place(account, language=language, template=template, pool=pool, sandbox=sandbox)
+    allowed = _limits(chosen, limits)
+    if network and not settings.SANDBOX_NETWORK:
+        raise NetworkNotAllowed
+    engine.require()
+    execution = Execution(
+        account=account,
+        pool=chosen,
+        template=start,
+        language=start.language,
+        code=program.code,
+        stdin=program.stdin,
+        args=list(program.args),
+        env=dict(program.env),
+        files={path: base64.b64encode(content).decode() for path, content in program.files.items()},
+        timeout_seconds=program.timeout_seconds,
+        limits=allowed.as_dict(),
+        network=network,
+        metadata=dict(program.metadata),
+        created_by=by if isinstance(by, User) else None,
+        agent=agent,
+        rerun_of=rerun_of,
+        created_at=now,
+        available_at=now,
+    )
+    return _queue(execution, now)
+
+
+@transaction.atomic
+def _queue(execution: Execution, now: datetime) -> Execution:
+    execution.turn = _turn(execution.account_id)
+    execution.save(force_insert=True)
+    ledger.hold(
+        account_id=execution.account_id,
+        amount_ucr=most_cost_ucr(execution.timeout_seconds),
+        key=execution.hold_key,
+        expires_at=now + WAITS_AT_MOST + timedelta(seconds=2 * execution.timeout_seconds),
+        now=now,
+        purpose="execution",
+    )
+    transaction.on_commit(partial(transcript.tell_queued, execution))
+    live.execution_changed(execution)
+    tasks.run_execution.delay_on_commit(execution_id=str(execution.pk))
+    return execution
+
+
+def most_cost_ucr(timeout_seconds: float) -> int:
+    """What an execution costs when it runs to its time-out."""
+    return pricing.cost_ucr(METER, Decimal(str(timeout_seconds)))
+
+
+def _turn(account_id: Any) -> int:
+    """The place in the fair order: after the account's own last, but never before what is served now.
+
+    So accounts alternate, whatever they have waiting, and none saves up turns by staying away.
+    """
+    with connection.cursor() as cursor:
+        cursor.execute(TURNS, [account_id])
+        own, served, following = cursor.fetchone()
+    present = served if served is not None else (following or 1) - 1
+    last = max(own or 0, present)
+    if last - present >= QUEUE_LIMIT:
+        raise QueueFull
+    return last + 1
+
+
+def _place(
+    account: Account, *, language: str | None, template: str | None, pool: str | None, sandbox: str | None
+) -> tuple[Pool, Template]:
+    """The pool to wait for and the template to start from; exactly one of the four names them."""
+    asked = {"language": language, "template": template, "pool": pool, "sandbox": sandbox}
+    given = [name for name in PLACES if asked[name] is not None]
+    if len(given) != 1:
+        message = "Give exactly one of language, template, pool and sandbox."
+        raise programs.Refused({name: [message] for name in given} or {"language": [message]})
+    name = given[0]
+    if name == "language":
+        found = _default_pool(str(language))
+        start = found.template if found else None
+    elif name == "pool":
+        found = Pool.objects.usable_by(account).select_related("template").named(str(pool))
+        start = found.template if found else None
+    elif name == "template":
+        start = Template.objects.usable_by(account).named(str(template))
+        found = _default_pool(start.language) if start else None
+    else:
+        found = start = None
+    if found is None or start is None:
+        raise programs.Refused({name: [f"There is no such {name}."]})
+    if start.state != Template.State.READY:
+        raise programs.Refused({name: [f"Its template is {start.state}, not ready."]})
+    return found, start
+
+
+def _default_pool(language: str) -> Pool | None:
+    if language not in programs.LANGUAGES:
+        return None
+    return Pool.objects.select_related("template").filter(account=None, name=language).first()
+
+
+def _limits(pool: Pool, asked: Mapping[str, object] | None) -> Limits:
+    try:
+        return Limits.parse({**pool.limits, **(asked or {})})
+    except InvalidLimits as invalid:
+        raise programs.Refused({f"limits.{name}": said for name, said in invalid.errors.items()}) from invalid
+
+
+def cancel(*, execution: Execution, by: Any, now: datetime) -> Execution:
+    """Stop an execution in any live state, and return it when its program is dead.
+
+    Raises lifecycle.IllegalMove when it is final; of several who cancel at once, all but one.
+    """
+    was = _mark_cancelled(execution, now)
+    if was != lifecycle.QUEUED:
+        with suppress(RuntimeLost, RuntimeUnavailable):
+            engine.runtime(execution.runtime).cancel(execution.request_id)
+        transcript.wait_for_end([execution.pk], seconds=SETTLE_SECONDS)
+        execution.refresh_from_db()
+    return execution
+
+
+@transaction.atomic
+def _mark_cancelled(execution: Execution, now: datetime) -> str:
+    """Returns the state it was in."""
+    row = Execution.objects.select_for_update().get(pk=execution.pk)
+    lifecycle.check_move(row.state, lifecycle.CANCELLED)
+    Execution.objects.filter(pk=row.pk).update(state=lifecycle.CANCELLED, finished_at=now)
+    if row.state == lifecycle.QUEUED:
+        let_go(row, now)
+        transaction.on_commit(partial(announce_end, row.pk))
+    live.execution_changed(row)
+    execution.refresh_from_db()
+    return str(row.state)
+
+
+def rerun(*, execution: Execution, by: Any, now: datetime) -> Execution:
+    """Submit the same program again, in the same account."""
+    return submit(
+        account=execution.account,
+        code=execution.code,
+        input=None if execution.stdin is None else bytes(execution.stdin),
+        args=execution.args,
+        env=execution.env,
+        files=execution.file_contents(),
+        timeout_seconds=execution.timeout_seconds,
+        limits=execution.limits,
+        network=execution.network,
+        metadata=execution.metadata,
+        by=by,
+        now=now,
+        agent=execution.agent,
+        rerun_of=execution,
+        **_same_place(execution),
+    )
+
+
+def _same_place(execution: Execution) -> dict[str, str]:
+    pool = execution.pool
+    if pool is not None and not pool.is_built_in and pool.template_id == execution.template_id:
+        return {"pool": str(pool.pk)}
+    return {"template": str(execution.template_id)}

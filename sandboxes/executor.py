@@ -1,0 +1,346 @@
+"""Runs a claimed execution on a runtime and writes down what came of it.
+
+    run --> finish              one guarded update each; the loser of a race writes nothing
+        \\-> lose               the sandbox was lost: back into the queue, or failed after MOST_ATTEMPTS
+    lease over -> lose | settle by the sweep, when the worker died
+
+An attempt is fenced by its number and its lease: whoever comes late finds zero rows and stops.
+"""
+
+from __future__ import annotations
+
+import logging
+import mimetypes
+import random
+from contextlib import suppress
+from datetime import datetime, timedelta
+from decimal import Decimal
+from functools import partial
+from typing import Any
+
+from django.db import transaction
+
+from billing import ledger, metering
+from sandboxes import engine, leases, lifecycle, live, signals, transcript
+from sandboxes.leases import Clock
+from sandboxes.limits import Limits
+from sandboxes.models import Artifact, Attempt, Execution, OutputChunk
+from sandboxes.runtimes import InvalidRequest, Outcome, Request, Runtime, RuntimeLost, RuntimeUnavailable, Started
+
+WAITS_AT_MOST = timedelta(hours=24)
+METER = "sandbox_second"
+SOURCE = "sandboxes"
+ERROR_LENGTH = 500
+log = logging.getLogger(__name__)
+
+
+class Superseded(Exception):
+    """Raised when an attempt ends whose lease is another's by now: its result has no effect."""
+
+
+def run(*, execution: Execution, clock: Clock) -> float | None:
+    """Run a claimed execution to its end; seconds to wait before it should be tried again, or None."""
+    runtime = engine.runtime(execution.runtime)
+    writer = transcript.Writer(execution)
+    writer.state("starting")
+    started = partial(_start, execution=execution, runtime=runtime, writer=writer, clock=clock)
+    try:
+        with leases.kept(execution, runtime, clock):
+            outcome = runtime.run(_request(execution), on_started=started, on_output=writer.output)
+    except RuntimeLost as lost:
+        return lose(execution=execution, outcome=Attempt.Outcome.LOST, reason=str(lost), now=clock())
+    except RuntimeUnavailable as unavailable:
+        reason = str(unavailable)
+        return lose(execution=execution, outcome=Attempt.Outcome.REFUSED, reason=reason, now=clock())
+    except InvalidRequest as invalid:
+        give_up(execution=execution, outcome=Attempt.Outcome.REFUSED, error=str(invalid), now=clock())
+        return None
+    try:
+        finish(execution=execution, outcome=outcome, chunks=writer.finish(outcome.stdout, outcome.stderr), now=clock())
+    except Superseded:
+        log.warning("attempt %s at execution %s came too late", execution.attempt, execution.pk)
+    return None
+
+
+def _request(execution: Execution) -> Request:
+    return Request(
+        id=execution.request_id,
+        language=execution.language,
+        code=execution.code,
+        template=execution.template_address,
+        stdin=bytes(execution.stdin or b""),
+        args=tuple(execution.args),
+        env=execution.env,
+        files=execution.file_contents(),
+        timeout_seconds=execution.timeout_seconds,
+        limits=Limits.parse(execution.limits),
+        network=execution.network,
+    )
+
+
+def _start(
+    started: Started, *, execution: Execution, runtime: Runtime, writer: transcript.Writer, clock: Clock
+) -> None:
+    """The runtime has a sandbox. An execution cancelled meanwhile is not let run."""
+    execution.started_at = clock()
+    execution.sandbox, execution.is_warm, execution.startup_ms = started.sandbox, started.warm, started.startup_ms
+    moved = _mine(execution, lifecycle.STARTING).update(
+        state=lifecycle.RUNNING,
+        started_at=execution.started_at,
+        sandbox=started.sandbox,
+        is_warm=started.warm,
+        startup_ms=started.startup_ms,
+    )
+    if not moved:
+        runtime.cancel(execution.request_id)
+        return
+    writer.state("running")
+    live.execution_changed(execution)
+
+
+def _mine(execution: Execution, *states: str) -> Any:
+    """The row, if this attempt still holds it in one of the states."""
+    return Execution.objects.filter(
+        pk=execution.pk,
+        attempt=execution.attempt,
+        claimed_by=execution.claimed_by,
+        lease_expires_at__isnull=False,
+        state__in=states,
+    )
+
+
+@transaction.atomic
+def finish(*, execution: Execution, outcome: Outcome, chunks: list[OutputChunk], now: datetime) -> None:
+    """Write down, once, how a program ended, what it wrote, left and used, and charge for its seconds."""
+    state = lifecycle.ending(exit_code=outcome.exit_code, breach=outcome.breach, cancelled=outcome.cancelled)
+    fields = _result(execution, outcome)
+    # A person who cancelled has set state and end already; what was used is still the attempt's to say.
+    moved = _mine(execution, *lifecycle.LIVE).update(state=state, finished_at=now, **fields) or _mine(
+        execution, lifecycle.CANCELLED
+    ).update(**fields | {"breach": "", "error": ""})
+    if not moved:
+        raise Superseded(execution.pk)
+    _record_attempt(
+        execution,
+        outcome=Attempt.Outcome.CANCELLED if outcome.cancelled else Attempt.Outcome.FINISHED,
+        duration_ms=outcome.duration_ms,
+        now=now,
+    )
+    OutputChunk.objects.bulk_create(chunks)
+    Artifact.objects.bulk_create(_artifacts(execution, outcome))
+    # The row before the wallet, here as everywhere, so that two ends of one execution cannot deadlock.
+    Execution.objects.filter(pk=execution.pk).update(cost_ucr=_charge(execution, outcome.duration_ms, now))
+    _tell_end(execution)
+
+
+def _result(execution: Execution, outcome: Outcome) -> dict[str, Any]:
+    return {
+        "lease_expires_at": None,
+        "started_at": execution.started_at,
+        "exit_code": outcome.exit_code,
+        "signal": outcome.signal,
+        "breach": outcome.breach or "",
+        "error": _error(execution, outcome),
+        "stdout_truncated": outcome.stdout_truncated,
+        "stderr_truncated": outcome.stderr_truncated,
+        "artifacts_truncated": list(outcome.artifacts_truncated),
+        "duration_ms": outcome.duration_ms,
+        "startup_ms": outcome.startup_ms,
+        "cpu_ms": outcome.cpu_ms,
+        "peak_memory_bytes": outcome.peak_memory_bytes,
+        "disk_bytes": outcome.disk_bytes,
+        "network_sent_bytes": outcome.network_sent_bytes,
+        "network_received_bytes": outcome.network_received_bytes,
+    }
+
+
+def _error(execution: Execution, outcome: Outcome) -> str:
+    """Why it failed, in words: the limit it hit, else the last line it wrote to stderr."""
+    if outcome.breach:
+        return breach_in_words(outcome.breach, execution.limits, execution.timeout_seconds)
+    if outcome.cancelled or outcome.exit_code == 0:
+        return ""
+    lines = outcome.stderr[-4000:].decode(errors="replace").replace("\0", "\ufffd").split("\n")
+    last = next((line.strip() for line in reversed(lines) if line.strip()), "")
+    ended = f"signal {outcome.signal}" if outcome.signal else f"exit code {outcome.exit_code}"
+    return (last or f"The program ended with {ended}.")[:ERROR_LENGTH]
+
+
+def breach_in_words(breach: str, limits: dict[str, Any], timeout_seconds: float) -> str:
+    return {
+        "timeout": f"It ran longer than its {timeout_seconds:g} seconds.",
+        "memory": f"It needed more than its {limits.get('memory_mb')} MB of memory.",
+        "processes": f"It started more than its {limits.get('processes')} processes.",
+        "disk": f"It wrote more than its {limits.get('disk_mb')} MB to disk.",
+        "output": f"It printed more than its {limits.get('output_kb')} KB.",
+    }[breach]
+
+
+def _artifacts(execution: Execution, outcome: Outcome) -> list[Artifact]:
+    return [
+        Artifact(
+            execution=execution,
+            path=artifact.path,
+            content_type=mimetypes.guess_type(artifact.path)[0] or "application/octet-stream",
+            size=len(artifact.content),
+            content=artifact.content,
+        )
+        for artifact in outcome.artifacts
+    ]
+
+
+def _charge(execution: Execution, duration_ms: float, now: datetime) -> int:
+    """Capture the allocated seconds from the hold; at least a millisecond, since a sandbox was used."""
+    record = metering.capture(
+        hold_key=execution.hold_key,
+        meter=METER,
+        quantity=Decimal(max(1, round(duration_ms))) / 1000,
+        occurred_at=now,
+        now=now,
+        key=execution.hold_key,
+        source=SOURCE,
+        agent=execution.agent,
+        properties={"execution": str(execution.pk)},
+    )
+    cost: int = record.cost_ucr
+    return cost
+
+
+def let_go(execution: Execution, now: datetime) -> None:
+    """Release what is held for an execution that cost nothing; a hold that expired meanwhile is released already."""
+    with suppress(ledger.HoldEnded):
+        ledger.release(key=execution.hold_key, now=now)
+
+
+def _record_attempt(
+    execution: Execution, *, outcome: str, duration_ms: float | None, now: datetime, error: str = ""
+) -> None:
+    Attempt.objects.create(
+        execution=execution,
+        number=execution.attempt,
+        outcome=outcome,
+        error=error[:ERROR_LENGTH],
+        sandbox=execution.sandbox,
+        node=execution.node,
+        runtime=execution.runtime,
+        is_warm=execution.is_warm,
+        startup_ms=execution.startup_ms,
+        duration_ms=duration_ms,
+        claimed_at=execution.claimed_at or now,
+        started_at=execution.started_at,
+        finished_at=now,
+    )
+
+
+@transaction.atomic
+def lose(*, execution: Execution, outcome: str, reason: str, now: datetime) -> float | None:
+    """The sandbox was lost, not the program's fault: queue it again, or fail it honestly after the last attempt.
+
+    Returns the seconds until the next attempt, or None when there is none.
+    """
+    if execution.attempt >= lifecycle.MOST_ATTEMPTS:
+        error = f"The sandbox was lost {execution.attempt} times, the last time because: {reason}"
+        give_up(execution=execution, outcome=outcome, error=error, now=now)
+        return None
+    wait = lifecycle.retry_wait(attempt=execution.attempt, chance=random.random())
+    moved = _mine(execution, *lifecycle.LIVE).update(
+        state=lifecycle.QUEUED,
+        available_at=now + timedelta(seconds=wait),
+        lease_expires_at=None,
+        claimed_by="",
+        claimed_at=None,
+        started_at=None,
+        sandbox="",
+    )
+    if not moved:
+        settle_cancelled(execution=execution, now=now)
+        return None
+    _record_attempt(execution, outcome=outcome, duration_ms=None, now=now, error=reason)
+    OutputChunk.objects.filter(execution=execution).delete()
+    execution.claimed_at = None
+    transaction.on_commit(partial(transcript.tell_queued, execution))
+    live.execution_changed(execution)
+    return wait
+
+
+@transaction.atomic
+def give_up(*, execution: Execution, outcome: str, error: str, now: datetime) -> None:
+    """Fail an execution that the machinery could not run; the customer pays nothing for it."""
+    moved = _mine(execution, *lifecycle.LIVE).update(
+        state=lifecycle.FAILED, finished_at=now, error=error[:ERROR_LENGTH], lease_expires_at=None
+    )
+    if not moved:
+        settle_cancelled(execution=execution, now=now)
+        return
+    _record_attempt(execution, outcome=outcome, duration_ms=None, now=now, error=error)
+    let_go(execution, now)
+    _tell_end(execution)
+
+
+@transaction.atomic
+def settle_cancelled(*, execution: Execution, now: datetime) -> bool:
+    """Close the books of a cancelled execution whose worker said nothing more. False when they are closed."""
+    row = Execution.objects.light().filter(pk=execution.pk, attempt=execution.attempt, state=lifecycle.CANCELLED)
+    found = row.filter(lease_expires_at__isnull=False).select_for_update().first()
+    if found is None:
+        return False
+    cost, lasted = 0, None
+    if found.started_at and found.finished_at:
+        lasted = max(0.0, (found.finished_at - found.started_at).total_seconds() * 1000)
+        cost = _charge(found, lasted, now)
+    else:
+        let_go(found, now)
+    _record_attempt(found, outcome=Attempt.Outcome.CANCELLED, duration_ms=lasted, now=now)
+    row.update(lease_expires_at=None, duration_ms=lasted, cost_ucr=cost)
+    _tell_end(found)
+    return True
+
+
+def _tell_end(execution: Execution) -> None:
+    transaction.on_commit(partial(announce_end, execution.pk))
+    live.execution_changed(execution)
+
+
+def announce_end(execution_id: Any) -> None:
+    transcript.tell_end(execution_id)
+    signals.execution_finished.send_robust(sender=Execution, execution_id=execution_id)
+
+
+def expire_leases(*, now: datetime) -> int:
+    """Take back what dead workers held; returns how many wait again."""
+    expired = Execution.objects.light().lease_expired(now).order_by("lease_expires_at", "pk")[:200]
+    again = 0
+    for execution in expired:
+        if execution.state == lifecycle.CANCELLED:
+            settle_cancelled(execution=execution, now=now)
+            continue
+        reason = "The worker that ran it stopped answering."
+        wait = lose(execution=execution, outcome=Attempt.Outcome.EXPIRED, reason=reason, now=now)
+        again += wait is not None
+    return again
+
+
+def drop_stale(*, now: datetime) -> int:
+    """Fail what waited longer than anybody should: nothing is queued for ever."""
+    stale = Execution.objects.light().filter(state=lifecycle.QUEUED, created_at__lt=now - WAITS_AT_MOST)
+    dropped = 0
+    for execution in stale.order_by("created_at", "pk")[:200]:
+        dropped += _drop(execution, now)
+    return dropped
+
+
+@transaction.atomic
+def _drop(execution: Execution, now: datetime) -> bool:
+    error = f"It waited {WAITS_AT_MOST.total_seconds() / 3600:g} hours for a sandbox and was given up."
+    moved = Execution.objects.filter(pk=execution.pk, state=lifecycle.QUEUED).update(
+        state=lifecycle.FAILED, finished_at=now, error=error
+    )
+    if moved:
+        let_go(execution, now)
+        _tell_end(execution)
+    return bool(moved)
+
+
+def waiting(*, now: datetime, most: int) -> int:
+    """How many executions could be claimed now, counted up to `most`."""
+    return len(Execution.objects.waiting(now).order_by("turn", "pk").values_list("pk", flat=True)[:most])

@@ -1,0 +1,97 @@
+"""Renews the leases of everything that runs in this process, from one thread, in one statement.
+
+A lease that is no longer ours means that the sweep took the execution back: its program is killed.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import secrets
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from django.db import DatabaseError, close_old_connections, connection
+
+from sandboxes.models import Execution
+from sandboxes.runtimes import Runtime, RuntimeLost, RuntimeUnavailable
+
+LEASE = timedelta(seconds=15)
+RENEW_SECONDS = 4.0
+# Which process holds a lease: renewals and late writes of another one do not match.
+ME = f"{socket.gethostname()[:50]}:{os.getpid()}:{secrets.token_hex(4)}"
+Clock = Callable[[], datetime]
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    execution: Execution
+    runtime: Runtime
+    clock: Clock
+
+
+_held: dict[str, Held] = {}
+_lock = threading.Lock()
+_more = threading.Event()
+_thread: threading.Thread | None = None
+
+
+@contextmanager
+def kept(execution: Execution, runtime: Runtime, clock: Clock) -> Iterator[None]:
+    """While inside, the execution's lease is renewed."""
+    with _lock:
+        _held[execution.request_id] = Held(execution, runtime, clock)
+        _ensure_thread()
+    try:
+        yield
+    finally:
+        with _lock:
+            _held.pop(execution.request_id, None)
+
+
+def _ensure_thread() -> None:
+    global _thread
+    if _thread is None or not _thread.is_alive():
+        _thread = threading.Thread(target=_keep_renewing, name="sandbox-leases", daemon=True)
+        _thread.start()
+
+
+def _keep_renewing() -> None:
+    """Ends when nothing runs any more, so that no connection stays behind."""
+    global _thread
+    while True:
+        _more.wait(RENEW_SECONDS)
+        with _lock:
+            held = list(_held.values())
+            if not held:
+                _thread = None
+                break
+        try:
+            renew(held)
+        except DatabaseError as error:
+            log.warning("leases were not renewed, trying again: %s", error)
+        finally:
+            close_old_connections()
+    connection.close()
+
+
+def renew(held: list[Held]) -> None:
+    """Extend what is still ours; stop what is not."""
+    keys = [(item.execution.pk, item.execution.attempt) for item in held]
+    ours = Execution.objects.filter(pk__in=[pk for pk, _ in keys], claimed_by=ME, lease_expires_at__isnull=False)
+    ours.update(lease_expires_at=held[0].clock() + LEASE)
+    still = set(ours.values_list("pk", "attempt"))
+    for item in held:
+        if (item.execution.pk, item.execution.attempt) not in still:
+            stop(item)
+
+
+def stop(item: Held) -> None:
+    log.warning("execution %s is no longer this worker's, stopping it", item.execution.pk)
+    with suppress(RuntimeLost, RuntimeUnavailable):
+        item.runtime.cancel(item.execution.request_id)

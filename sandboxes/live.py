@@ -1,0 +1,19 @@
+"""Tells open pages what changed, once it is committed."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from channels.layers import get_channel_layer
+from django.db import transaction
+
+from sandboxes.models import Execution, Pool
+
+
+def execution_changed(execution: Execution) -> None:
+    topics = [f"execution-{execution.pk}", "executions"]
+    transaction.on_commit(partial(get_channel_layer().nudge, execution.account_id, topics))
+
+
+def pool_changed(pool: Pool) -> None:
+    transaction.on_commit(partial(get_channel_layer().nudge, pool.account_id, [f"pool-{pool.pk}", "pools"]))

@@ -1,0 +1,163 @@
+"""Templates (what a sandbox starts from) and pools (the sandboxes kept ready, and how many may run at once)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.apps import apps
+from django.core.exceptions import ValidationError
+from django.db import models
+from django.db.models import Count, F, OuterRef, Q, Subquery, Sum
+from django.db.models.functions import Coalesce
+from django.utils import timezone
+from uuid_utils.compat import uuid7
+
+from billing.models import Account
+from sandboxes import lifecycle, limits
+
+
+class Language(models.TextChoices):
+    PYTHON = "python", "Python"
+    NODE = "node", "Node"
+
+
+class _SharedQuerySet(models.QuerySet[Any]):
+    """Rows of an account, or everybody's: those that came with the product have no account."""
+
+    def visible_to(self, principal: Any) -> Any:
+        if not principal.is_authenticated:
+            return self.none()
+        if principal.is_staff:
+            return self
+        return self.filter(Q(account=None) | Q(account__in=Account.objects.visible_to(principal)))
+
+    def editable_by(self, principal: Any) -> Any:
+        if not principal.is_authenticated:
+            return self.none()
+        if principal.is_staff:
+            return self
+        return self.filter(account__in=Account.objects.editable_by(principal))
+
+    def usable_by(self, account: Account) -> Any:
+        return self.filter(Q(account=None) | Q(account=account))
+
+    def named(self, name: str) -> Any:
+        """The row of that name, an account's own before everybody's; else of that id; else None."""
+        if "\0" in name:
+            return None
+        found = self.filter(name=name).order_by("account").first()
+        if found is not None:
+            return found
+        try:
+            return self.filter(pk=name).first()
+        except ValidationError:
+            return None
+
+
+class TemplateQuerySet(_SharedQuerySet):
+    pass
+
+
+class Template(models.Model):
+    """What a sandbox starts from: a language and packages. `address` names its built content ("" = built in)."""
+
+    class State(models.TextChoices):
+        BUILDING = "building"
+        READY = "ready"
+        FAILED = "failed"
+
+    id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
+    account = models.ForeignKey(Account, on_delete=models.CASCADE, null=True, blank=True, related_name="+")
+    name = models.CharField(max_length=80)
+    language = models.CharField(max_length=10, choices=Language.choices)
+    packages = models.JSONField(default=list)
+    state = models.CharField(max_length=10, choices=State.choices, default=State.BUILDING)
+    address = models.CharField(max_length=80, blank=True)
+    log = models.TextField(blank=True)
+    created_at = models.DateTimeField(default=timezone.now)
+
+    objects = TemplateQuerySet.as_manager()
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(
+                fields=["account", "name"], name="one_template_per_name_and_account", nulls_distinct=False
+            ),
+            models.CheckConstraint(condition=Q(language__in=Language.values), name="template_language"),
+            models.CheckConstraint(condition=Q(state__in=["building", "ready", "failed"]), name="template_state"),
+        ]
+
+    def __str__(self) -> str:
+        return self.name
+
+    @property
+    def is_built_in(self) -> bool:
+        return self.account_id is None
+
+
+class PoolQuerySet(_SharedQuerySet):
+    def with_counts(self) -> Any:
+        """Adds how many executions of each pool are `running`, `starting` and `queued`."""
+        return self.annotate(
+            running=_count(lifecycle.RUNNING), starting=_count(lifecycle.STARTING), queued=_count(lifecycle.QUEUED)
+        )
+
+
+def _count(state: str) -> Any:
+    """A look into the index of live or queued executions; joining would count all that ever ran."""
+    rows = apps.get_model("sandboxes", "Execution").objects.filter(pool=OuterRef("pk"), state=state)
+    counted = rows.order_by().values("pool").annotate(n=Count("*")).values("n")
+    return Coalesce(Subquery(counted), 0)
+
+
+class Pool(models.Model):
+    """Sandboxes of one template: how many are kept ready, and how many executions run at once."""
+
+    id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
+    account = models.ForeignKey(Account, on_delete=models.CASCADE, null=True, blank=True, related_name="+")
+    name = models.CharField(max_length=80)
+    template = models.ForeignKey(Template, on_delete=models.PROTECT, related_name="pools")
+    min_size = models.PositiveIntegerField(default=2)
+    max_size = models.PositiveIntegerField(default=10)
+    idle_timeout_seconds = models.PositiveIntegerField(default=300)
+    max_age_seconds = models.PositiveIntegerField(default=3600)
+    max_executions = models.PositiveIntegerField(default=1)
+    limits = models.JSONField(default=dict, blank=True)
+    created_at = models.DateTimeField(default=timezone.now)
+    version = models.PositiveIntegerField(default=1)
+
+    objects = PoolQuerySet.as_manager()
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(
+                fields=["account", "name"], name="one_pool_per_name_and_account", nulls_distinct=False
+            ),
+            models.CheckConstraint(
+                condition=Q(max_size__gte=1, min_size__lte=F("max_size")), name="pool_min_is_at_most_max"
+            ),
+            models.CheckConstraint(
+                condition=Q(idle_timeout_seconds__gte=1, max_age_seconds__gte=1, max_executions__gte=1),
+                name="pool_times_are_positive",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return self.name
+
+    @property
+    def is_built_in(self) -> bool:
+        return self.account_id is None
+
+    def totals(self, account: Account) -> dict[str, Any]:
+        """What an account's executions here used, over all time."""
+        ran = self.executions.filter(account=account, started_at__isnull=False)
+        return ran.aggregate(
+            executions=Count("pk"),
+            cpu_ms=Coalesce(Sum("cpu_ms"), 0.0),
+            memory_bytes=Coalesce(Sum("peak_memory_bytes"), 0, output_field=models.BigIntegerField()),
+        )
+
+    @property
+    def all_limits(self) -> dict[str, float | int]:
+        return limits.Limits.parse(self.limits).as_dict()

@@ -1,0 +1,9 @@
+"""Periodic background tasks of this app; ntd_site merges them into the schedule."""
+
+SCHEDULE: dict[str, dict[str, object]] = {
+    "sandboxes-sweep": {
+        "task": "sandboxes.tasks.sweep_executions",
+        "schedule": 2.0,
+        "options": {"expires": 2, "queue": "sweeps"},
+    },
+}

@@ -1,0 +1,41 @@
+"""Background tasks. A message is a doorbell: whoever rings, the fairest waiting execution is served."""
+
+from __future__ import annotations
+
+from celery import current_app, shared_task
+from django.utils import timezone
+
+from sandboxes import claims, executor
+
+# More doorbells than this help nobody, and the next sweep is near.
+MOST_RINGS = 50
+QUEUE = "executions"
+
+
+@shared_task
+def run_execution(execution_id: str | None = None) -> None:
+    execution = claims.claim(now=timezone.now())
+    if execution is None:
+        return
+    wait = executor.run(execution=execution, clock=timezone.now)
+    if wait is not None:
+        run_execution.apply_async(countdown=wait)
+    elif execution.fills_pool:
+        # Those whose doorbell found the pool full are still waiting.
+        run_execution.delay()
+
+
+@shared_task
+def sweep_executions() -> None:
+    """Finds what was lost: leases of dead workers, doorbells nobody heard, executions nobody will run."""
+    now = timezone.now()
+    executor.expire_leases(now=now)
+    executor.drop_stale(now=now)
+    for _ in range(claims.waiting(now=now, most=MOST_RINGS) - _ringing()):
+        run_execution.delay()
+
+
+def _ringing() -> int:
+    """How many doorbells the broker still holds."""
+    with current_app.connection_for_write() as broker:
+        return int(broker.default_channel.queue_declare(QUEUE, passive=False).message_count)

@@ -1,0 +1,106 @@
+"""What a process measures of its machine and of itself, and tells as its node's report."""
+
+from __future__ import annotations
+
+import math
+import os
+import platform
+import socket
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+from django.conf import settings
+from django.utils import timezone
+
+from scaling import nodes
+from scaling.models import Node
+
+# A burst says nothing about a machine: the CPU's share is averaged over about half a minute, and the time
+# before the first reading counts as idle.
+CPU_MEMORY_SECONDS = 30.0
+_MACHINE: dict[str, object] = {
+    "cores": psutil.cpu_count() or 1,
+    "memory_bytes": psutil.virtual_memory().total,
+    "system": f"{platform.system()} {platform.release()}",
+    "python": platform.python_version(),
+}
+
+
+def node_name() -> str:
+    """This machine's name among the nodes."""
+    return str(settings.NODE_NAME or socket.gethostname().split(".")[0] or "node")
+
+
+@dataclass(frozen=True)
+class Reading:
+    cpu: float
+    memory: float
+    disk: float
+
+
+class Machine:
+    """Readings of the whole machine; `psutil` needs the time between two calls, so one of these is kept."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._cpu = 0.0
+        self._read_at = time.monotonic()
+        psutil.cpu_percent()
+
+    def read(self) -> Reading:
+        return Reading(
+            cpu=self._smoothed(psutil.cpu_percent() / 100),
+            memory=min(psutil.virtual_memory().percent / 100, 1.0),
+            disk=min(psutil.disk_usage(str(self._folder)).percent / 100, 1.0),
+        )
+
+    def _smoothed(self, share: float) -> float:
+        at = time.monotonic()
+        keep = math.exp(-(at - self._read_at) / CPU_MEMORY_SECONDS)
+        self._read_at = at
+        self._cpu = min(max(self._cpu * keep + share * (1 - keep), 0.0), 1.0)
+        return self._cpu
+
+
+class Probe:
+    """One process's view. The latency it tells is how long its last report took to be stored."""
+
+    def __init__(self, process: str, *, in_flight: Callable[[], int] | None = None) -> None:
+        self.process = process
+        self._in_flight = in_flight
+        self._machine = Machine(Path(settings.NTD_HOME))
+        self._self = psutil.Process()
+        self._latency_ms: float | None = None
+
+    def report(self) -> Node:
+        now = timezone.now()
+        reading = self._machine.read()
+        began = time.perf_counter()
+        node = nodes.report(
+            name=node_name(),
+            role=settings.FEDERATION_ROLE,
+            cpu=reading.cpu,
+            memory=reading.memory,
+            disk=reading.disk,
+            in_flight=self._in_flight() if self._in_flight else None,
+            latency_ms=self._latency_ms,
+            observed_at=now,
+            now=now,
+            metadata={**_MACHINE, "processes": {self.process: self._line(now.isoformat())}},
+        )
+        self._latency_ms = (time.perf_counter() - began) * 1000
+        return node
+
+    def _line(self, seen: str) -> dict[str, object]:
+        with self._self.oneshot():
+            return {
+                "pid": os.getpid(),
+                "rss": self._self.memory_info().rss,
+                "threads": self._self.num_threads(),
+                "cpu": round(self._self.cpu_percent() / 100, 4),
+                "started": self._self.create_time(),
+                "seen": seen,
+            }

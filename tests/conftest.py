@@ -1,0 +1,48 @@
+"""Both servers for a test run: the embedded ones, unless DATABASE_URL and REDIS_URL name others."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+
+import django
+import pytest
+
+from ntd_site import embedded
+
+_servers: embedded.Throwaway | None = None
+
+
+def _start_servers() -> None:
+    """Settings read the environment once, so the servers are up before Django is."""
+    global _servers
+    os.environ.setdefault("NTD_HOME", tempfile.mkdtemp(prefix="ntd-test-home-"))
+    # WhiteNoise warns when its folder is missing, and warnings are errors.
+    os.makedirs(os.path.join(os.environ["NTD_HOME"], "static"), exist_ok=True)
+    os.environ["NTD_DB_POOL"] = "0"
+    wants = {"postgres": not os.environ.get("DATABASE_URL"), "valkey": not os.environ.get("REDIS_URL")}
+    if not any(wants.values()):
+        return
+    _servers = embedded.Throwaway()
+    place = _servers.start(**wants)
+    if wants["postgres"]:
+        os.environ["DATABASE_URL"] = place.database_url
+    if wants["valkey"]:
+        os.environ["REDIS_URL"] = place.redis_url
+
+
+_start_servers()
+# Set here and not in pyproject.toml, where pytest-django would load the settings before the servers are up.
+os.environ["DJANGO_SETTINGS_MODULE"] = "ntd_site.settings"
+django.setup()
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    if _servers is not None:
+        _servers.stop()
+
+
+@pytest.fixture(autouse=True)
+def _fast_and_quiet(settings: object) -> None:
+    settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]  # type: ignore[attr-defined]
+    settings.EMAIL_BACKEND = "django.core.mail.backends.locmem.EmailBackend"  # type: ignore[attr-defined]

@@ -1,0 +1,107 @@
+"""Makes the things tests need. The cast: Alice owns, Bob shares as operator, Charlie is an outsider, Stella is staff."""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+from django.utils import timezone
+
+from billing import accounts, keys
+from billing.models import Account, ApiKey, Role, User
+from federation import agents, coordination
+from federation.models import Agent, Federation, Task
+from sandboxes import executions
+from sandboxes.models import Execution, Pool, Template
+from scaling.models import Balancer, Group, Node
+
+_number = itertools.count(1)
+
+
+def make_user(name: str = "Alice", **changes: Any) -> User:
+    return User.objects.create_user(**{"email": f"{name.lower()}{next(_number)}@example.com", "name": name} | changes)
+
+
+def make_account(owner: User | None = None, name: str = "Acme Capital") -> Account:
+    return accounts.open_account(name=name, owner=owner or make_user())
+
+
+def make_staff() -> User:
+    return make_user("Stella", is_staff=True)
+
+
+def make_operator(account: Account) -> User:
+    return _member(account, "Bob", Role.OPERATOR)
+
+
+def make_viewer(account: Account) -> User:
+    return _member(account, "Vera", Role.VIEWER)
+
+
+def _member(account: Account, name: str, role: str) -> User:
+    user = make_user(name)
+    accounts.add_member(account=account, user=user, role=role)
+    return user
+
+
+def make_key(account: Account, scopes: tuple[str, ...] = keys.SCOPES, **changes: Any) -> tuple[ApiKey, str]:
+    """A key and its secret."""
+    wanted = {"name": "test", "scopes": scopes, "by": None, "now": timezone.now()} | changes
+    return keys.create(account=account, **wanted)
+
+
+def make_node(name: str = "", status: str = "healthy", **changes: Any) -> Node:
+    """A node that beat a moment ago (or, when its status is unknown, never did)."""
+    now = changes.pop("now", timezone.now())
+    seen = {} if status == "unknown" else {"last_seen_at": now, "heard_at": now, "observed_at": now}
+    return Node.objects.create(
+        **{"name": name or f"node-{next(_number)}", "status": status, "created_at": now} | seen | changes
+    )
+
+
+def make_group(target_id: str = "one", **changes: Any) -> Group:
+    """A group of the fake target that the fixture `fake_target` registers."""
+    return Group.objects.create(
+        **{"name": f"group {next(_number)}", "target_type": "fake", "target_id": target_id} | changes
+    )
+
+
+def make_balancer(strategy: str = "round_robin", **changes: Any) -> Balancer:
+    return Balancer.objects.create(**{"name": f"balancer {next(_number)}", "strategy": strategy} | changes)
+
+
+def make_execution(account: Account | None = None, **changes: Any) -> Execution:
+    """A queued execution of an account (with its credits held)."""
+    wanted = {"code": "print(1)", "language": "python", "now": timezone.now()} | changes
+    if not wanted.keys() & {"template", "pool"}:
+        return executions.submit(account=account or make_account(), **wanted)
+    wanted.pop("language")
+    return executions.submit(account=account or make_account(), **wanted)
+
+
+def make_pool(account: Account | None = None, **changes: Any) -> Pool:
+    template = changes.pop("template", None) or Template.objects.get(account=None, name="python")
+    return Pool.objects.create(**{"account": account, "name": "mine", "template": template} | changes)
+
+
+def make_federation(account: Account | None = None, **changes: Any) -> Federation:
+    wanted = {"name": "momentum", "by": "Alice", "now": timezone.now()} | changes
+    return coordination.create_federation(account=account or make_account(), **wanted)
+
+
+def make_agent(federation: Federation, name: str = "agent-1", **changes: Any) -> Agent:
+    """A remote agent, which does only what a test says."""
+    return make_agent_with_token(federation, name, **changes)[0]
+
+
+def make_agent_with_token(federation: Federation, name: str = "agent-1", **changes: Any) -> tuple[Agent, str]:
+    wanted = {"runtime": "remote", "now": timezone.now()} | changes
+    agent, token = agents.join(federation=federation, name=name, **wanted)
+    return agent, token or ""
+
+
+def make_task(federation: Federation, **changes: Any) -> Task:
+    """Queued, even when nobody is there to do it."""
+    now = changes.pop("now", None) or timezone.now()
+    order = coordination.Order(**{"type": "work", "queue_if_empty": True} | changes)
+    return coordination.submit_task(federation=federation, order=order, by="Alice", now=now)

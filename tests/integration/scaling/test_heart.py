@@ -1,0 +1,82 @@
+"""The heart: a real machine measured, a thread that beats, and what a broken beat does."""
+
+from __future__ import annotations
+
+import os
+import time
+from typing import Any
+
+import pytest
+from django.db import DatabaseError, connection
+
+from scaling import heart, probes
+from scaling.models import Node
+
+
+@pytest.mark.django_db
+def test_a_probe_reports_this_machine(settings: Any) -> None:
+    settings.NODE_NAME = "here"
+    probe = probes.Probe("web", in_flight=lambda: 2)
+
+    probe.report()
+    probe.report()
+
+    node = Node.objects.get(name="here")
+    assert (node.status, node.role, node.in_flight) == ("healthy", settings.FEDERATION_ROLE, 2)
+    assert all(0 <= share <= 1 for share in (node.cpu, node.memory, node.disk))
+    assert node.latency_ms > 0
+    line = node.metadata["processes"]["web"]
+    assert line["pid"] == os.getpid()
+    assert line["rss"] > 1_000_000
+    assert node.metadata["cores"] >= 1
+
+
+def test_a_node_without_a_given_name_has_the_machines(settings: Any) -> None:
+    settings.NODE_NAME = ""
+
+    assert probes.node_name()
+    assert "." not in probes.node_name()
+
+
+def test_a_burst_at_the_start_is_not_taken_for_a_busy_machine(tmp_path: Any) -> None:
+    machine = probes.Machine(tmp_path)
+
+    assert machine.read().cpu < 0.1
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_started_heart_beats_and_stops(settings: Any) -> None:
+    settings.NODE_NAME = "beating"
+    first = heart.start("worker")
+    again = heart.start("worker")
+    until = time.monotonic() + 5
+    while not Node.objects.filter(name="beating").exists() and time.monotonic() < until:
+        time.sleep(0.01)
+
+    heart.stop()
+
+    assert first is again
+    assert Node.objects.get(name="beating").metadata["processes"]["worker"]["pid"] == os.getpid()
+    assert heart._started == {}
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("error", [DatabaseError("away"), ValueError("odd")])
+def test_a_beat_that_fails_is_missed_and_the_next_one_is_tried(error: Exception, caplog: Any) -> None:
+    class Failing:
+        process = "web"
+        tries = 0
+
+        def report(self) -> None:
+            self.tries += 1
+            raise error
+
+    probe = Failing()
+    beating = heart.Heart(probe)  # type: ignore[arg-type]
+
+    beating.beat()
+    beating.beat()
+
+    assert probe.tries == 2
+    assert "web" in caplog.text
+    connection.close()

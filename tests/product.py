@@ -1,0 +1,118 @@
+"""The whole product, started on a free port for a benchmark, a chaos test or a browser journey."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[1]
+START_SECONDS = 180
+
+
+class Product:
+    """A running `manage.py up` in a home of its own."""
+
+    def __init__(self, home: Path, port: int) -> None:
+        self.home = home
+        self.port = port
+        self.url = f"http://127.0.0.1:{port}"
+        self.log = home / "events.jsonl"
+        self.process: subprocess.Popen[bytes] | None = None
+        self.environment = {
+            name: value for name, value in os.environ.items() if name not in ("DATABASE_URL", "REDIS_URL")
+        } | {"NTD_HOME": str(home), "NTD_BASE_URL": self.url}
+
+    def start(self, *arguments: str) -> dict[str, Any]:
+        """Start and wait until ready; returns the `ready` event."""
+        self.log.unlink(missing_ok=True)
+        command = [
+            sys.executable,
+            "manage.py",
+            "up",
+            "--port",
+            str(self.port),
+            "--json-log",
+            str(self.log),
+            *arguments,
+        ]
+        with open(self.home / "up.out", "ab") as output:
+            self.process = subprocess.Popen(command, cwd=ROOT, env=self.environment, stdout=output, stderr=output)
+        deadline = time.monotonic() + START_SECONDS
+        while time.monotonic() < deadline:
+            for event in self.events():
+                if event["event"] == "ready":
+                    return event
+            if self.process.poll() is not None:
+                break
+            time.sleep(0.05)
+        raise RuntimeError(f"The product did not start:\n{(self.home / 'up.out').read_text()[-3000:]}")
+
+    def events(self) -> list[dict[str, Any]]:
+        if not self.log.exists():
+            return []
+        return [json.loads(line) for line in self.log.read_text().splitlines() if line.endswith("}")]
+
+    def manage(self, *arguments: str) -> str:
+        done = subprocess.run(
+            [sys.executable, "manage.py", *arguments],
+            cwd=ROOT, env=self.environment, capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        if done.returncode:
+            raise RuntimeError(f"{arguments}: {done.stdout}{done.stderr}")
+        return done.stdout
+
+    def account(self, name: str = "Bench", *arguments: str) -> dict[str, Any]:
+        """A new account: {"account", "api_key", ...}."""
+        given = ("create_account", name, "--email", f"{name.lower()}@example.com", "--json", *arguments)
+        account: dict[str, Any] = json.loads(self.manage(*given).strip().splitlines()[-1])
+        return account
+
+    def call(self, method: str, path: str, key: str, body: Any = None, *, timeout: float = 70) -> tuple[int, Any]:
+        """One API call: status and parsed answer."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=timeout)
+        headers = {"Authorization": f"Bearer {key}", "Content-Type": "application/json"}
+        connection.request(method, f"/api/v1/{path}", json.dumps(body) if body is not None else None, headers)
+        answer = connection.getresponse()
+        text = answer.read().decode()
+        connection.close()
+        return answer.status, json.loads(text) if text[:1] in "{[" and text else text
+
+    def part(self, name: str) -> int:
+        """The process id of a part."""
+        status = json.loads((self.home / "status.json").read_text())
+        pid: int = next(part["pid"] for part in status["parts"] if part["name"] == name)
+        return pid
+
+    def stop(self, how: signal.Signals = signal.SIGTERM) -> int:
+        assert self.process is not None
+        self.process.send_signal(how)
+        return self.process.wait(timeout=60)
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+@contextmanager
+def running(*arguments: str) -> Iterator[Product]:
+    with tempfile.TemporaryDirectory(prefix="ntd-") as folder:
+        product = Product(Path(folder), free_port())
+        product.start(*arguments)
+        try:
+            yield product
+        finally:
+            product.stop()

@@ -1,0 +1,93 @@
+"""A runtime that does what a test tells it, at once: for tests of what happens around a run."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from sandboxes import engine
+from sandboxes.runtimes import OnOutput, OnStarted, Outcome, Request, RuntimeUnavailable, Started
+
+
+def outcome(**changes: Any) -> Outcome:
+    """A program that ended well after 250 ms, with changes."""
+    fields: dict[str, Any] = {
+        "exit_code": 0,
+        "signal": None,
+        "breach": None,
+        "cancelled": False,
+        "stdout": b"",
+        "stderr": b"",
+        "stdout_truncated": False,
+        "stderr_truncated": False,
+        "artifacts": (),
+        "artifacts_truncated": (),
+        "duration_ms": 250.0,
+        "startup_ms": 1.5,
+        "cpu_ms": 20.0,
+        "peak_memory_bytes": 9_000_000,
+        "disk_bytes": 4096,
+        "network_sent_bytes": 0,
+        "network_received_bytes": 0,
+    }
+    return Outcome(**fields | changes)
+
+
+class ScriptedRuntime:
+    """`script(request)` says how a run ends (returns an Outcome or raises); `during` happens while it runs."""
+
+    name = "scripted"
+
+    def __init__(self) -> None:
+        self.requests: list[Request] = []
+        self.cancelled: list[str] = []
+        self.running: set[str] = set()
+        self.reasons: list[str] = []
+        self.script: Callable[[Request], Outcome] = lambda request: outcome()
+        self.before: Callable[[Request], None] = lambda request: None
+        self.during: Callable[[Request, OnOutput], None] = lambda request, on_output: None
+        self.described = 0
+        self._lock = threading.Lock()
+
+    def run(self, request: Request, *, on_started: OnStarted, on_output: OnOutput) -> Outcome:
+        with self._lock:
+            self.requests.append(request)
+        self.before(request)
+        ended = self.script(request)
+        self.running.add(request.id)
+        on_started(Started(sandbox=f"slot-{len(self.requests)}", warm=True, startup_ms=ended.startup_ms))
+        self.during(request, on_output)
+        self.running.discard(request.id)
+        if request.id in self.cancelled:
+            return outcome(cancelled=True, exit_code=None, signal=9, stdout=ended.stdout, stderr=ended.stderr)
+        return ended
+
+    def cancel(self, request_id: str) -> bool:
+        self.cancelled.append(request_id)
+        return request_id in self.running
+
+    def describe(self) -> dict[str, Any]:
+        self.described += 1
+        if self.reasons:
+            raise RuntimeUnavailable(self.reasons)
+        pool = {"ready": 2, "running": 0, "starting": 0, "draining": 0, "failed": 0}
+        return {
+            "engine": "scripted",
+            "promises": ["nothing leaves"],
+            "limits": {"memory": "cgroup v2"},
+            "probes": [{"engine": "scripted", "ok": True, "reasons": []}],
+            "pools": {"python": pool, "node": dict(pool)},
+        }
+
+
+@pytest.fixture
+def runtime():
+    """A scripted runtime in the place of the machine's own."""
+    real = engine.runtime()
+    scripted = ScriptedRuntime()
+    engine.register(engine.LOCAL, scripted)
+    yield scripted
+    engine.register(engine.LOCAL, real)
