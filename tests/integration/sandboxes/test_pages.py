@@ -33,8 +33,8 @@ def page(client, account, alice):
     return get
 
 
-def post(client, account, name, *args, **fields):
-    return client.post(reverse(f"sandboxes:{name}", args=[account, *args]), fields)
+def post(client, account, page_name, /, *args, **fields):
+    return client.post(reverse(f"sandboxes:{page_name}", args=[account, *args]), fields)
 
 
 def ended(runtime, account, **outcome):
@@ -126,7 +126,7 @@ def test_the_detail_shows_code_log_timeline_usage_and_artifacts(page, account, r
         answer = page("execution", execution.pk)
 
     text = answer.content.decode()
-    for shown in ("print", f"/api/v1/executions/{execution.pk}/events", "a warm sandbox after", "result.json", "9 MB"):
+    for shown in ("print", f"/api/v1/executions/{execution.pk}/events", "a warm sandbox after", "result.json", "on 1.0 cores"):
         assert shown in text, shown
     assert "Run again" in text
     assert len(queries) <= 14
