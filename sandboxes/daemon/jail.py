@@ -14,6 +14,7 @@ from sandboxes.daemon.bubblewrap import CannotStart, Place, Zygote
 from sandboxes.daemon.engines import NotOffered, Probe
 from sandboxes.daemon.run import Order, Run
 from sandboxes.daemon.slots import Pool, Size, Slot, SlotLost
+from sandboxes.daemon.stage import CannotStage
 from sandboxes.limits import Limits
 
 NUMERIC = ("numpy", "pandas")
@@ -55,7 +56,7 @@ class Bubblewrap:
             self._place = self._find_place()
             zygote = self._zygote("python", None, ())
             faults = self._faults(zygote)
-        except (CannotStart, SlotLost, OSError, seccomp.UnknownMachine) as problem:
+        except (CannotStart, CannotStage, SlotLost, OSError, seccomp.UnknownMachine) as problem:
             faults = [str(problem), *_hints()]
         finally:
             if zygote is not None:

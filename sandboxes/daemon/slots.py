@@ -1,7 +1,7 @@
 """Slots: places that serve exactly one run, and the pools that keep some of them ready.
 
-    starting -> ready -> running -> draining -> gone
-        \\-> failed
+starting -> ready -> running -> draining -> gone
+    \\-> failed
 """
 
 from __future__ import annotations
@@ -72,7 +72,9 @@ class Slot:
         with init_theirs, program_theirs:
             sockets = [init_theirs.fileno(), program_theirs.fileno()]
             try:
-                self.zygote.fork(order={"user": self._user, "disk_mb": Limits().disk_mb}, descriptors=[*sockets, *theirs])
+                self.zygote.fork(
+                    order={"user": self._user, "disk_mb": Limits().disk_mb}, descriptors=[*sockets, *theirs]
+                )
             finally:
                 for descriptor in theirs:
                     os.close(descriptor)
@@ -216,8 +218,13 @@ class Pool:
         self._keeper.start()
 
     def wait_until_ready(self, timeout_seconds: float) -> bool:
+        """Until the zygote is up and the first slot, if any is to be kept, waits for its run."""
+
+        def settled() -> bool:
+            return bool(self.failure) or (self._zygote is not None and len(self._ready) >= min(1, self.size.ready))
+
         with self._changed:
-            return self._changed.wait_for(lambda: bool(self._ready) or self.failure, timeout_seconds) and not self.failure
+            return self._changed.wait_for(settled, timeout_seconds) and not self.failure
 
     def counts(self) -> dict[str, int]:
         with self._changed:
@@ -330,7 +337,6 @@ class Pool:
         with self._changed:
             if len(self._ready) * 2 >= self.size.ready:
                 self._changed.wait_for(lambda: self._stopping or len(self._ready) * 2 < self.size.ready, REFILL_DELAY)
-
 
     def _has_work(self) -> bool:
         return self._stopping or len(self._ready) < self.size.ready
