@@ -267,7 +267,7 @@ def _map_users(users: Users, facts: int) -> None:
 
 
 def _command(place: Place, control: int, *, libraries: Path | None, language: str) -> list[str]:
-    interpreter, reach = place.interpreter, place.stage.reach
+    interpreter = place.interpreter
     command = [str(place.bwrap), "--unshare-user", "--unshare-ipc", "--unshare-pid", "--unshare-net", "--unshare-uts"]
     command += ["--unshare-cgroup-try", "--die-with-parent", "--new-session", "--clearenv"]
     command += ["--uid", str(INNER_USER), "--gid", str(INNER_USER), "--hostname", "sandbox"]
@@ -276,24 +276,28 @@ def _command(place: Place, control: int, *, libraries: Path | None, language: st
     if interpreter.library_path:
         command += ["--setenv", "LD_LIBRARY_PATH", interpreter.library_path]
     # Left to itself bwrap makes the folders above a mount point for its own user only.
-    for folder in ("/usr", "/usr/share", "/opt", "/opt/node"):
+    for folder in ("/usr", "/usr/share", "/opt", "/opt/node", "/scratch", "/workspace", "/tmp"):
         command += ["--perms", "0755", "--dir", folder]
-    command += _system_folders()
-    if interpreter.prefix != Path("/usr"):
-        command += ["--ro-bind", str(reach(interpreter.prefix)), "/opt/python"]
-        for hidden in interpreter.hidden:
-            command += ["--tmpfs", hidden, "--remount-ro", hidden]
-    inside = reach(INSIDE)
-    command += ["--ro-bind", str(inside), HOME, "--ro-bind", str(inside / "etc"), "/etc"]
-    if libraries:
-        command += ["--ro-bind", str(reach(libraries)), LIBRARIES]
-    if language == "node" and place.node:
-        command += ["--ro-bind", str(reach(place.node)), "/opt/node/node"]
-    command += ["--proc", "/proc", "--dev", "/dev"]
-    for mount_point in ("/scratch", "/workspace", "/tmp"):
-        command += ["--perms", "0755", "--dir", mount_point]
-    command += ["--remount-ro", "/dev", "--remount-ro", "/", "--chdir", "/"]
+    command += [*_system_folders(), *_own_folders(place, libraries=libraries, language=language)]
+    command += ["--proc", "/proc", "--dev", "/dev", "--remount-ro", "/dev", "--remount-ro", "/", "--chdir", "/"]
     return [*command, "--", interpreter.executable, "-I", "-S", "-B", f"{HOME}/zygote.py", str(control)]
+
+
+def _own_folders(place: Place, *, libraries: Path | None, language: str) -> list[str]:
+    """The interpreter without its installed packages, our part of the inside, and what programs may import."""
+    interpreter, reach = place.interpreter, place.stage.reach
+    arguments: list[str] = []
+    if interpreter.prefix != Path("/usr"):
+        arguments += ["--ro-bind", str(reach(interpreter.prefix)), "/opt/python"]
+        for hidden in interpreter.hidden:
+            arguments += ["--tmpfs", hidden, "--remount-ro", hidden]
+    inside = reach(INSIDE)
+    arguments += ["--ro-bind", str(inside), HOME, "--ro-bind", str(inside / "etc"), "/etc"]
+    if libraries:
+        arguments += ["--ro-bind", str(reach(libraries)), LIBRARIES]
+    if language == "node" and place.node:
+        arguments += ["--ro-bind", str(reach(place.node)), "/opt/node/node"]
+    return arguments
 
 
 def _system_folders() -> list[str]:
