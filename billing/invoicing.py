@@ -10,6 +10,7 @@ lines and its number.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from uuid import UUID
 from zoneinfo import ZoneInfo
@@ -22,6 +23,14 @@ from billing import ledger, live, metering, periods, pricing, statements
 from billing.models import Account, Grant, Invoice, InvoiceLine, InvoiceSeries, LedgerAccount, Price, UsageRecord
 
 LONGEST = timedelta(days=400)
+
+
+@dataclass(frozen=True)
+class Preview:
+    """A period's statement before there is an invoice."""
+
+    period: periods.Period
+    statement: statements.Statement
 
 
 class IllegalMove(Exception):
@@ -49,8 +58,8 @@ class BadPeriod(Exception):
 
 
 @transaction.atomic
-def generate(*, account: Account, period: periods.Period, now: datetime) -> Invoice:
-    """The draft of a period, with what was used so far; the same one when repeated."""
+def generate(*, account: Account, period: periods.Period, now: datetime) -> tuple[Invoice, bool]:
+    """The draft of a period, with what was used so far; the same one (and False) when repeated."""
     if not period.start < period.end <= period.start + LONGEST:
         raise BadPeriod("A period ends after it starts, and is at most 400 days long.")
     ledger.lock_wallet(account.pk)
@@ -64,7 +73,7 @@ def generate(*, account: Account, period: periods.Period, now: datetime) -> Invo
     changed = _write(draft, statement(account=account, period=period))
     if is_new or changed:
         live.invoice_changed(account.pk, draft.pk)
-    return draft
+    return draft, is_new
 
 
 def _refuse_overlap(account: Account, period: periods.Period) -> None:
@@ -133,6 +142,12 @@ def _write(draft: Invoice, found: statements.Statement) -> bool:
         setattr(draft, name, getattr(found, name))
     draft.save(update_fields=fields)
     return True
+
+
+def preview(*, account: Account, now: datetime) -> Preview:
+    """The running period as its invoice would be now; nothing is written."""
+    period = running_period(account=account, now=now)
+    return Preview(period, statement(account=account, period=period))
 
 
 def running_period(*, account: Account, now: datetime) -> periods.Period:
