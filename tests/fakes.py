@@ -145,7 +145,7 @@ class _FakeRun:
         stdin.write_bytes(self.request.stdin)
         with stdin.open("rb") as source:
             self.child = subprocess.Popen(
-                [sys.executable, "-u", "-c", LAUNCH, str(self.scratch / "main.py"), *self.request.args],
+                [sys.executable, "-c", LAUNCH, str(self.scratch / "main.py"), *self.request.args],
                 stdin=source,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,

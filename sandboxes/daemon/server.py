@@ -78,8 +78,8 @@ class Server:
             self.socket_path.unlink()
         with self._lock:
             live = list(self._live.values())
-        for each in live:
-            os.eventfd_write(each.wake, 1)
+            for each in live:
+                os.eventfd_write(each.wake, 1)
         for each in live:
             each.finished.wait(5)
         for pool in self.pools.values():
