@@ -17,8 +17,8 @@ from pathlib import Path
 
 from sandboxes.daemon import bubblewrap, cgroups, engines, jail, stage
 from sandboxes.daemon.bubblewrap import CannotStart, Interpreter, Place, Users
+from sandboxes.daemon.pools import Size
 from sandboxes.daemon.server import Server
-from sandboxes.daemon.slots import Size
 
 WARM_SECONDS = 30
 
