@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from datetime import datetime, timedelta
+from datetime import datetime
 from decimal import Decimal
 from functools import partial
 from typing import Any
@@ -124,7 +124,8 @@ def _queue(execution: Execution, now: datetime) -> Execution:
         account_id=execution.account_id,
         amount_ucr=most_cost_ucr(execution.timeout_seconds),
         key=execution.hold_key,
-        expires_at=now + WAITS_AT_MOST + timedelta(seconds=2 * execution.timeout_seconds),
+        # Longer than it may wait and run, so that it is released or captured, and never expires by itself.
+        expires_at=now + 2 * WAITS_AT_MOST,
         now=now,
         purpose="execution",
     )

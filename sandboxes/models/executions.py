@@ -214,6 +214,23 @@ class Execution(models.Model):
             "network_received_bytes": self.network_received_bytes,
         }
 
+    @property
+    def name(self) -> str:
+        """What people call it: the name its sender gave it, else the end of its id, which is its random part."""
+        return str(self.metadata.get("name") or f"…{str(self.pk)[-8:]}")
+
+    def stages(self) -> list[tuple[str, float]]:
+        """Where the time of the last attempt went: (what, milliseconds), as far as it came."""
+        moments = [
+            ("queued", self.created_at),
+            ("starting", self.claimed_at),
+            ("running", self.started_at),
+            ("end", self.finished_at),
+        ]
+        passed = [(state, moment) for state, moment in moments if moment is not None]
+        steps = zip(passed, passed[1:], strict=False)
+        return [(state, (end - start).total_seconds() * 1000) for (state, start), (_, end) in steps]
+
     def file_contents(self) -> dict[str, bytes]:
         return {path: base64.b64decode(content) for path, content in self.files.items()}
 
