@@ -143,6 +143,7 @@ def evaluate_all(*, now: datetime) -> int:
 def _evaluate_as_leader(group_id: UUID, *, epoch: int, now: datetime) -> bool:
     try:
         with transaction.atomic():
+            leases.limit_idleness(seconds=LEASE_SECONDS)
             leases.confirm(name=LEASE, epoch=epoch, now=now)
             evaluate(group_id=group_id, by=SCALER, now=now)
     except (Group.DoesNotExist, leases.StaleEpoch):
