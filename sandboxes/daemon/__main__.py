@@ -29,8 +29,8 @@ def main(arguments: list[str] | None = None) -> int:
         groups = cgroups.detect(_group_name(state), mode=options.cgroups)
         groups.sweep()
         engine = _engine(options, state, groups)
-        choice = engines.choose([engines.GVisor(), engine])
         try:
+            choice = engines.choose([engines.GVisor(), engine])
             return _check(choice) if options.check else _serve(options, choice)
         finally:
             engine.close()
