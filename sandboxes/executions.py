@@ -218,7 +218,7 @@ def _mark_cancelled(execution: Execution, now: datetime) -> str:
     Execution.objects.filter(pk=row.pk).update(state=lifecycle.CANCELLED, finished_at=now)
     if row.state == lifecycle.QUEUED:
         let_go(row, now)
-        transaction.on_commit(partial(announce_end, row.pk))
+        transaction.on_commit(partial(announce_end, row))
     live.execution_changed(row)
     execution.refresh_from_db()
     return str(row.state)

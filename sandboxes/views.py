@@ -95,7 +95,7 @@ def _about(execution: Execution) -> dict[str, Any]:
         "stages": stages,
         "all_ms": sum(lasted for _, lasted in stages),
         "attempts": execution.attempts.order_by("number"),
-        "artifacts": execution.artifacts.defer("content").order_by("path"),
+        "artifacts": execution.kept_artifacts(),
         "memory_limit": execution.limits.get("memory_mb", 0) * 1024 * 1024,
         "disk_limit": execution.limits.get("disk_mb", 0) * 1024 * 1024,
     }

@@ -322,7 +322,7 @@ def test_large_output_is_stored_in_pieces_while_it_comes(runtime, monkeypatch):
 def test_the_end_is_announced_after_commit_only(django_capture_on_commit_callbacks):
     heard = []
 
-    def hear(sender, execution_id, **_):
+    def hear(sender, execution_id, agent, **_):
         heard.append(execution_id)
 
     signals.execution_finished.connect(hear)
