@@ -345,6 +345,7 @@ def test_what_waits_a_day_is_given_up_and_costs_nothing():
 
     assert executor.drop_stale(now=now + timedelta(hours=23)) == 0
     assert executor.drop_stale(now=now + timedelta(hours=25)) == 1
+    ledger.expire_holds(now=now + timedelta(hours=25))
 
     execution.refresh_from_db()
     assert (execution.state, execution.error) == ("failed", "It waited 24 hours for a sandbox and was given up.")
