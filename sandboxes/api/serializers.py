@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from django.urls import reverse
 from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
-from rest_framework.reverse import reverse
 
 from billing import amounts
 from sandboxes import pools, programs
@@ -87,7 +87,9 @@ class ArtifactOut(serializers.ModelSerializer[Artifact]):
 
     def get_url(self, artifact: Artifact) -> str:
         place = {"pk": artifact.execution_id, "path": artifact.path}
-        return reverse("api-execution-artifact", kwargs=place, request=self.context.get("request"))
+        path = reverse("api-execution-artifact", kwargs=place)
+        request = self.context.get("request")
+        return request.build_absolute_uri(path) if request else path
 
 
 class ExecutionRow(serializers.ModelSerializer[Execution]):

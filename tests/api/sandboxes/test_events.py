@@ -11,6 +11,7 @@ from django.utils import timezone
 from ntd_site.routing import http_streams
 from sandboxes import claims, executions, executor
 from sandboxes.models import Execution
+from sandboxes.runtimes import Artifact, RuntimeLost
 from tests import factories, scripted
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("runtime")]
@@ -101,7 +102,10 @@ def printing(runtime):
         on_output("stdout", 6, b"two\n")
 
     runtime.during = during
-    runtime.script = lambda request: scripted.outcome(stdout="één\ntwo\nlast".encode(), stderr=b"\xff\xfe")
+    left = (Artifact("d/a.json", b"{}"),)
+    runtime.script = lambda request: scripted.outcome(
+        stdout="één\ntwo\nlast".encode(), stderr=b"\xff\xfe", artifacts=left
+    )
 
 
 def test_a_finished_execution_replays_all_then_closes(account, secret, runtime):
@@ -124,6 +128,9 @@ def test_a_finished_execution_replays_all_then_closes(account, secret, runtime):
     assert frames[-1][1] == "end"
     assert frames[-1][2]["state"] == "succeeded"
     assert frames[-1][2]["id"] == str(execution.pk)
+    assert (
+        frames[-1][2]["artifacts"][0]["url"] == f"http://testserver/api/v1/executions/{execution.pk}/artifacts/d/a.json"
+    )
 
 
 def test_what_was_live_is_what_is_replayed_byte_for_byte(account, secret, runtime):
@@ -205,7 +212,6 @@ def test_one_cancelled_in_the_queue_ends_at_once(account, secret):
 
 def test_a_second_attempt_tells_its_output_anew(account, secret, runtime):
     execution = factories.make_execution(account)
-    from sandboxes.runtimes import RuntimeLost
 
     def script(request):
         if request.id.endswith("-1"):
