@@ -151,7 +151,9 @@ USE_TZ = True
 MESSAGE_STORAGE = "django.contrib.messages.storage.session.SessionStorage"
 
 # --- database, cache, live ------------------------------------------------------------------------
-DATABASES = {"default": environ.Env.db_url_config(DATABASE_URL)}
+# Another engine stops the start with a sentence (checks.py), for which Django must come up first.
+_postgresql = DATABASE_URL.startswith(("postgres://", "postgresql://"))
+DATABASES = {"default": environ.Env.db_url_config(DATABASE_URL if _postgresql else PLACE.database_url)}
 DATABASES["default"]["HOST"] = unquote(DATABASES["default"].get("HOST") or "")
 DATABASES["default"]["CONN_HEALTH_CHECKS"] = True
 # Long-running processes with threads (web, worker) ask for a pool; one-off commands do better without.

@@ -126,7 +126,13 @@ def test_the_detail_shows_code_log_timeline_usage_and_artifacts(page, account, r
         answer = page("execution", execution.pk)
 
     text = answer.content.decode()
-    for shown in ("print", f"/api/v1/executions/{execution.pk}/events", "a warm sandbox after", "result.json", "on 1.0 cores"):
+    for shown in (
+        "print",
+        f"/api/v1/executions/{execution.pk}/events",
+        "a warm sandbox after",
+        "result.json",
+        "on 1.0 cores",
+    ):
         assert shown in text, shown
     assert "Run again" in text
     assert len(queries) <= 14
