@@ -81,6 +81,10 @@ class TestHealth:
 
 
 class TestMetrics:
+    @pytest.fixture(autouse=True)
+    def _read_anew(self, monkeypatch):
+        monkeypatch.setattr(metrics, "REREAD_SECONDS", -1)
+
     def test_it_is_open_on_loopback(self, client):
         factories.make_account()
 
