@@ -174,8 +174,8 @@ def finalize(*, invoice_id: UUID, now: datetime) -> Invoice:
     invoice.finalized_at = now
     invoice.due_at = now + timedelta(days=settings.PAYMENT_TERMS_DAYS)
     invoice.paid_at = now if is_settled else None
-    invoice.seller = _seller()
-    invoice.customer = _customer(invoice.account)
+    invoice.seller = seller()
+    invoice.customer = customer(invoice.account)
     invoice.save()
     live.invoice_changed(invoice.account_id, invoice.pk)
     return invoice
@@ -193,11 +193,11 @@ def _number(invoice: Invoice, now: datetime) -> None:
     invoice.number = f"{series.prefix}{series.year}-{series.last_number:04d}"
 
 
-def _seller() -> dict[str, str]:
+def seller() -> dict[str, str]:
     return {"name": settings.SELLER_NAME, "address": settings.SELLER_ADDRESS, "tax_id": settings.SELLER_TAX_ID}
 
 
-def _customer(account: Account) -> dict[str, str]:
+def customer(account: Account) -> dict[str, str]:
     return {"name": account.legal_name or account.name, "address": account.address, "tax_id": account.tax_id}
 
 

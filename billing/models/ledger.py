@@ -138,6 +138,10 @@ class Entry(models.Model):
     def __str__(self) -> str:
         return f"{self.amount_ucr} on {self.ledger_account_id}"
 
+    @property
+    def spent_ucr(self) -> int:
+        return -self.amount_ucr
+
 
 class Grant(models.Model):
     """Credits given or bought. Burnt lowest priority number first, then sooner expiry, then older."""
