@@ -215,10 +215,8 @@ SPECTACULAR_SETTINGS = {
     "SERVE_INCLUDE_SCHEMA": False,
     "COMPONENT_SPLIT_REQUEST": True,
     "ENUM_GENERATE_CHOICE_DESCRIPTION": False,
-    "POSTPROCESSING_HOOKS": [
-        "drf_spectacular.hooks.postprocess_schema_enums",
-        "ntd_site.schema.describe_errors",
-    ],
+    # Enums stay where they are used: every area has its own `state`, and made-up names for them help nobody.
+    "POSTPROCESSING_HOOKS": ["ntd_site.schema.describe_errors"],
 }
 
 # --- static files, security -----------------------------------------------------------------------------
