@@ -92,8 +92,8 @@ def valkey_program() -> Path:
     raise CannotStart("No Valkey or Redis here: install one and set REDIS_URL to it.")
 
 
-def child_setup(*, unprivileged: bool) -> Callable[[], None]:
-    """What a child does before exec: die with its parent and, for PostgreSQL under root, leave uid 0.
+def child_setup(*, unprivileged: bool, death_signal: signal.Signals = signal.SIGTERM) -> Callable[[], None]:
+    """What a child does before exec: be signalled when its parent dies and, for PostgreSQL under root, leave uid 0.
 
     In a user namespace without a mapping geteuid() is 65534, which PostgreSQL accepts, while files
     stay root's: no system user is made and nothing is opened up.
@@ -105,8 +105,8 @@ def child_setup(*, unprivileged: bool) -> Callable[[], None]:
         if leave_root and libc.unshare(CLONE_NEWUSER):
             os.write(2, b"PostgreSQL refuses to run as root and this machine has no user namespaces.\n")
             os._exit(78)
-        if hasattr(libc, "prctl"):  # after unshare, which clears it; SIGINT is PostgreSQL's fast shutdown
-            libc.prctl(PR_SET_PDEATHSIG, signal.SIGINT if unprivileged else signal.SIGTERM)
+        if hasattr(libc, "prctl"):  # after unshare, which clears it
+            libc.prctl(PR_SET_PDEATHSIG, death_signal)
 
     return setup
 

@@ -37,10 +37,9 @@ REREAD_SECONDS = 5
 COUNTED = (
     ("ntd_accounts", "billing.Account", "status"),
     ("ntd_invoices", "billing.Invoice", "state"),
-    ("ntd_sandboxes", "sandboxes.Sandbox", "state"),
     ("ntd_executions", "sandboxes.Execution", "state"),
     ("ntd_federations", "federation.Federation", "topology"),
-    ("ntd_agents", "federation.Agent", "status"),
+    ("ntd_agents", "federation.Agent", "availability"),
     ("ntd_tasks", "federation.Task", "state"),
     ("ntd_nodes", "scaling.Node", "status"),
 )

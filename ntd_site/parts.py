@@ -45,6 +45,8 @@ class Part:
     environment: dict[str, str] = field(default_factory=dict)
     # PostgreSQL takes SIGINT as "fast": end the sessions and stop. SIGTERM would wait for every client.
     stop_signal: signal.Signals = signal.SIGTERM
+    # What the kernel sends when the supervisor dies. Ours are built to be killed; servers and the daemon tidy up.
+    death_signal: signal.Signals = signal.SIGTERM
     unprivileged: bool = False
     folder: Path = ROOT
 
@@ -81,7 +83,9 @@ def servers(where: embedded.Place) -> list[Part]:
         parts.append(Part("valkey", embedded.valkey_command(where)))
     if not os.environ.get("DATABASE_URL"):
         command = embedded.postgres_command(where)
-        parts.append(Part("postgres", command, stop_signal=signal.SIGINT, unprivileged=True))
+        parts.append(
+            Part("postgres", command, stop_signal=signal.SIGINT, death_signal=signal.SIGINT, unprivileged=True)
+        )
     return parts
 
 
@@ -144,7 +148,7 @@ def _web(where: embedded.Place, name: str, options: Options) -> Part:
     ]
     command += ["--ws-max-size", "65536", "--ws-per-message-deflate", "false", "--timeout-graceful-shutdown", "3"]
     own = environment(where, options, name=name) | {"NTD_DB_POOL": "1", "NTD_PROCESS": "web"}
-    return Part("web", command, own)
+    return Part("web", command, own, death_signal=signal.SIGKILL)
 
 
 def _worker(where: embedded.Place, name: str, options: Options) -> Part:
@@ -156,10 +160,15 @@ def _worker(where: embedded.Place, name: str, options: Options) -> Part:
     own = environment(where, options, name=name) | {"NTD_DB_POOL": "1", "NTD_PROCESS": "worker"}
     # Untrusted code runs in the sandbox daemon's jail, never in the worker, so root's worker is no news.
     own["PYTHONWARNINGS"] = "ignore:You're running the worker with superuser"
-    return Part(f"worker{suffix}", command, own)
+    return Part(f"worker{suffix}", command, own, death_signal=signal.SIGKILL)
 
 
 def _scheduler(where: embedded.Place, name: str, options: Options) -> Part:
     command = [sys.executable, "-m", "celery", "--quiet", "-A", "ntd_site.celery", "beat", "--loglevel", "WARNING"]
     command += ["--pidfile", ""]
-    return Part("scheduler", command, environment(where, options, name=name) | {"NTD_PROCESS": "scheduler"})
+    return Part(
+        "scheduler",
+        command,
+        environment(where, options, name=name) | {"NTD_PROCESS": "scheduler"},
+        death_signal=signal.SIGKILL,
+    )

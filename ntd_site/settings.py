@@ -151,7 +151,9 @@ USE_TZ = True
 MESSAGE_STORAGE = "django.contrib.messages.storage.session.SessionStorage"
 
 # --- database, cache, live ------------------------------------------------------------------------
-DATABASES = {"default": environ.Env.db_url_config(DATABASE_URL)}
+# Another engine stops the start with a sentence (checks.py), for which Django must come up first.
+_postgresql = DATABASE_URL.startswith(("postgres://", "postgresql://"))
+DATABASES = {"default": environ.Env.db_url_config(DATABASE_URL if _postgresql else PLACE.database_url)}
 DATABASES["default"]["HOST"] = unquote(DATABASES["default"].get("HOST") or "")
 DATABASES["default"]["CONN_HEALTH_CHECKS"] = True
 # Long-running processes with threads (web, worker) ask for a pool; one-off commands do better without.
@@ -213,10 +215,8 @@ SPECTACULAR_SETTINGS = {
     "SERVE_INCLUDE_SCHEMA": False,
     "COMPONENT_SPLIT_REQUEST": True,
     "ENUM_GENERATE_CHOICE_DESCRIPTION": False,
-    "POSTPROCESSING_HOOKS": [
-        "drf_spectacular.hooks.postprocess_schema_enums",
-        "ntd_site.schema.describe_errors",
-    ],
+    # Enums stay where they are used: every area has its own `state`, and made-up names for them help nobody.
+    "POSTPROCESSING_HOOKS": ["ntd_site.schema.describe_errors"],
 }
 
 # --- static files, security -----------------------------------------------------------------------------

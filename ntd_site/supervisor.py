@@ -95,7 +95,7 @@ class Keeper:
             limit=1 << 20,
             # Its own session: Ctrl-C reaches the supervisor alone, which then stops all in order.
             start_new_session=True,
-            preexec_fn=embedded.child_setup(unprivileged=self.part.unprivileged),
+            preexec_fn=embedded.child_setup(unprivileged=self.part.unprivileged, death_signal=self.part.death_signal),
         )
         self.restarts += 1
         self.started_at = time.time()

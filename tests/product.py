@@ -56,6 +56,8 @@ class Product:
             if self.process.poll() is not None:
                 break
             time.sleep(0.05)
+        self.process.terminate()
+        self.process.wait(timeout=60)
         raise RuntimeError(f"The product did not start:\n{(self.home / 'up.out').read_text()[-3000:]}")
 
     def events(self) -> list[dict[str, Any]]:
@@ -74,7 +76,14 @@ class Product:
 
     def account(self, name: str = "Bench", *arguments: str) -> dict[str, Any]:
         """A new account: {"account", "api_key", ...}."""
-        given = ("create_account", name, "--email", f"{name.lower()}@example.com", "--json", *arguments)
+        given = (
+            "create_account",
+            name,
+            "--email",
+            f"{name.lower().replace(' ', '.')}@example.com",
+            "--json",
+            *arguments,
+        )
         account: dict[str, Any] = json.loads(self.manage(*given).strip().splitlines()[-1])
         return account
 

@@ -51,4 +51,6 @@ def _fill(account: object) -> None:
     )  # fmt: skip
 
 
-BENCH = Bench(name="page", baseline="robots.txt", cases=cases, repeats=10, note="server time in process, without a socket")
+BENCH = Bench(
+    name="page", baseline="robots.txt", cases=cases, repeats=10, note="server time in process, without a socket"
+)

@@ -61,6 +61,10 @@ class Fleet:
         assert status == 200, answer
         return list(answer["results"])
 
+    def details(self) -> list[dict[str, Any]]:
+        """Every task with its attempts."""
+        return [self.product.call("GET", f"tasks/{task['id']}", self.key)[1] for task in self.tasks()]
+
     def states(self) -> list[str]:
         return [task["state"] for task in self.tasks()]
 
@@ -97,7 +101,7 @@ def test_killing_a_part_loses_no_task_and_completes_none_twice(product: Product,
     os.kill(product.part(victim), signal.SIGKILL)
 
     fleet.wait_until_all_are_final()
-    tasks = fleet.tasks()
+    tasks = fleet.details()
     assert len(tasks) == TASKS
     assert [task["state"] for task in tasks] == ["succeeded"] * TASKS, [task.get("error") for task in tasks]
     assert all(succeeded_once(task) for task in tasks)
@@ -117,7 +121,7 @@ def test_killing_the_supervisor_leaves_no_process_and_the_next_start_finishes_th
     assert [process.cmdline() for process in alive] == []
     product.start("--no-sample")
     fleet.wait_until_all_are_final()
-    tasks = fleet.tasks()
+    tasks = fleet.details()
     assert [task["state"] for task in tasks] == ["succeeded"] * TASKS, [task.get("error") for task in tasks]
     assert all(succeeded_once(task) for task in tasks)
     assert "ok" in product.manage("verify_ledger").lower()

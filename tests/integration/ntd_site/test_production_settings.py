@@ -1,0 +1,52 @@
+"""The settings as a fresh process reads them from the environment."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[3]
+PRODUCTION = {
+    "NTD_ENV": "production",
+    "DATABASE_URL": "postgresql://ntd:secret@db.example/ntd",
+    "REDIS_URL": "redis://redis.example/0",
+    "SECRET_KEY": "k3" * 40 + "-abcdefghijklmnop",
+    "NTD_BASE_URL": "https://ntd.example",
+    "ALLOWED_HOSTS": "ntd.example",
+}
+
+
+def check(home, **changes):
+    keep = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
+    environment = keep | {"NTD_HOME": str(home), "NTD_SKIP_VENV": "1"} | PRODUCTION | changes
+    environment = {name: value for name, value in environment.items() if value is not None}
+    command = [sys.executable, "manage.py", "check", "--deploy", "--fail-level", "WARNING"]
+    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=60)
+
+
+def test_production_settings_are_clean(tmp_path):
+    result = check(tmp_path)
+
+    assert result.returncode == 0, result.stderr
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"DATABASE_URL": "sqlite:///x.db"}, "does not run on"),
+        ({"DATABASE_URL": None}, "needs its own PostgreSQL and Redis"),
+        ({"DEBUG": "1"}, "DEBUG is on in production"),
+        ({"NTD_TEST_CLOCK": "1"}, "NTD_TEST_CLOCK needs DEBUG"),
+        ({"FEDERATION_ROLE": "worker"}, "needs COORDINATOR_URL"),
+    ],
+)
+def test_wrong_settings_stop_with_a_sentence(tmp_path, changes, sentence):
+    result = check(tmp_path, **changes)
+
+    assert result.returncode != 0
+    assert sentence in result.stderr
+    assert "Traceback" not in result.stderr
