@@ -68,6 +68,16 @@ def _ask(name: str) -> dict[str, Any]:
     return said
 
 
+def is_up(name: str = LOCAL) -> bool:
+    return bool(describe(name)["engine"])
+
+
+def forget(name: str = LOCAL) -> None:
+    """This will have the runtime asked anew: it has just failed."""
+    with _lock:
+        _said.pop(name, None)
+
+
 def require(name: str = LOCAL) -> None:
     """This will raise EngineUnavailable when nothing can run code."""
     said = describe(name)

@@ -213,7 +213,7 @@ def cancel(*, execution: Execution, by: Any, now: datetime) -> Execution:
 @transaction.atomic
 def _mark_cancelled(execution: Execution, now: datetime) -> str:
     """Returns the state it was in."""
-    row = Execution.objects.select_for_update().get(pk=execution.pk)
+    row = Execution.objects.light().select_for_update().get(pk=execution.pk)
     lifecycle.check_move(row.state, lifecycle.CANCELLED)
     Execution.objects.filter(pk=row.pk).update(state=lifecycle.CANCELLED, finished_at=now)
     if row.state == lifecycle.QUEUED:

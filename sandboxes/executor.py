@@ -48,8 +48,10 @@ def run(*, execution: Execution, clock: Clock) -> float | None:
         with leases.kept(execution, runtime, clock):
             outcome = runtime.run(_request(execution), on_started=started, on_output=writer.output)
     except RuntimeLost as lost:
+        engine.forget(execution.runtime)
         return lose(execution=execution, outcome=Attempt.Outcome.LOST, reason=str(lost), now=clock())
     except RuntimeUnavailable as unavailable:
+        engine.forget(execution.runtime)
         reason = str(unavailable)
         return lose(execution=execution, outcome=Attempt.Outcome.REFUSED, reason=reason, now=clock())
     except InvalidRequest as invalid:

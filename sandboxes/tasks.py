@@ -5,7 +5,7 @@ from __future__ import annotations
 from celery import current_app, shared_task
 from django.utils import timezone
 
-from sandboxes import claims, executor
+from sandboxes import claims, engine, executor
 
 # More doorbells than this help nobody, and the next sweep is near.
 MOST_RINGS = 50
@@ -14,6 +14,8 @@ QUEUE = "executions"
 
 @shared_task
 def run_execution(execution_id: str | None = None) -> None:
+    if not engine.is_up():
+        return  # It keeps its place and its attempts; the sweep rings until the daemon is back.
     execution = claims.claim(now=timezone.now())
     if execution is None:
         return

@@ -8,6 +8,7 @@ from django.utils import timezone
 from billing import ledger
 from sandboxes import claims, engine, executions, executor, lifecycle, programs, tasks
 from sandboxes.models import Execution, Pool
+from sandboxes.runtimes import RuntimeLost
 from tests import factories, scripted
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("runtime")]
@@ -409,3 +410,65 @@ def test_the_sweep_rings_for_what_nobody_heard(runtime, monkeypatch):
     tasks.sweep_executions()
 
     assert len(rung) == 1
+
+
+@pytest.mark.django_db(transaction=True)
+def test_while_the_daemon_is_away_nothing_is_claimed_and_no_attempt_is_lost(runtime):
+    execution = submit()
+    engine.forget()
+    runtime.reasons = ["the daemon cannot be reached"]
+
+    tasks.run_execution()
+    execution.refresh_from_db()
+    assert (execution.state, execution.attempt) == ("queued", 0)
+    runtime.reasons = []
+    engine.forget()
+    tasks.run_execution()
+
+    execution.refresh_from_db()
+    assert (execution.state, execution.attempt) == ("succeeded", 1)
+
+
+def test_a_lost_sandbox_has_the_engine_asked_anew(runtime):
+    submit()
+
+    def script(request):
+        raise RuntimeLost("gone")
+
+    runtime.script = script
+    executor.run(execution=claims.claim(now=timezone.now()), clock=timezone.now)
+    engine.require()
+
+    assert runtime.described == 2
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_retry_is_rung_for_when_its_wait_is_over(runtime, monkeypatch):
+    submit()
+    rung = []
+    monkeypatch.setattr(tasks.run_execution, "apply_async", lambda *args, **kwargs: rung.append(kwargs), raising=False)
+
+    def script(request):
+        raise RuntimeLost("gone")
+
+    runtime.script = script
+    tasks.run_execution()
+
+    assert 1 <= rung[0]["countdown"] <= 2
+
+
+@pytest.mark.django_db(transaction=True)
+def test_one_who_found_the_pool_full_is_rung_for_when_it_has_room(monkeypatch):
+    account = factories.make_account()
+    factories.make_pool(account, min_size=0, max_size=1)
+    submit(account, language=None, pool="mine")
+    rung = []
+    monkeypatch.setattr(tasks.run_execution, "delay", lambda *args: rung.append(args), raising=False)
+
+    tasks.run_execution()
+
+    assert len(rung) == 1
+
+
+def test_the_broker_says_how_many_doorbells_it_holds():
+    assert tasks._ringing() >= 0
