@@ -217,11 +217,9 @@ def retry(*, task_id: UUID, now: datetime) -> Task:
     task = lock_task(task_id)
     if not task.can_be_retried:
         raise TaskSettled(task.state)
-    if task.deadline and task.deadline <= now:
-        task.deadline = None
-    task.tries, task.error, task.result, task.finished_at, task.started_at = 0, "", None, None, None
-    task.save(update_fields=["tries", "error", "result", "finished_at", "started_at", "deadline"])
-    _queue_again(task, now=now, delay_seconds=0, reason="")
+    deadline = task.deadline if task.deadline and task.deadline > now else None
+    fresh = {"tries": 0, "error": "", "result": None, "finished_at": None, "started_at": None, "deadline": deadline}
+    _queue_again(task, now=now, delay_seconds=0, reason="", **fresh)
     return task
 
 
@@ -244,11 +242,8 @@ def _finish(task: Task, *, state: Task.State, now: datetime, **changes: Any) -> 
 def _again_or_dead(task: Task, *, now: datetime, error: str, delay_seconds: float | None = None) -> None:
     if task.tries < task.max_attempts:
         delay = assignment.backoff_seconds(task.tries) if delay_seconds is None else delay_seconds
-        task.error = error
-        task.save(update_fields=["error"])
-        _queue_again(
-            task, now=now, delay_seconds=delay, reason=f"Attempt {task.tries} of {task.max_attempts}: {error}"
-        )
+        reason = f"Attempt {task.tries} of {task.max_attempts}: {error}"
+        _queue_again(task, now=now, delay_seconds=delay, reason=reason, error=error)
         return
     _finish(task, state=Task.State.DEAD, now=now, error=error)
     DeadLetter.objects.create(
@@ -263,8 +258,10 @@ def _again_or_dead(task: Task, *, now: datetime, error: str, delay_seconds: floa
     )
 
 
-def _queue_again(task: Task, *, now: datetime, delay_seconds: float, reason: str) -> None:
-    task.state, task.assigned_to, task.progress = Task.State.QUEUED, None, None
-    task.reason, task.not_before = reason[:500], now + timedelta(seconds=delay_seconds)
-    task.save(update_fields=["state", "assigned_to", "progress", "reason", "not_before"])
+def _queue_again(task: Task, *, now: datetime, delay_seconds: float, reason: str, **changes: Any) -> None:
+    not_before = now + timedelta(seconds=delay_seconds)
+    queued = {"state": Task.State.QUEUED, "assigned_to": None, "progress": None, "not_before": not_before}
+    for name, value in (changed := {**queued, "reason": reason[:500], **changes}).items():
+        setattr(task, name, value)
+    task.save(update_fields=list(changed))
     live.tasks_changed(task.federation, [task])

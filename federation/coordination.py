@@ -6,12 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
+from uuid import UUID
 
 from django.db import transaction
 
 from billing.models import Account
-from federation import agents, attempts, dispatch, journal, live, tasks, topology, workloads
-from federation.models import Agent, Event, Federation, Task
+from federation import agents, attempts, bus, dispatch, journal, live, tasks, topology, workloads
+from federation.models import Agent, DeadLetter, Event, Federation, Task
 
 SHAPE = ("topology", "fan_out")
 
@@ -188,3 +189,34 @@ def retry_task(*, task: Task, now: datetime) -> Task:
     queued = attempts.retry(task_id=task.pk, now=now)
     tasks.assign.delay_on_commit(federation_id=str(task.federation_id))
     return queued
+
+
+class Replayed(Exception):
+    """Raised when a dead letter was replayed before."""
+
+    code = "conflict"
+
+    def __init__(self) -> None:
+        super().__init__("This dead letter was replayed already.")
+        self.extras = {"state": "replayed"}
+
+
+@transaction.atomic
+def replay(*, letter: DeadLetter, now: datetime) -> UUID:
+    """Queue the task afresh or send the message again, once; returns the id of what goes on."""
+    if not DeadLetter.objects.filter(pk=letter.pk, replayed_at=None).update(replayed_at=now):
+        raise Replayed
+    if letter.task is not None:
+        return retry_task(task=letter.task, now=now).pk
+    body = letter.message
+    recipient = UUID(body["to"]) if body["to"] else letter.agent_id
+    draft = bus.Draft(
+        sender=UUID(body["from"]),
+        recipient=recipient,
+        type=body["type"],
+        payload=body["payload"],
+        priority=body["priority"],
+        ttl_seconds=body["ttl_seconds"],
+        correlation_id=body["correlation_id"],
+    )
+    return bus.send(federation=letter.federation, draft=draft, now=now).id

@@ -93,9 +93,7 @@ def advance(*, execution_id: UUID, now: datetime) -> Attempt | None:
 
 def _tell(attempt: Attempt, execution: Execution, now: datetime) -> None:
     if execution.state == Execution.State.SUCCEEDED:
-        result = workloads.result(
-            artifact=_artifact(execution), stdout=execution.stdout, exit_code=execution.exit_code
-        )
+        result = workloads.result(artifact=_artifact(execution), stdout=execution.stdout, exit_code=execution.exit_code)
         attempts.complete(task_id=attempt.task_id, epoch=attempt.epoch, result=result, now=now)
         return
     attempts.fail(
@@ -108,9 +106,7 @@ def _tell(attempt: Attempt, execution: Execution, now: datetime) -> None:
 
 
 def _artifact(execution: Execution) -> bytes | None:
-    content = Artifact.objects.filter(execution=execution, path=workloads.RESULT_PATH).values_list(
-        "content", flat=True
-    )
+    content = Artifact.objects.filter(execution=execution, path=workloads.RESULT_PATH).values_list("content", flat=True)
     found = content.first()
     return None if found is None else bytes(found)
 

@@ -78,11 +78,16 @@ def result(*, artifact: bytes | None, stdout: str, exit_code: int | None) -> Any
     """A task's result: the JSON the program left, else what it printed."""
     if artifact is not None and len(artifact) <= MAX_RESULT_BYTES:
         try:
-            return json.loads(artifact, parse_constant=_refuse)
+            return _storable(json.loads(artifact))
         except (ValueError, RecursionError):
             pass
     return {"exit_code": exit_code, "stdout": stdout[-20_000:].replace("\x00", "\N{REPLACEMENT CHARACTER}")}
 
 
-def _refuse(constant: str) -> None:
-    raise ValueError(f"{constant} is not JSON")
+def _storable(value: Any) -> Any:
+    """Raises for what JSON allows and the database does not: no numbers, half characters, NUL."""
+    text = json.dumps(value, allow_nan=False, ensure_ascii=False)
+    text.encode()
+    if "\\u0000" in text:
+        raise ValueError("NUL cannot be stored")
+    return value

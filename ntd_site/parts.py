@@ -91,7 +91,7 @@ def product(where: embedded.Place, options: Options, provided: Provided) -> list
     parts = [sandbox_daemon(where, name, options, provided) for name in names]
     parts.append(_web(where, names[0], options))
     parts += [_worker(where, name, options) for name in names]
-    parts.append(_scheduler(where, options))
+    parts.append(_scheduler(where, names[0], options))
     return parts
 
 
@@ -159,7 +159,7 @@ def _worker(where: embedded.Place, name: str, options: Options) -> Part:
     return Part(f"worker{suffix}", command, own)
 
 
-def _scheduler(where: embedded.Place, options: Options) -> Part:
+def _scheduler(where: embedded.Place, name: str, options: Options) -> Part:
     command = [sys.executable, "-m", "celery", "--quiet", "-A", "ntd_site.celery", "beat", "--loglevel", "WARNING"]
     command += ["--pidfile", ""]
-    return Part("scheduler", command, environment(where, options) | {"NTD_PROCESS": "scheduler"})
+    return Part("scheduler", command, environment(where, options, name=name) | {"NTD_PROCESS": "scheduler"})

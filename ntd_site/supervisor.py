@@ -24,7 +24,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any
 
-from ntd_site import embedded, parts
+from ntd_site import embedded, parts, preparing
 from ntd_site.parts import Options, Part, Provided
 from sandboxes.daemon import libraries
 
@@ -228,10 +228,13 @@ class Supervisor:
         preparation = asyncio.create_task(self._prepare())
         self.provided = await provision
         daemons = [await self._keep(part) for part in self._product("sandboxes")]
-        prepared = await preparation
+        # The same code prepared this home before: it changes nothing the product waits for.
+        prepared = None if preparing.is_done(self.where) else await preparation
         for part in self._product("web", "worker", "scheduler"):
             await self._keep(part)
+        prepared = prepared or await preparation
         await self._until_ready()
+        preparing.mark_done(self.where)
         self._is_ready = True
         self._write_status()
         await self._greet(prepared, daemons, time.monotonic() - began)

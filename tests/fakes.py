@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import resource
 import selectors
@@ -100,9 +101,8 @@ def _check(request: Request, reasons: list[str]) -> None:
         raise RuntimeUnavailable(["the fake runs Python only"])
     if request.network:
         raise InvalidRequest("network: the fake has none")
-    for path in request.files:
-        if not path or path.startswith("/") or "\0" in path or {"", ".", ".."} & set(path.split("/")):
-            raise InvalidRequest(f"files: {path!r} is not a path inside /workspace")
+    if any(path.startswith("/") or "\0" in path or {"", ".", ".."} & {*path.split("/")} for path in request.files):
+        raise InvalidRequest("files: a path is not inside /workspace")
     if any("\0" in text for text in (*request.args, *request.env.values())):
         raise InvalidRequest("a NUL character is not allowed")
     if not all(ENV_NAME.fullmatch(name) for name in request.env):
@@ -123,10 +123,13 @@ class _FakeRun:
         began = time.monotonic()
         used = resource.getrusage(resource.RUSAGE_CHILDREN)
         self._start()
-        self._watch(began + self.request.timeout_seconds)
         assert self.child
-        status = self.child.wait()
-        self._end_group()
+        try:
+            self._watch(began + self.request.timeout_seconds)
+            status = self.child.wait()
+        finally:
+            self._end_group()
+            self.child.wait()
         after = resource.getrusage(resource.RUSAGE_CHILDREN)
         cpu_ms = (after.ru_utime + after.ru_stime - used.ru_utime - used.ru_stime) * 1000
         return self._outcome(status, duration_ms=(time.monotonic() - began) * 1000, cpu_ms=cpu_ms)
@@ -142,7 +145,7 @@ class _FakeRun:
         stdin.write_bytes(self.request.stdin)
         with stdin.open("rb") as source:
             self.child = subprocess.Popen(
-                [sys.executable, "-u", "-c", LAUNCH, str(self.scratch / "main.py"), *self.request.args],
+                [sys.executable, "-c", LAUNCH, str(self.scratch / "main.py"), *self.request.args],
                 stdin=source,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
@@ -152,13 +155,21 @@ class _FakeRun:
             )
 
     def _watch(self, deadline: float) -> None:
-        assert self.child and self.child.stdout and self.child.stderr
+        assert self.child
+        assert self.child.stdout
+        assert self.child.stderr
         ended = os.pidfd_open(self.child.pid)
-        with selectors.DefaultSelector() as waiting, self.child.stdout as out, self.child.stderr as err:
+        with (
+            contextlib.ExitStack() as opened,
+            selectors.DefaultSelector() as waiting,
+            self.child.stdout as out,
+            self.child.stderr as err,
+        ):
             for stream, name in ((out, "stdout"), (err, "stderr")):
                 os.set_blocking(stream.fileno(), False)
                 waiting.register(stream, selectors.EVENT_READ, name)
             waiting.register(ended, selectors.EVENT_READ, "ended")
+            opened.callback(os.close, ended)
             names: list[str] = []
             while "ended" not in names:
                 left = deadline - time.monotonic()
@@ -168,7 +179,6 @@ class _FakeRun:
             for stream, name in ((out, "stdout"), (err, "stderr")):
                 while self._read(stream.fileno(), name):
                     pass
-        os.close(ended)
 
     def _serve(self, key: selectors.SelectorKey, waiting: selectors.BaseSelector) -> str:
         if key.data != "ended" and self._read(key.fd, key.data) is False:

@@ -18,7 +18,7 @@ from uuid_utils.compat import uuid7
 
 from billing.models import Account
 from federation.assignment import STRATEGIES
-from federation.topology import SHAPES, Topology
+from federation.topology import SHAPES, Topology, effective
 
 
 def default_topology() -> str:
@@ -124,6 +124,10 @@ class Federation(models.Model):
     def leader_lease(self) -> timedelta:
         """Two missed heartbeats end a leadership, long before the agent counts as lost."""
         return timedelta(seconds=min(2 * self.heartbeat_seconds, self.agent_timeout_seconds))
+
+    def effective_topology(self, size: int) -> str:
+        """The shape in force with so many linked members."""
+        return effective(self.topology, size)
 
     def shaped(self, agents: list[Agent]) -> Topology[Any]:
         """The topology over these agents' ids: the leader first, then in joining order."""

@@ -259,3 +259,8 @@ class Attempt(models.Model):
         if self.started_at is None or self.ended_at is None:
             return 0.0
         return max((self.ended_at - self.started_at).total_seconds(), 0.0)
+
+    @property
+    def full_cost_ucr(self) -> int:
+        """The agent's time and the execution."""
+        return self.cost_ucr + (self.execution.cost_ucr if self.execution else 0)

@@ -85,6 +85,9 @@ class DeadLetterQuerySet(models.QuerySet["DeadLetter"]):
     def visible_to(self, principal: Any) -> DeadLetterQuerySet:
         return self.filter(federation__in=Federation.objects.visible_to(principal))
 
+    def editable_by(self, principal: Any) -> DeadLetterQuerySet:
+        return self.filter(federation__in=Federation.objects.editable_by(principal))
+
 
 class DeadLetter(models.Model):
     """A message that reached nobody, or a task that no attempt could finish, with the reason."""
@@ -104,6 +107,7 @@ class DeadLetter(models.Model):
     agent = models.ForeignKey(Agent, on_delete=models.SET_NULL, null=True, blank=True, related_name="+")
     reason = models.CharField(max_length=14, choices=Reason.choices)
     created_at = models.DateTimeField()
+    replayed_at = models.DateTimeField(null=True, blank=True)
 
     objects = DeadLetterQuerySet.as_manager()
 

@@ -97,9 +97,7 @@ def _check(curves: Sequence[Curve]) -> None:
         if not curve.dates or len(curve.dates) != len(curve.values):
             raise ValueError(f"{curve.name} needs one value for each date.")
         if min(curve.values) <= 0:
-            raise ValueError(
-                f"{curve.name} has a value that is not above zero, which a logarithmic scale cannot show."
-            )
+            raise ValueError(f"{curve.name} has a value that is not above zero, which a logarithmic scale cannot show.")
 
 
 def _frame(curves: Sequence[Curve], width: int, height: int) -> Frame:
@@ -162,8 +160,7 @@ def date_ticks(first: date, last: date) -> list[tuple[date, str]]:
 
 def _line(curve: Curve, frame: Frame, number: int) -> str:
     points = " ".join(
-        f"{frame.x(day.toordinal()):g},{frame.y(value):g}"
-        for day, value in zip(curve.dates, curve.values, strict=True)
+        f"{frame.x(day.toordinal()):g},{frame.y(value):g}" for day, value in zip(curve.dates, curve.values, strict=True)
     )
     return f'<polyline {_stroke(number)} points="{points}"/>'
 

@@ -17,8 +17,8 @@ from pathlib import Path
 
 from sandboxes.daemon import bubblewrap, cgroups, engines, jail, stage
 from sandboxes.daemon.bubblewrap import CannotStart, Interpreter, Place, Users
+from sandboxes.daemon.pools import Size
 from sandboxes.daemon.server import Server
-from sandboxes.daemon.slots import Size
 
 WARM_SECONDS = 30
 
@@ -29,8 +29,8 @@ def main(arguments: list[str] | None = None) -> int:
         groups = cgroups.detect(_group_name(state), mode=options.cgroups)
         groups.sweep()
         engine = _engine(options, state, groups)
-        choice = engines.choose([engines.GVisor(), engine])
         try:
+            choice = engines.choose([engines.GVisor(), engine])
             return _check(choice) if options.check else _serve(options, choice)
         finally:
             engine.close()

@@ -12,8 +12,9 @@ from pathlib import Path
 from sandboxes.daemon import bubblewrap, cgroups, seccomp
 from sandboxes.daemon.bubblewrap import CannotStart, Place, Zygote
 from sandboxes.daemon.engines import NotOffered, Probe
+from sandboxes.daemon.pools import Pool, Size
 from sandboxes.daemon.run import Order, Run
-from sandboxes.daemon.slots import Pool, Size, Slot, SlotLost
+from sandboxes.daemon.slots import Slot, SlotLost
 from sandboxes.daemon.stage import CannotStage
 from sandboxes.limits import Limits
 

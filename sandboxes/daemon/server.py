@@ -14,9 +14,10 @@ from sandboxes.daemon import protocol
 from sandboxes.daemon.bubblewrap import CannotStart
 from sandboxes.daemon.engines import Choice, NotOffered
 from sandboxes.daemon.orders import BadOrder, read_order
+from sandboxes.daemon.pools import Pool
 from sandboxes.daemon.protocol import BrokenFrame, Kind
 from sandboxes.daemon.run import Order, Run
-from sandboxes.daemon.slots import Pool, SlotLost
+from sandboxes.daemon.slots import SlotLost
 
 REQUEST_SECONDS = 30
 BACKLOG = 512
@@ -77,8 +78,8 @@ class Server:
             self.socket_path.unlink()
         with self._lock:
             live = list(self._live.values())
-        for each in live:
-            os.eventfd_write(each.wake, 1)
+            for each in live:
+                os.eventfd_write(each.wake, 1)
         for each in live:
             each.finished.wait(5)
         for pool in self.pools.values():

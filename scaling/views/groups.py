@@ -61,7 +61,8 @@ def group_detail(request: HttpRequest, account: Any, pk: UUID) -> HttpResponse:
 
 
 def _chart(group: Group, newest_first: list[Decision]) -> dict[str, Any] | None:
-    decisions = newest_first[::-1]
+    # While the target was gone there was no size to draw.
+    decisions = [each for each in newest_first[::-1] if each.limited_by != "target" or each.current]
     if len(decisions) < 2:
         return None
     return {

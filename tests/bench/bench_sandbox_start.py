@@ -23,7 +23,15 @@ def daemon(*arguments: str) -> Iterator[LocalRuntime]:
     """A daemon of its own, with a pool or (`--ready 0`) without one."""
     with tempfile.TemporaryDirectory(prefix="ntd-") as folder:
         address = str(Path(folder) / "d.sock")
-        command = [sys.executable, "-m", "sandboxes.daemon", "--socket", address, "--state", str(Path(folder) / "state")]
+        command = [
+            sys.executable,
+            "-m",
+            "sandboxes.daemon",
+            "--socket",
+            address,
+            "--state",
+            str(Path(folder) / "state"),
+        ]
         process = subprocess.Popen([*command, *arguments], stdout=subprocess.PIPE, text=True)
         assert process.stdout is not None
         ready = json.loads(process.stdout.readline())

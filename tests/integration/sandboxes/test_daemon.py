@@ -231,6 +231,7 @@ def test_without_an_engine_runs_are_refused_with_every_reason(tmp_path):
         assert len(refused.value.reasons) >= 2
     finally:
         daemon.stop()
+    assert not daemon.group_folders()
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="the whole suite runs without root already")

@@ -174,9 +174,7 @@ def test_every_state_of_the_glossary_is_known(state):
 
 
 def test_a_status_has_a_shape_and_a_word():
-    assert render("{% status state %}", state="timed_out") == (
-        '<span class="st st-warn">Timed out</span>'
-    )
+    assert render("{% status state %}", state="timed_out") == ('<span class="st st-warn">Timed out</span>')
 
 
 def test_a_status_can_be_worded_otherwise():
@@ -220,9 +218,7 @@ def test_a_flat_sparkline_does_not_divide_by_zero():
     ],
 )
 def test_a_bar_stays_within_its_bounds(value, most, width):
-    assert f'<rect width="{width}"' in render(
-        "{% bar value most %}", value=value, most=most
-    )
+    assert f'<rect width="{width}"' in render("{% bar value most %}", value=value, most=most)
 
 
 def test_a_bar_can_say_what_it_shows():
@@ -265,8 +261,6 @@ def test_a_nav_line_is_current_on_its_page_and_below(monkeypatch, path, exact, c
     monkeypatch.setattr(formats, "reverse", lambda name, args: "/o/acme/billing/")
     context = Context({"account": "acme", "request": SimpleNamespace(path=path)})
 
-    line = formats.nav_link(
-        context, "billing:overview", "Credits", "coins", exact=exact
-    )
+    line = formats.nav_link(context, "billing:overview", "Credits", "coins", exact=exact)
 
     assert line["current"] is current

@@ -42,7 +42,7 @@ def test_a_template_obeys_the_content_policy(path):
 def test_a_template_compiles(path):
     engine = Engine(
         dirs=[ROOT / "templates"],
-        builtins=["ntd_site.formats"],
+        builtins=["django.templatetags.static", "ntd_site.formats"],
         libraries={
             "static": "django.templatetags.static",
             "i18n": "django.templatetags.i18n",
@@ -55,20 +55,14 @@ def test_a_template_compiles(path):
 
 @pytest.mark.parametrize("path", TEMPLATES, ids=name_of)
 def test_a_comment_on_one_line_ends_on_it(path):
-    opened = [
-        line
-        for line in path.read_text().splitlines()
-        if "{#" in line and "#}" not in line
-    ]
+    opened = [line for line in path.read_text().splitlines() if "{#" in line and "#}" not in line]
 
     assert opened == []
 
 
 @pytest.mark.parametrize("path", TEMPLATES, ids=name_of)
 def test_every_icon_named_is_in_the_sprite(path):
-    sprite = set(
-        re.findall(r'<symbol id="([\w-]+)"', (STATIC / "icons.svg").read_text())
-    )
+    sprite = set(re.findall(r'<symbol id="([\w-]+)"', (STATIC / "icons.svg").read_text()))
     text = path.read_text()
     named = re.findall(r"""\{% icon ["']([\w-]+)["']""", text)
     named += re.findall(r"""picture=["']([\w-]+)["']""", text)
@@ -104,9 +98,7 @@ def test_a_page_stays_light(file, most):
 
 def test_our_scripts_never_make_html_from_text():
     for path in (STATIC / "js").glob("*.js"):
-        assert not re.search(
-            r"innerHTML|outerHTML\s*=|insertAdjacentHTML|\beval\(", path.read_text()
-        )
+        assert not re.search(r"innerHTML|outerHTML\s*=|insertAdjacentHTML|\beval\(", path.read_text())
 
 
 def test_the_stylesheet_names_its_layers_in_order():

@@ -1,0 +1,153 @@
+"""Endpoints of agents: members listed and changed; and the doors of remote ones."""
+
+from __future__ import annotations
+
+from typing import Any
+from uuid import UUID
+
+from django.db.models import Prefetch
+from django.utils import timezone
+from drf_spectacular.utils import OpenApiParameter, extend_schema
+from rest_framework import exceptions, status
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from federation import agents, bus, coordination, remote
+from federation.api import doors, serializers
+from federation.api.doors import Door
+from federation.models import Agent, Attempt, Task
+
+MOST_ITEMS = 1000
+
+
+class AgentViewSet(Door):
+    serializer_class = serializers.AgentOut
+    bodies = {
+        "create": serializers.AgentIn,
+        "partial_update": serializers.AgentChange,
+        "heartbeat": serializers.HeartbeatIn,
+        "claim": serializers.Nothing,
+        "acknowledge": serializers.AcknowledgeIn,
+    }
+    agent_actions = frozenset({"retrieve", "destroy", "heartbeat", "claim", "inbox", "acknowledge"})
+    secret_fields = ("token",)
+
+    def get_queryset(self) -> Any:
+        return Agent.objects.visible_to(self.request.user).members().with_running()
+
+    @extend_schema(
+        parameters=[
+            OpenApiParameter("status", str, enum=Agent.STATUSES),
+            OpenApiParameter("runtime", str, enum=Agent.Runtime.values),
+            OpenApiParameter("capability", str),
+            OpenApiParameter("name", str, description="Part of the name."),
+            *doors.CREATED,
+        ],
+        responses=serializers.AgentOut(many=True),
+    )
+    def list(self, request: Request, federation_pk: UUID) -> Response:
+        rows = self.get_queryset().filter(federation=self.federation(federation_pk))
+        rows = doors.chosen(rows, request, "runtime", Agent.Runtime.values)
+        if "status" in request.query_params:
+            rows = rows.in_status(_status(request))
+        if "capability" in request.query_params:
+            rows = rows.filter(capabilities__contains=[doors.text(request, "capability")])
+        if "name" in request.query_params:
+            rows = rows.filter(name__icontains=doors.text(request, "name"))
+        return Response(self.page(doors.created_between(rows, request), serializers.AgentOut).data)
+
+    @extend_schema(responses={201: serializers.NewAgentOut})
+    def create(self, request: Request, federation_pk: UUID) -> Response:
+        """Take on a member. A remote one's `token` is in this answer only."""
+        agent, token = coordination.add_agent(
+            federation=self.federation(federation_pk), now=timezone.now(), **self.body(request)
+        )
+        row = Agent.objects.with_running().get(pk=agent.pk)
+        row.token = token
+        return Response(serializers.NewAgentOut(row).data, status=status.HTTP_201_CREATED)
+
+    @extend_schema(responses=serializers.AgentOut)
+    def retrieve(self, request: Request, pk: UUID) -> Response:
+        return Response(serializers.AgentOut(self.agent(pk)).data)
+
+    @extend_schema(responses=serializers.AgentOut)
+    def partial_update(self, request: Request, pk: UUID) -> Response:
+        agent = coordination.change_agent(agent=self.agent(pk), now=timezone.now(), **self.body(request))
+        return Response(serializers.AgentOut(agent).data)
+
+    @extend_schema(request=None, responses={204: None})
+    def destroy(self, request: Request, pk: UUID) -> Response:
+        """It leaves: its tasks go to others, its token ends."""
+        coordination.remove_agent(agent=self.agent(pk), by=request.user, now=timezone.now())
+        return Response(status=status.HTTP_204_NO_CONTENT)
+
+    @extend_schema(responses=serializers.HeartbeatOut)
+    def heartbeat(self, request: Request, pk: UUID) -> Response:
+        """A sign of life. Lists what it runs, which renews those leases; learns what to stop."""
+        asked = self.body(request)
+        reply = remote.heartbeat(
+            agent=self._present(pk),
+            status=asked.get("status", "idle"),
+            load=asked.get("load"),
+            running=asked.get("running", []),
+            now=timezone.now(),
+        )
+        return Response(serializers.HeartbeatOut(reply).data)
+
+    @extend_schema(responses={200: serializers.ClaimOut, 204: None}, parameters=[doors.WAIT], request=None)
+    def claim(self, request: Request, pk: UUID) -> Response:
+        """The agent's next task, with the epoch that every write about it must carry; 204 when none came."""
+        wait = doors.seconds(request)
+        attempt = remote.claim(agent=self._present(pk), wait_seconds=wait, clock=timezone.now)
+        if attempt is None:
+            return Response(status=status.HTTP_204_NO_CONTENT)
+        found = {"task": full(attempt.task_id), "epoch": attempt.epoch, "lease_expires_at": attempt.lease_expires_at}
+        return Response(serializers.ClaimOut(found).data)
+
+    @extend_schema(
+        responses=serializers.InboxOut,
+        parameters=[doors.WAIT, OpenApiParameter("max", {"type": "integer", "minimum": 1, "maximum": MOST_ITEMS})],
+    )
+    def inbox(self, request: Request, pk: UUID) -> Response:
+        """What waits, at least once: whatever is not acknowledged in time comes again."""
+        wait, most = doors.seconds(request), doors.count(request, "max", default=100, most=MOST_ITEMS)
+        items = bus.receive(agent=self._present(pk), most=most, wait_seconds=wait, clock=timezone.now)
+        return Response(serializers.InboxOut({"results": [_item(item) for item in items]}).data)
+
+    @extend_schema(responses=serializers.AcknowledgeOut)
+    def acknowledge(self, request: Request, pk: UUID) -> Response:
+        done = bus.acknowledge(agent=self._present(pk), message_ids=self.body(request)["ids"])
+        return Response({"acknowledged": done})
+
+    def _present(self, pk: UUID) -> Agent:
+        """A member that is not lost."""
+        agent = self.agent(pk)
+        if agent.availability == Agent.Availability.LOST:
+            raise agents.Gone
+        return agent
+
+
+def full(task_id: UUID) -> Task:
+    """A task with what its answer shows."""
+    shown = Prefetch(
+        "attempts", Attempt.objects.select_related("execution").defer("execution__code", "execution__files")
+    )
+    return Task.objects.prefetch_related(shown).get(pk=task_id)
+
+
+def _status(request: Request) -> str:
+    value = request.query_params["status"]
+    if value not in Agent.STATUSES:
+        raise exceptions.ValidationError({"status": [f"Give one of {', '.join(Agent.STATUSES)}."]})
+    return str(value)
+
+
+def _item(item: bus.Item) -> dict[str, Any]:
+    return {
+        **item.message,
+        "sender": item.message["from"],
+        "path": item.path,
+        "hops": item.hops,
+        "delivery_count": item.delivery_count,
+        "expires_at": item.expires_at,
+    }

@@ -1,0 +1,103 @@
+"""Field types that take exactly what the contract names: no text for numbers, no numbers for text."""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import Any
+
+from drf_spectacular.utils import extend_schema_field
+from rest_framework import serializers
+
+
+class Text(serializers.CharField):
+    """Text as it is: not trimmed, not made from numbers."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**{"trim_whitespace": False} | options)
+
+    def to_internal_value(self, value: Any) -> str:
+        if not isinstance(value, str):
+            raise serializers.ValidationError("Give text.")
+        return super().to_internal_value(value)
+
+
+class Share(serializers.FloatField):
+    """A number from 0 to 1."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**{"min_value": 0, "max_value": 1} | options)
+
+    def to_internal_value(self, value: Any) -> float:
+        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+            raise serializers.ValidationError("Give a number from 0 to 1.")
+        return super().to_internal_value(value)
+
+
+class Whole(serializers.IntegerField):
+    def to_internal_value(self, value: Any) -> int:
+        if isinstance(value, bool) or not isinstance(value, int | float) or value != int(value):
+            raise serializers.ValidationError("Give a whole number.")
+        return super().to_internal_value(int(value))
+
+
+class Flag(serializers.BooleanField):
+    def to_internal_value(self, value: Any) -> bool:
+        if not isinstance(value, bool):
+            raise serializers.ValidationError("Give true or false.")
+        return value
+
+
+class Moment(serializers.DateTimeField):
+    """A time with its zone, as the contract writes them."""
+
+    def to_internal_value(self, value: Any) -> Any:
+        if (
+            not isinstance(value, str)
+            or not value.strip().upper().endswith("Z")
+            and "+" not in value[10:]
+            and "-" not in value[10:]
+        ):
+            raise serializers.ValidationError("Give a time with its zone, such as 2026-01-31T12:00:00Z.")
+        return super().to_internal_value(value)
+
+
+@extend_schema_field({"description": "Any JSON value.", "nullable": True})
+class Json(serializers.Field[Any, Any, Any, Any]):
+    """Any JSON value that the database can keep."""
+
+    def __init__(self, *, most_bytes: int = 1024 * 1024, **options: Any) -> None:
+        self.most_bytes = most_bytes
+        super().__init__(**{"allow_null": True} | options)
+
+    def to_internal_value(self, value: Any) -> Any:
+        text = json.dumps(value)
+        if "\\u0000" in text:
+            raise serializers.ValidationError("The character U+0000 cannot be kept.")
+        if len(text) > self.most_bytes:
+            raise TooLarge(self.field_name or "", self.most_bytes)
+        return value
+
+    def to_representation(self, value: Any) -> Any:
+        return value
+
+
+class TooLarge(Exception):
+    """Raised for a value larger than its field takes."""
+
+    code = "payload_too_large"
+
+    def __init__(self, field: str, limit: int) -> None:
+        super().__init__(f"`{field}` is too large: at most {limit:,} bytes.")
+        self.extras = {"limit": limit}
+
+
+class Strict(serializers.Serializer[Any]):
+    """Refuses unknown fields by itself, where the shared parser does not look (the items of a batch)."""
+
+    def to_internal_value(self, value: Any) -> Any:
+        found = super().to_internal_value(value)
+        unknown = {name: ["Unknown field."] for name in value if name not in self.fields}
+        if unknown:
+            raise serializers.ValidationError(unknown)
+        return found

@@ -1,0 +1,432 @@
+"""The shapes of requests and answers."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from typing import Any
+
+from drf_spectacular.utils import extend_schema_field
+from rest_framework import serializers
+
+from federation.api.fields import Flag, Json, Moment, Share, Strict, Text, Whole
+from federation.assignment import STRATEGIES
+from federation.models import Agent, Attempt, DeadLetter, Event, Federation, Message, Task
+from federation.models.traffic import MESSAGE_TYPES
+from federation.topology import SHAPES
+
+BATCH_MOST = 1000
+LONGEST_TTL_SECONDS = 7 * 24 * 3600
+
+
+class NotBuilt(Exception):
+    """Raised for a choice the contract names and this version does not have."""
+
+    code = "not_implemented"
+
+
+class Nothing(serializers.Serializer[Any]):
+    """A request without a body."""
+
+
+def capabilities(**options: Any) -> serializers.ListField:
+    return serializers.ListField(child=Text(max_length=60), max_length=100, **options)
+
+
+# Federations
+
+
+class FederationChange(Strict):
+    name = Text(required=False, max_length=120)
+    topology = serializers.ChoiceField(SHAPES, required=False)
+    strategy = serializers.ChoiceField(STRATEGIES, required=False)
+    max_agents = Whole(required=False, min_value=1, max_value=2000)
+    fan_out = Whole(required=False, min_value=2, max_value=64)
+    max_hops = Whole(required=False, min_value=0, max_value=1000, help_text="0 is no limit")
+    lease_seconds = Whole(required=False, min_value=2, max_value=3600)
+    ageing_seconds = Whole(required=False, min_value=1, max_value=86_400)
+    redelivery_seconds = Whole(required=False, min_value=1, max_value=3600)
+    inbox_limit = Whole(required=False, min_value=1, max_value=1_000_000)
+    delivery = serializers.ChoiceField(("logical", "relayed"), required=False)
+    heartbeat_seconds = Whole(required=False, min_value=1, max_value=300)
+    agent_timeout_seconds = Whole(required=False, min_value=2, max_value=3600)
+    region = Text(required=False, allow_blank=True, max_length=60)
+
+    def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
+        if attrs.pop("delivery", "logical") != "logical":
+            raise NotBuilt("Relayed delivery is not built yet; messages are delivered logically.")
+        return attrs
+
+
+class FederationIn(FederationChange):
+    name = Text(max_length=120)
+
+
+class FederationOut(serializers.ModelSerializer[Federation]):
+    effective_topology = serializers.SerializerMethodField()
+    leader = serializers.UUIDField(source="leader_id", allow_null=True)
+    delivery = serializers.SerializerMethodField()
+    agents = serializers.SerializerMethodField()
+    tasks = serializers.SerializerMethodField()
+
+    class Meta:
+        model = Federation
+        fields = (
+            "id", "name", "topology", "effective_topology", "strategy", "max_agents", "fan_out", "max_hops",
+            "lease_seconds", "ageing_seconds", "redelivery_seconds", "inbox_limit", "delivery", "heartbeat_seconds",
+            "agent_timeout_seconds", "region", "topology_version", "leader", "epoch", "agents", "tasks", "version",
+            "created_at",
+        )  # fmt: skip
+
+    def _standing(self, federation: Federation) -> Any:
+        return self.context["standings"][federation.pk]
+
+    @extend_schema_field(serializers.ChoiceField([shape for shape in SHAPES if shape != "adaptive"]))
+    def get_effective_topology(self, federation: Federation) -> str:
+        standing = self._standing(federation)
+        return federation.effective_topology(standing.agents - standing.lost)
+
+    @extend_schema_field(serializers.ChoiceField(["logical"]))
+    def get_delivery(self, federation: Federation) -> str:
+        return "logical"
+
+    @extend_schema_field({"type": "integer", "description": "Members, lost ones included."})
+    def get_agents(self, federation: Federation) -> int:
+        return int(self._standing(federation).agents)
+
+    @extend_schema_field({"type": "object", "additionalProperties": {"type": "integer"}, "description": "By state."})
+    def get_tasks(self, federation: Federation) -> dict[str, int]:
+        return {str(state): count for state, count in self._standing(federation).tasks.items()}
+
+
+class NodeOut(serializers.Serializer[Any]):
+    id = serializers.UUIDField()
+    name = serializers.CharField()
+    role = serializers.CharField()
+    status = serializers.CharField()
+    load = serializers.FloatField()
+    level = serializers.IntegerField()
+
+
+class MetricsOut(serializers.Serializer[Any]):
+    links = serializers.IntegerField()
+    diameter = serializers.IntegerField()
+    mean_hops = serializers.FloatField()
+
+
+class EventOut(serializers.ModelSerializer[Event]):
+    agent = serializers.UUIDField(source="agent_id", allow_null=True)
+    task = serializers.UUIDField(source="task_id", allow_null=True)
+
+    class Meta:
+        model = Event
+        fields = ("id", "kind", "text", "agent", "task", "created_at")
+
+
+class TopologyOut(serializers.Serializer[Any]):
+    topology = serializers.CharField()
+    effective_topology = serializers.CharField()
+    topology_version = serializers.IntegerField()
+    leader = serializers.UUIDField(allow_null=True)
+    epoch = serializers.IntegerField()
+    nodes = NodeOut(many=True)
+    links = serializers.ListField(child=serializers.ListField(child=serializers.UUIDField()))
+    links_listed = serializers.BooleanField(help_text="false for a mesh too large to list; metrics count its links")
+    metrics = MetricsOut()
+    history = EventOut(many=True)
+
+
+class RouteOut(serializers.Serializer[Any]):
+    path = serializers.ListField(child=serializers.UUIDField())
+    hops = serializers.IntegerField()
+
+
+# Agents
+
+
+class AgentChange(Strict):
+    name = Text(required=False, max_length=120)
+    type = Text(required=False, allow_blank=True, max_length=60)
+    capabilities = capabilities(required=False)
+    weight = Whole(required=False, min_value=0, max_value=1_000_000)
+    max_concurrent_tasks = Whole(required=False, min_value=1, max_value=1000)
+    public_key = Text(required=False, allow_blank=True, max_length=64, help_text="Ed25519, base64")
+    region = Text(required=False, allow_blank=True, max_length=60)
+    metadata = Json(required=False, allow_null=False, most_bytes=16 * 1024)
+
+    def validate_public_key(self, value: str) -> str:
+        try:
+            is_key = not value or len(base64.b64decode(value, validate=True)) == 32
+        except (binascii.Error, ValueError):
+            is_key = False
+        if not is_key:
+            raise serializers.ValidationError("Give the 32 bytes of an Ed25519 public key as base64.")
+        return value
+
+    def validate_metadata(self, value: Any) -> Any:
+        if not isinstance(value, dict):
+            raise serializers.ValidationError("Give an object.")
+        return value
+
+
+class AgentIn(AgentChange):
+    name = Text(max_length=120)
+    runtime = serializers.ChoiceField(("managed", "remote", "mcp"), required=False)
+
+    def validate_runtime(self, value: str) -> str:
+        if value == "mcp":
+            raise NotBuilt("Agents that are MCP servers are not built yet; use managed or remote.")
+        return value
+
+
+class AgentOut(serializers.ModelSerializer[Agent]):
+    federation = serializers.UUIDField(source="federation_id")
+    status = serializers.ChoiceField(Agent.STATUSES)
+    load = serializers.FloatField()
+    running = serializers.IntegerField()
+    capabilities = serializers.ListField(child=serializers.CharField())
+
+    class Meta:
+        model = Agent
+        fields = (
+            "id", "federation", "name", "type", "runtime", "capabilities", "weight", "max_concurrent_tasks",
+            "public_key", "region", "metadata", "status", "load", "running", "last_heartbeat_at", "created_at",
+        )  # fmt: skip
+
+
+class NewAgentOut(AgentOut):
+    token = serializers.CharField(allow_null=True, help_text="of a remote agent; shown this once")
+
+    class Meta(AgentOut.Meta):
+        fields = (*AgentOut.Meta.fields, "token")
+
+
+class RunningIn(Strict):
+    task = serializers.UUIDField()
+    epoch = Whole(min_value=0, max_value=2_000_000_000)
+    progress = Share(required=False, allow_null=True)
+
+
+class HeartbeatIn(Strict):
+    status = serializers.ChoiceField(("idle", "busy", "unavailable"), required=False)
+    load = Share(required=False, allow_null=True)
+    running = RunningIn(many=True, required=False, max_length=1000)
+
+
+class HeartbeatOut(serializers.Serializer[Any]):
+    topology_version = serializers.IntegerField()
+    epoch = serializers.IntegerField()
+    cancel = serializers.ListField(child=serializers.UUIDField())
+    neighbours = serializers.ListField(child=serializers.UUIDField())
+
+
+# Tasks
+
+
+class TaskIn(Strict):
+    type = Text(max_length=60)
+    payload = Json(required=False)
+    priority = Whole(required=False, min_value=0, max_value=9)
+    required_capabilities = capabilities(required=False)
+    deadline = Moment(required=False, allow_null=True)
+    max_attempts = Whole(required=False, min_value=1, max_value=100)
+    strategy = serializers.ChoiceField(STRATEGIES, required=False)
+    queue_if_empty = Flag(required=False)
+
+
+class TaskBatchIn(Strict):
+    tasks = serializers.ListField(child=Json(), min_length=1, max_length=BATCH_MOST)
+
+
+class BatchOut(serializers.Serializer[Any]):
+    results = serializers.ListField(child=serializers.DictField(), help_text="in order: an id or a problem each")
+
+
+class AttemptOut(serializers.ModelSerializer[Attempt]):
+    agent = serializers.UUIDField(source="agent_id")
+    execution = serializers.UUIDField(source="execution_id", allow_null=True)
+    cost_credits = serializers.SerializerMethodField()
+
+    class Meta:
+        model = Attempt
+        fields = (
+            "epoch", "agent", "state", "execution", "assigned_at", "started_at", "ended_at", "lease_expires_at",
+            "error", "is_late", "cost_credits",
+        )  # fmt: skip
+
+    @extend_schema_field(serializers.CharField())
+    def get_cost_credits(self, attempt: Attempt) -> str:
+        return _credits(attempt.cost_ucr)
+
+
+def _credits(ucr: int) -> str:
+    return f"{ucr // 1_000_000}.{ucr % 1_000_000:06d}"
+
+
+class TaskRow(serializers.ModelSerializer[Task]):
+    """A task in a list: without what may be large."""
+
+    federation = serializers.UUIDField(source="federation_id")
+    assigned_to = serializers.UUIDField(source="assigned_to_id", allow_null=True)
+    required_capabilities = serializers.ListField(child=serializers.CharField())
+    reason = serializers.CharField(allow_blank=True, help_text="why it is still queued")
+
+    class Meta:
+        model = Task
+        fields: tuple[str, ...] = (
+            "id", "federation", "type", "label", "priority", "required_capabilities", "deadline", "max_attempts",
+            "strategy", "state", "reason", "assigned_to", "epoch", "progress", "error", "created_at", "started_at",
+            "finished_at",
+        )  # fmt: skip
+
+
+class TaskOut(TaskRow):
+    payload = Json(read_only=True)
+    result = Json(read_only=True)
+    attempts = serializers.SerializerMethodField()
+    cost_credits = serializers.SerializerMethodField()
+
+    class Meta(TaskRow.Meta):
+        fields = (*TaskRow.Meta.fields, "payload", "result", "attempts", "cost_credits")
+
+    def _attempts(self, task: Task) -> list[Attempt]:
+        return sorted(task.attempts.all(), key=lambda attempt: attempt.epoch)
+
+    @extend_schema_field(AttemptOut(many=True))
+    def get_attempts(self, task: Task) -> Any:
+        return AttemptOut(self._attempts(task), many=True).data
+
+    @extend_schema_field({"type": "string", "description": "What its attempts' time and executions cost."})
+    def get_cost_credits(self, task: Task) -> str:
+        return _credits(sum(attempt.full_cost_ucr for attempt in self._attempts(task)))
+
+
+class ClaimOut(serializers.Serializer[Any]):
+    task = TaskOut()
+    epoch = serializers.IntegerField()
+    lease_expires_at = serializers.DateTimeField()
+
+
+class ExtendIn(Strict):
+    epoch = Whole(min_value=0, max_value=2_000_000_000)
+    progress = Share(required=False, allow_null=True)
+
+
+class ExtendOut(serializers.Serializer[Any]):
+    epoch = serializers.IntegerField()
+    lease_expires_at = serializers.DateTimeField()
+
+
+class CompleteIn(Strict):
+    epoch = Whole(min_value=0, max_value=2_000_000_000)
+    result = Json(required=False)
+
+
+class FailIn(Strict):
+    epoch = Whole(min_value=0, max_value=2_000_000_000)
+    error = Text(max_length=10_000)
+    retryable = Flag(required=False)
+
+
+# Messages
+
+
+class MessageIn(Strict):
+    to = serializers.UUIDField(source="recipient", required=False, allow_null=True, help_text="null: broadcast")
+    type = serializers.ChoiceField(MESSAGE_TYPES, required=False)
+    payload = Json(required=False)
+    priority = Whole(required=False, min_value=0, max_value=9)
+    ttl_seconds = Whole(required=False, min_value=1, max_value=LONGEST_TTL_SECONDS)
+    correlation_id = Text(required=False, allow_blank=True, max_length=200)
+    message_id = Text(required=False, max_length=200, help_text="the same one again within 24 hours is sent once")
+    durable = Flag(required=False)
+
+    def get_fields(self) -> dict[str, Any]:
+        # `from` cannot be the name of a class attribute.
+        sender = serializers.UUIDField(source="sender", required=False, help_text="an agent's token sends as itself")
+        return {"from": sender, **super().get_fields()}
+
+
+class MessageBatchIn(Strict):
+    messages = serializers.ListField(child=Json(), min_length=1, max_length=BATCH_MOST)
+
+
+class ReceiptOut(serializers.Serializer[Any]):
+    id = serializers.UUIDField()
+    path = serializers.ListField(child=serializers.UUIDField())
+    hops = serializers.IntegerField()
+    recipients = serializers.IntegerField()
+    expires_at = serializers.DateTimeField()
+
+
+class MessageOut(serializers.ModelSerializer[Message]):
+    to = serializers.UUIDField(source="recipient", allow_null=True)
+    payload = Json(read_only=True)
+    path = serializers.ListField(child=serializers.UUIDField())
+    outcome = serializers.ChoiceField(("queued", "delivered", "expired", "dead"))
+
+    class Meta:
+        model = Message
+        fields = (
+            "id", "to", "type", "payload", "priority", "ttl_seconds", "correlation_id", "path", "hops", "recipients",
+            "delivered", "expired", "dead", "outcome", "created_at",
+        )  # fmt: skip
+
+    def get_fields(self) -> dict[str, Any]:
+        return {"from": serializers.UUIDField(source="sender"), **super().get_fields()}
+
+
+class ItemOut(serializers.Serializer[Any]):
+    """A message in an inbox."""
+
+    id = serializers.UUIDField()
+    to = serializers.UUIDField(allow_null=True)
+    type = serializers.CharField()
+    payload = Json(read_only=True)
+    priority = serializers.IntegerField()
+    correlation_id = serializers.CharField(allow_blank=True)
+    path = serializers.ListField(child=serializers.UUIDField())
+    hops = serializers.IntegerField()
+    delivery_count = serializers.IntegerField()
+    created_at = serializers.DateTimeField()
+    expires_at = serializers.DateTimeField()
+
+    def get_fields(self) -> dict[str, Any]:
+        return {"from": serializers.UUIDField(source="sender"), **super().get_fields()}
+
+
+class InboxOut(serializers.Serializer[Any]):
+    results = ItemOut(many=True)
+
+
+class AcknowledgeIn(Strict):
+    ids = serializers.ListField(child=serializers.UUIDField(), min_length=1, max_length=BATCH_MOST)
+
+
+class AcknowledgeOut(serializers.Serializer[Any]):
+    acknowledged = serializers.IntegerField()
+
+
+class AccountingOut(serializers.Serializer[Any]):
+    accepted = serializers.IntegerField()
+    delivered = serializers.IntegerField()
+    expired = serializers.IntegerField()
+    dead = serializers.IntegerField()
+    queued = serializers.IntegerField()
+
+
+class DeadLetterOut(serializers.ModelSerializer[DeadLetter]):
+    kind = serializers.ChoiceField(("message", "task"))
+    message = Json(read_only=True)
+    task = serializers.UUIDField(source="task_id", allow_null=True)
+    agent = serializers.UUIDField(source="agent_id", allow_null=True)
+    at = serializers.DateTimeField(source="created_at")
+
+    class Meta:
+        model = DeadLetter
+        fields = ("id", "kind", "message", "task", "agent", "reason", "at", "replayed_at")
+
+
+class ReplayOut(serializers.Serializer[Any]):
+    kind = serializers.ChoiceField(("message", "task"))
+    id = serializers.UUIDField(help_text="of the task, or of the new message")
