@@ -49,6 +49,10 @@ class LimitsForm(forms.Form):
             field.widget.attrs["placeholder"] = f"{usual[name]:g}"
             self.fields[name] = field
 
+    @property
+    def has_limit_errors(self) -> bool:
+        return any(name in self.errors for name in RANGES)
+
     def limits(self) -> dict[str, float | int]:
         return {name: self.cleaned_data[name] for name in RANGES if self.cleaned_data.get(name) is not None}
 
@@ -58,7 +62,9 @@ class ExecutionForm(LimitsForm):
     pool = forms.ModelChoiceField(Pool.objects.none(), empty_label=None, label="Runs in")
     code = forms.CharField(
         strip=False,
-        widget=forms.Textarea({"class": "textarea code", "rows": 18, "spellcheck": "false", "autocapitalize": "off"}),
+        widget=forms.Textarea(
+            {"class": "textarea code tall", "rows": 18, "spellcheck": "false", "autocapitalize": "off"}
+        ),
     )
     input = forms.CharField(
         required=False,

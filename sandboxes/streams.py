@@ -160,7 +160,7 @@ def _request(scope: dict[str, Any]) -> Any:
     """What building an absolute address needs of a request."""
     host = _header(scope, b"host") or "localhost"
     start = f"{scope.get('scheme', 'http')}://{host}"
-    return SimpleNamespace(build_absolute_uri=lambda path: start + path, versioning_scheme=None)
+    return SimpleNamespace(build_absolute_uri=lambda path: start + path)
 
 
 def _header(scope: dict[str, Any], name: bytes) -> str:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
+from django.urls import reverse
 from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
-from rest_framework.reverse import reverse
 
 from billing import amounts
 from sandboxes import pools, programs
-from sandboxes.api.fields import Files, Flag, Number, Strict, Text, Whole
+from sandboxes.api.fields import AnyText, Files, Flag, Number, Strict, Text, Whole
 from sandboxes.limits import BREACHES, RANGES
 from sandboxes.models import Artifact, Execution, Pool, Template
 
@@ -37,7 +37,7 @@ class ExecutionIn(Strict):
     pool = Text(required=False, help_text="name or id")
     sandbox = Text(required=False, help_text="id")
     code = Text(allow_blank=True)
-    input = Text(required=False, allow_null=True, allow_blank=True, help_text="what the program reads from stdin")
+    input = AnyText(required=False, allow_null=True, allow_blank=True, help_text="what the program reads from stdin")
     args = serializers.ListField(child=Text(allow_blank=True), required=False)
     env = serializers.DictField(child=Text(allow_blank=True), required=False)
     files = Files(required=False)
@@ -87,7 +87,9 @@ class ArtifactOut(serializers.ModelSerializer[Artifact]):
 
     def get_url(self, artifact: Artifact) -> str:
         place = {"pk": artifact.execution_id, "path": artifact.path}
-        return reverse("api-execution-artifact", kwargs=place, request=self.context.get("request"))
+        path = reverse("api-execution-artifact", kwargs=place)
+        request = self.context.get("request")
+        return request.build_absolute_uri(path) if request else path
 
 
 class ExecutionRow(serializers.ModelSerializer[Execution]):
