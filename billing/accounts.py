@@ -6,13 +6,12 @@ from django.conf import settings
 from django.db import IntegrityError, transaction
 from django.db.models import F
 from django.urls import reverse
-from django.utils import timezone
 from django.utils.encoding import force_bytes
 from django.utils.http import urlsafe_base64_encode
 from django.utils.text import slugify
 
-from billing import amounts, ledger, sign_in
-from billing.models import Account, Grant, Membership, Role, User
+from billing import sign_in, signup
+from billing.models import Account, Membership, Role, User
 
 
 class LastOwner(Exception):
@@ -27,11 +26,11 @@ class LastOwner(Exception):
 
 @transaction.atomic
 def open_account(*, name: str, owner: User | None = None, credits: int | None = None) -> Account:
-    """Open an account under a free slug made from its name, with its sign-up credits (DEFAULT_CREDITS)."""
+    """Open an account under a free slug made from its name, with its sign-up credits."""
     account = _create(name)
     if owner is not None:
         add_member(account=account, user=owner, role=Role.OWNER)
-    give_signup_credits(account=account, credits=settings.DEFAULT_CREDITS if credits is None else credits)
+    signup.give_credits(account=account, credits=credits)
     return account
 
 
@@ -44,22 +43,6 @@ def _create(name: str) -> Account:
         except IntegrityError:
             continue
     raise RuntimeError(f"no free slug for {name!r}")
-
-
-def give_signup_credits(*, account: Account, credits: int) -> None:
-    """Once in an account's life; zero credits give none."""
-    ledger.open_wallet(account.pk)
-    if not credits or Grant.objects.filter(account=account, category=Grant.Category.SIGNUP).exists():
-        return
-    ledger.grant(
-        account_id=account.pk,
-        amount_ucr=credits * amounts.UCR,
-        category=Grant.Category.SIGNUP,
-        key="signup",
-        source="accounts",
-        now=timezone.now(),
-        reason="Credits to start with",
-    )
 
 
 def _free_slug(name: str) -> str:

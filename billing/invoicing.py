@@ -10,6 +10,7 @@ lines and its number.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from uuid import UUID
 from zoneinfo import ZoneInfo
@@ -22,6 +23,14 @@ from billing import ledger, live, metering, periods, pricing, statements
 from billing.models import Account, Grant, Invoice, InvoiceLine, InvoiceSeries, LedgerAccount, Price, UsageRecord
 
 LONGEST = timedelta(days=400)
+
+
+@dataclass(frozen=True)
+class Preview:
+    """A period's statement before there is an invoice."""
+
+    period: periods.Period
+    statement: statements.Statement
 
 
 class IllegalMove(Exception):
@@ -49,8 +58,8 @@ class BadPeriod(Exception):
 
 
 @transaction.atomic
-def generate(*, account: Account, period: periods.Period, now: datetime) -> Invoice:
-    """The draft of a period, with what was used so far; the same one when repeated."""
+def generate(*, account: Account, period: periods.Period, now: datetime) -> tuple[Invoice, bool]:
+    """The draft of a period, with what was used so far; the same one (and False) when repeated."""
     if not period.start < period.end <= period.start + LONGEST:
         raise BadPeriod("A period ends after it starts, and is at most 400 days long.")
     ledger.lock_wallet(account.pk)
@@ -64,7 +73,7 @@ def generate(*, account: Account, period: periods.Period, now: datetime) -> Invo
     changed = _write(draft, statement(account=account, period=period))
     if is_new or changed:
         live.invoice_changed(account.pk, draft.pk)
-    return draft
+    return draft, is_new
 
 
 def _refuse_overlap(account: Account, period: periods.Period) -> None:
@@ -135,6 +144,12 @@ def _write(draft: Invoice, found: statements.Statement) -> bool:
     return True
 
 
+def preview(*, account: Account, now: datetime) -> Preview:
+    """The running period as its invoice would be now; nothing is written."""
+    period = running_period(account=account, now=now)
+    return Preview(period, statement(account=account, period=period))
+
+
 def running_period(*, account: Account, now: datetime) -> periods.Period:
     """The account's period that is running, from where the last final invoice ends."""
     period = periods.containing(now, periods.Cadence(account.billing_period), ZoneInfo(account.time_zone))
@@ -159,8 +174,8 @@ def finalize(*, invoice_id: UUID, now: datetime) -> Invoice:
     invoice.finalized_at = now
     invoice.due_at = now + timedelta(days=settings.PAYMENT_TERMS_DAYS)
     invoice.paid_at = now if is_settled else None
-    invoice.seller = _seller()
-    invoice.customer = _customer(invoice.account)
+    invoice.seller = seller()
+    invoice.customer = customer(invoice.account)
     invoice.save()
     live.invoice_changed(invoice.account_id, invoice.pk)
     return invoice
@@ -178,11 +193,11 @@ def _number(invoice: Invoice, now: datetime) -> None:
     invoice.number = f"{series.prefix}{series.year}-{series.last_number:04d}"
 
 
-def _seller() -> dict[str, str]:
+def seller() -> dict[str, str]:
     return {"name": settings.SELLER_NAME, "address": settings.SELLER_ADDRESS, "tax_id": settings.SELLER_TAX_ID}
 
 
-def _customer(account: Account) -> dict[str, str]:
+def customer(account: Account) -> dict[str, str]:
     return {"name": account.legal_name or account.name, "address": account.address, "tax_id": account.tax_id}
 
 

@@ -15,6 +15,15 @@ class OwnerRequired(Exception):
         super().__init__("Only an owner of the account may do this.")
 
 
+class StaffRequired(Exception):
+    """Raised when a customer does what only staff do."""
+
+    code = "staff_required"
+
+    def __init__(self) -> None:
+        super().__init__("Only staff may do this.")
+
+
 def is_owner(principal: Principal, account: Account) -> bool:
     """Staff and keys with `account:write` count as owners."""
     return Account.objects.owned_by(principal).filter(pk=account.pk).exists()
@@ -24,3 +33,9 @@ def require_owner(principal: Principal, account: Account) -> None:
     """Raises OwnerRequired."""
     if not is_owner(principal, account):
         raise OwnerRequired
+
+
+def require_staff(principal: Principal) -> None:
+    """Raises StaffRequired."""
+    if not principal.is_staff:
+        raise StaffRequired

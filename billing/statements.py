@@ -35,6 +35,10 @@ class Line:
     cost_ucr: int
     amount: int
 
+    @property
+    def shown_quantity(self) -> str:
+        return amounts.plain_quantity(self.quantity)
+
 
 @dataclass(frozen=True)
 class Statement:

@@ -2,7 +2,7 @@
 
 from django.urls import path
 
-from billing.views import members
+from billing.views import credits, invoices, members, staff
 
 app_name = "billing"
 # The account itself: members, keys, settings.
@@ -15,4 +15,22 @@ account_pages = [
     path("developers/api-keys/", members.api_keys, name="api-keys"),
     path("developers/api-keys/<uuid:pk>/revoke/", members.api_key_revoke, name="api-key-revoke"),
 ]
-urlpatterns = [*account_pages]
+# Credits, usage, invoices.
+money_pages = [
+    path("billing/", credits.overview, name="overview"),
+    path("billing/usage/", credits.usage, name="usage"),
+    path("billing/usage/export.csv", credits.usage_export, name="usage-export"),
+    path("billing/credits/", credits.credits, name="credits"),
+    path("billing/transactions/<uuid:pk>/", credits.transaction, name="transaction"),
+    path("billing/invoices/", invoices.invoices, name="invoices"),
+    path("billing/invoices/preview/", invoices.preview, name="invoice-preview"),
+    path("billing/invoices/generate/", invoices.generate, name="invoice-generate"),
+    path("billing/invoices/<uuid:pk>/", invoices.invoice, name="invoice"),
+    path("billing/invoices/<uuid:pk>/finalize/", invoices.finalize, name="invoice-finalize"),
+    path("billing/invoices/<uuid:pk>/void/", invoices.void, name="invoice-void"),
+    path("billing/invoices/<uuid:pk>/mark-paid/", invoices.mark_paid, name="invoice-mark-paid"),
+    path("billing/accounts/", staff.accounts, name="staff-accounts"),
+    path("billing/books/", staff.books, name="books"),
+    path("billing/adjust/", staff.adjust, name="adjust"),
+]
+urlpatterns = [*account_pages, *money_pages]

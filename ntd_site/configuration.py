@@ -58,9 +58,7 @@ SETTINGS = {
         Setting("NTD_BASE_URL", "BASE_URL", "Address of this service in links and mails."),
         Setting("DATABASE_URL", "DATABASE_URL", "PostgreSQL; the embedded one when not set."),
         Setting("REDIS_URL", "REDIS_URL", "Redis or Valkey; the embedded one when not set."),
-        Setting(
-            "RATE_LIMIT_PER_MINUTE", "RATE_LIMIT_PER_MINUTE", "API calls a minute of a key without its own limit."
-        ),
+        Setting("RATE_LIMIT_PER_MINUTE", "RATE_LIMIT_PER_MINUTE", "API calls a minute of a key without its own limit."),
         Setting("METRICS_TOKEN", "METRICS_TOKEN", "Bearer token that may read /metrics.", is_secret=True),
         Setting("SECRET_KEY", "SECRET_KEY", "Signs sessions and links.", is_secret=True),
         Setting("DEBUG", "DEBUG", "Error pages with details; never in production."),

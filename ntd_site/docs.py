@@ -19,7 +19,9 @@ Rows = list[dict[str, Any]]
 
 @require_safe
 def api_docs(request: HttpRequest) -> HttpResponse:
-    context = {"groups": groups(), "codes": codes(), "server": settings.BASE_URL}
+    # Who is not signed in reads it without the navigation.
+    shell = "base.html" if request.user.is_authenticated else "base_plain.html"
+    context = {"shell": shell, "groups": groups(), "codes": codes(), "server": settings.BASE_URL}
     return render(request, "api_docs.html", context)
 
 
@@ -50,6 +52,7 @@ def _operation(document: dict[str, Any], path: str, method: str, operation: dict
         "id": operation["operationId"],
         "method": method.upper(),
         "path": path,
+        "short": path.removeprefix("/api/v1/"),
         "text": operation.get("description", ""),
         "parameters": [_parameter(parameter) for parameter in operation.get("parameters", [])],
         "fields": fields(document, body),

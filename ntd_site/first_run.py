@@ -17,4 +17,4 @@ def ensure(*, sample: bool) -> dict[str, Any]:
         first = User.objects.create_user(EMAIL, None, name="Operator", is_staff=True, is_superuser=True)
     if not Account.objects.exists():
         accounts.open_account(name="Demo", owner=first)
-    return {"email": first.email, "sign_in_url": None}
+    return {"email": first.email, "sign_in_url": accounts.sign_in_url(first)}

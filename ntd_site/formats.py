@@ -18,6 +18,8 @@ from pygments.formatters import HtmlFormatter
 from pygments.lexers import get_lexer_by_name
 from pygments.util import ClassNotFound
 
+from billing import amounts
+
 register = template.Library()
 
 MICRO = 1_000_000
@@ -91,10 +93,10 @@ def money(amount: Decimal | str | int | None, currency: str = "EUR") -> str:
 
 @register.filter
 def money_minor(amount: int | None, currency: str = "EUR") -> str:
-    """An amount in cents: 122000 -> 1,220.00 EUR"""
+    """An amount in the currency's smallest unit: 122000 -> 1,220.00 EUR"""
     if amount is None or amount == "":
         return NOTHING
-    return money(Decimal(amount) / 100, currency)
+    return f"{Decimal(amounts.money_text(amount, currency)):,f}{NBSP}{currency}"
 
 
 @register.filter

@@ -6,6 +6,7 @@ socket was measured at 15 times the CPU of one hub per process (see hub.py).
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 from collections.abc import AsyncIterator
@@ -38,15 +39,26 @@ class LiveLayer:
         except redis.RedisError as error:
             log.warning("live nudge lost: %s", error)
 
+    async def new_channel(self, prefix: str = "") -> str:
+        """Channels asks this for consumers of its own (the one that refuses foreign origins)."""
+        return "nobody"
+
+    async def receive(self, channel: str) -> dict[str, Any]:
+        """Nothing is ever sent to one channel here."""
+        await asyncio.Event().wait()
+        return {}
+
     async def messages(self) -> AsyncIterator[dict[str, Any]]:
-        """Every message of every process, for as long as the connection lasts."""
+        """Every message of every process, for as long as the connection lasts; first that it listens."""
         # redis-py 8 drops idle sockets after 5 s unless told otherwise.
         client = redis.asyncio.Redis.from_url(self.url, socket_timeout=None, health_check_interval=15)
         try:
             async with client.pubsub() as listener:
                 await listener.subscribe(CHANNEL)
                 async for item in listener.listen():
-                    if item["type"] == "message":
+                    if item["type"] == "subscribe":
+                        yield {"account": None, "topics": [], "listening": True}
+                    elif item["type"] == "message":
                         yield json.loads(item["data"])
         finally:
             await client.aclose()

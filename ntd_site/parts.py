@@ -10,12 +10,15 @@ scheduler             sends the periodic background tasks
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from ntd_site import embedded
+from sandboxes.daemon import libraries
 
 ROOT = Path(__file__).resolve().parent.parent
 WORKER_THREADS = 8
@@ -46,6 +49,27 @@ class Part:
     folder: Path = ROOT
 
 
+@dataclass(frozen=True)
+class Provided:
+    """What sandboxes are given: the packages Python programs may import, and the Node that runs theirs."""
+
+    python_libraries: str = ""
+    node: str = ""
+
+
+def provide(where: embedded.Place, *, say: Callable[[str], None]) -> Provided:
+    """Install what sandboxes need, once; later starts need no network. Raises libraries.CannotInstall."""
+    lock = ROOT / "requirements-sandbox.lock"
+    if not (where.home / "libraries" / libraries.address(lock)).is_dir():
+        say("installing the packages of the sandboxes (once)")
+    python_libraries = libraries.ensure_libraries(where.home, lock)
+    node = shutil.which("node")
+    if node is None:
+        packages = libraries.ensure_libraries(where.home, ROOT / "requirements-sandbox-node.lock", language="node")
+        node = str(next(packages.glob("*/bin/node"), ""))
+    return Provided(str(python_libraries), node)
+
+
 def home() -> Path:
     return Path(os.environ.get("NTD_HOME") or ROOT / ".ntd").expanduser().resolve()
 
@@ -61,13 +85,13 @@ def servers(where: embedded.Place) -> list[Part]:
     return parts
 
 
-def product(where: embedded.Place, options: Options) -> list[Part]:
+def product(where: embedded.Place, options: Options, provided: Provided) -> list[Part]:
     """Everything of our own, for one machine that plays `nodes` nodes."""
     names = [_node_name(number, options.nodes) for number in range(1, options.nodes + 1)]
-    parts = [sandbox_daemon(where, name, options) for name in names]
+    parts = [sandbox_daemon(where, name, options, provided) for name in names]
     parts.append(_web(where, names[0], options))
     parts += [_worker(where, name, options) for name in names]
-    parts.append(_scheduler(where, options))
+    parts.append(_scheduler(where, names[0], options))
     return parts
 
 
@@ -95,10 +119,14 @@ def environment(where: embedded.Place, options: Options, *, name: str = "") -> d
     return own
 
 
-def sandbox_daemon(where: embedded.Place, name: str, options: Options) -> Part:
+def sandbox_daemon(where: embedded.Place, name: str, options: Options, provided: Provided) -> Part:
     suffix = _suffix(name, options)
     command = [sys.executable, "-m", "sandboxes.daemon", "--socket", sandbox_socket(where, name, options)]
     command += ["--state", str(where.home / f"sandboxes{suffix}")]
+    if provided.python_libraries:
+        command += ["--python-libraries", provided.python_libraries]
+    if provided.node:
+        command += ["--node", provided.node]
     return Part(f"sandboxes{suffix}", command)
 
 
@@ -126,10 +154,12 @@ def _worker(where: embedded.Place, name: str, options: Options) -> Part:
     command += ["--queues", "default,executions,sweeps", "--hostname", f"worker@{name}"]
     command += ["--without-gossip", "--without-mingle", "--without-heartbeat"]
     own = environment(where, options, name=name) | {"NTD_DB_POOL": "1", "NTD_PROCESS": "worker"}
+    # Untrusted code runs in the sandbox daemon's jail, never in the worker, so root's worker is no news.
+    own["PYTHONWARNINGS"] = "ignore:You're running the worker with superuser"
     return Part(f"worker{suffix}", command, own)
 
 
-def _scheduler(where: embedded.Place, options: Options) -> Part:
+def _scheduler(where: embedded.Place, name: str, options: Options) -> Part:
     command = [sys.executable, "-m", "celery", "--quiet", "-A", "ntd_site.celery", "beat", "--loglevel", "WARNING"]
     command += ["--pidfile", ""]
-    return Part("scheduler", command, environment(where, options) | {"NTD_PROCESS": "scheduler"})
+    return Part("scheduler", command, environment(where, options, name=name) | {"NTD_PROCESS": "scheduler"})

@@ -282,7 +282,14 @@ LOGGING = {
             "processors": [structlog.stdlib.ProcessorFormatter.remove_processors_meta, *_render],
         }
     },
-    "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "structured"}},
+    "filters": {
+        # Asked many times a minute by machines; what it says is in its answer.
+        "no_health": {
+            "()": "django.utils.log.CallbackFilter",
+            "callback": lambda record: "/health" not in str(record.args or record.msg),
+        }
+    },
+    "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "structured", "filters": ["no_health"]}},
     "root": {"handlers": ["console"], "level": env("NTD_LOG_LEVEL", default="INFO")},
     "loggers": {
         # django_structlog writes one line a request; its start line and the servers' own would say it again.

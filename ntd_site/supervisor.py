@@ -24,8 +24,9 @@ from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any
 
-from ntd_site import embedded, parts
-from ntd_site.parts import Options, Part
+from ntd_site import embedded, parts, preparing
+from ntd_site.parts import Options, Part, Provided
+from sandboxes.daemon import libraries
 
 BACK_OFF = (0.5, 30.0)
 STEADY_SECONDS = 60.0
@@ -187,6 +188,7 @@ class Supervisor:
         self.keepers: list[Keeper] = []
         self._stop_asked = asyncio.Event()
         self._is_ready = False
+        self.provided = Provided()
 
     async def run(self) -> int:
         loop = asyncio.get_running_loop()
@@ -221,16 +223,29 @@ class Supervisor:
 
     async def _start(self) -> None:
         began = time.monotonic()
+        provision = asyncio.create_task(asyncio.to_thread(self._provide))
         await asyncio.gather(*(self._start_server(part) for part in self._servers()))
         preparation = asyncio.create_task(self._prepare())
+        self.provided = await provision
         daemons = [await self._keep(part) for part in self._product("sandboxes")]
-        prepared = await preparation
+        # The same code prepared this home before: it changes nothing the product waits for.
+        prepared = None if preparing.is_done(self.where) else await preparation
         for part in self._product("web", "worker", "scheduler"):
             await self._keep(part)
+        prepared = prepared or await preparation
         await self._until_ready()
+        preparing.mark_done(self.where)
         self._is_ready = True
         self._write_status()
         await self._greet(prepared, daemons, time.monotonic() - began)
+
+    def _provide(self) -> Provided:
+        try:
+            return parts.provide(self.where, say=self.terminal.say)
+        except libraries.CannotInstall as failed:
+            # Programs without imports still run, and `up` again tries again.
+            self.terminal.say(f"Sandboxes start without their packages. {failed}")
+            return Provided()
 
     def _servers(self) -> list[Part]:
         found = parts.servers(self.where)
@@ -240,7 +255,8 @@ class Supervisor:
         return found
 
     def _product(self, *kinds: str) -> list[Part]:
-        return [part for part in parts.product(self.where, self.options) if part.name.split("-")[0] in kinds]
+        every = parts.product(self.where, self.options, self.provided)
+        return [part for part in every if part.name.split("-")[0] in kinds]
 
     async def _keep(self, part: Part) -> Keeper:
         keeper = Keeper(part, self.terminal, self._write_status)

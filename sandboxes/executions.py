@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from datetime import datetime, timedelta
+from datetime import datetime
 from decimal import Decimal
 from functools import partial
 from typing import Any
@@ -124,7 +124,8 @@ def _queue(execution: Execution, now: datetime) -> Execution:
         account_id=execution.account_id,
         amount_ucr=most_cost_ucr(execution.timeout_seconds),
         key=execution.hold_key,
-        expires_at=now + WAITS_AT_MOST + timedelta(seconds=2 * execution.timeout_seconds),
+        # Longer than it may wait and run, so that it is released or captured, and never expires by itself.
+        expires_at=now + 2 * WAITS_AT_MOST,
         now=now,
         purpose="execution",
     )
@@ -217,7 +218,7 @@ def _mark_cancelled(execution: Execution, now: datetime) -> str:
     Execution.objects.filter(pk=row.pk).update(state=lifecycle.CANCELLED, finished_at=now)
     if row.state == lifecycle.QUEUED:
         let_go(row, now)
-        transaction.on_commit(partial(announce_end, row.pk))
+        transaction.on_commit(partial(announce_end, row))
     live.execution_changed(row)
     execution.refresh_from_db()
     return str(row.state)

@@ -126,8 +126,10 @@ def finish(*, execution: Execution, outcome: Outcome, chunks: list[OutputChunk],
         duration_ms=outcome.duration_ms,
         now=now,
     )
-    OutputChunk.objects.bulk_create(chunks)
-    Artifact.objects.bulk_create(_artifacts(execution, outcome))
+    if chunks:
+        OutputChunk.objects.bulk_create(chunks)
+    if outcome.artifacts:
+        Artifact.objects.bulk_create(_artifacts(execution, outcome))
     # The row before the wallet, here as everywhere, so that two ends of one execution cannot deadlock.
     Execution.objects.filter(pk=execution.pk).update(cost_ucr=_charge(execution, outcome.duration_ms, now))
     _tell_end(execution)
@@ -141,6 +143,9 @@ def _result(execution: Execution, outcome: Outcome) -> dict[str, Any]:
         "signal": outcome.signal,
         "breach": outcome.breach or "",
         "error": _error(execution, outcome),
+        "stdout_bytes": len(outcome.stdout),
+        "stderr_bytes": len(outcome.stderr),
+        "artifact_count": len(outcome.artifacts),
         "stdout_truncated": outcome.stdout_truncated,
         "stderr_truncated": outcome.stderr_truncated,
         "artifacts_truncated": list(outcome.artifacts_truncated),
@@ -297,13 +302,14 @@ def settle_cancelled(*, execution: Execution, now: datetime) -> bool:
 
 
 def _tell_end(execution: Execution) -> None:
-    transaction.on_commit(partial(announce_end, execution.pk))
+    transaction.on_commit(partial(announce_end, execution))
     live.execution_changed(execution)
 
 
-def announce_end(execution_id: Any) -> None:
-    transcript.tell_end(execution_id)
-    signals.execution_finished.send_robust(sender=Execution, execution_id=execution_id)
+def announce_end(execution: Execution) -> None:
+    transcript.tell_end(execution.pk)
+    said = {"execution_id": execution.pk, "agent": execution.agent}
+    signals.execution_finished.send_robust(sender=Execution, **said)
 
 
 def expire_leases(*, now: datetime) -> int:

@@ -6,6 +6,7 @@ import dataclasses
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 BREACHES = ("timeout", "memory", "processes", "disk", "output")
 
@@ -42,7 +43,8 @@ class Limits:
         errors = {field: said for field, value in values.items() if (said := _faults(field, value))}
         if errors:
             raise InvalidLimits(errors)
-        return cls(**{field: _number(field, value) for field, value in values.items()})
+        numbers: dict[str, Any] = {field: _number(field, value) for field, value in values.items()}
+        return cls(**numbers)
 
 
 def _faults(field: str, value: object) -> list[str]:

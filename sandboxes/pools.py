@@ -71,7 +71,7 @@ def open_pool(*, account: Account, name: str, template: str, by: Any, **sizes: A
 def change_pool(*, pool: Pool, changes: Mapping[str, Any], by: Any, version: int | None = None) -> Pool:
     """Raises programs.Refused, NameTaken, BuiltIn, StaleVersion."""
     _check_may_change(pool, by)
-    row = Pool.objects.select_for_update().select_related("account").get(pk=pool.pk)
+    row = Pool.objects.select_for_update(of=("self",)).select_related("account").get(pk=pool.pk)
     if version is not None and version != row.version:
         raise StaleVersion(row.version)
     wanted = dict(changes)

@@ -143,6 +143,7 @@ def evaluate_all(*, now: datetime) -> int:
 def _evaluate_as_leader(group_id: UUID, *, epoch: int, now: datetime) -> bool:
     try:
         with transaction.atomic():
+            leases.limit_idleness(seconds=LEASE_SECONDS)
             leases.confirm(name=LEASE, epoch=epoch, now=now)
             evaluate(group_id=group_id, by=SCALER, now=now)
     except (Group.DoesNotExist, leases.StaleEpoch):
@@ -232,7 +233,11 @@ def _kept(decision: Decision) -> Decision:
     last = Decision.objects.filter(group=decision.group).order_by("-created_at", "-pk").first()
     if decision.action in (Action.NONE, Action.HELD) and last and _says_the_same(last, decision):
         Decision.objects.filter(pk=last.pk).update(
-            repeats=last.repeats + 1, last_at=decision.last_at, reason=decision.reason, inputs=decision.inputs
+            repeats=last.repeats + 1,
+            last_at=decision.last_at,
+            recommended=decision.recommended,
+            reason=decision.reason,
+            inputs=decision.inputs,
         )
         last.refresh_from_db()
         return last
@@ -244,7 +249,7 @@ def _kept(decision: Decision) -> Decision:
 
 
 def _says_the_same(last: Decision, decision: Decision) -> bool:
-    parts = ("action", "current", "recommended", "limited_by", "by")
+    parts = ("action", "current", "limited_by", "by")
     return all(getattr(last, part) == getattr(decision, part) for part in parts)
 
 

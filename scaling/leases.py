@@ -49,6 +49,14 @@ def take(*, name: str, holder: str, ttl_seconds: float, now: datetime) -> int | 
     return int(row[0]) if row else None
 
 
+def limit_idleness(*, seconds: float) -> None:
+    """This will have the database end the transaction if its process freezes in it; a frozen lock helps nobody."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "select set_config('idle_in_transaction_session_timeout', %s, true)", [f"{int(seconds * 1000)}ms"]
+        )
+
+
 def confirm(*, name: str, epoch: int, now: datetime) -> None:
     """This will hold the lease still for the rest of the transaction, so that nothing stale is written."""
     lease = Lease.objects.select_for_update().get(name=name)

@@ -302,8 +302,7 @@ class Pick(models.Model):
         constraints = [
             models.CheckConstraint(condition=Q(expires_at__gt=F("created_at")), name="pick_ends"),
             models.CheckConstraint(
-                condition=Q(released_at__isnull=True, ok__isnull=True)
-                | Q(released_at__isnull=False, ok__isnull=False),
+                condition=Q(released_at__isnull=True, ok__isnull=True) | Q(released_at__isnull=False, ok__isnull=False),
                 name="pick_released_says_how",
             ),
         ]

@@ -12,15 +12,16 @@ import math
 import secrets
 from datetime import datetime, timedelta
 from typing import Any
+from uuid import UUID
 
 from django.db import IntegrityError, connection, transaction
 from django.db.models import F, Value
 from django.db.models.functions import Least
 from uuid_utils.compat import uuid7
 
-from scaling import health, live
+from scaling import health, leases, live
 from scaling.health import Status
-from scaling.models import HealthReport, Node, StatusChange, SweepClock
+from scaling.models import HealthReport, Node, StatusChange
 
 TOKEN_PREFIX = "ntn_"
 # A reading is kept this often, for a day; the status changes for a season.
@@ -28,6 +29,8 @@ KEEP_EVERY = timedelta(seconds=5)
 KEEP_REPORTS = timedelta(days=1)
 KEEP_CHANGES = timedelta(days=90)
 SWEEP_SECONDS = 1.0
+# A process that freezes while it holds a node's row must not hide that node's silence for longer than this.
+FROZEN_SECONDS = 2.0
 
 
 class NameTaken(Exception):
@@ -148,7 +151,6 @@ select {", ".join(_RETURNED)} from beat
 """
 
 
-@transaction.atomic
 def report(
     *,
     name: str,
@@ -194,10 +196,24 @@ def report(
     if row is None:
         return Node.objects.only(*_RETURNED).get(name=name)
     node: Node = Node.from_db(connection.alias, _RETURNED, row)
-    after = health.after_report(Status(node.status), finding, worse=node.worse, better=node.better)
+    if _after(node, finding).status != node.status:
+        node = _turn(node.pk, finding, now)
+    live.node_changed(node.pk)
+    return node
+
+
+def _after(node: Node, finding: health.Finding) -> health.Finding:
+    return health.after_report(Status(node.status), finding, worse=node.worse, better=node.better)
+
+
+@transaction.atomic
+def _turn(node_id: UUID, finding: health.Finding, now: datetime) -> Node:
+    """The status changes, unless another process's beat was first."""
+    leases.limit_idleness(seconds=FROZEN_SECONDS)
+    node = Node.objects.select_for_update().only(*_RETURNED).get(pk=node_id)
+    after = _after(node, finding)
     if after.status != node.status:
         _move([(node, after)], at=now)
-    live.node_changed(node.pk)
     return node
 
 
@@ -226,33 +242,43 @@ def _move(moves: list[tuple[Node, health.Finding]], *, at: datetime) -> None:
 # --- silence
 
 
-@transaction.atomic
 def sweep(*, now: datetime, real_seconds: float) -> int:
     """Mark the nodes that fell silent; returns how many changed. `real_seconds` is the machine's own clock."""
     _forgive(seconds=_lateness(real_seconds), now=now)
+    # Looked up without a lock: nearly always there is none, and then no transaction can freeze with one held.
+    late = list(Node.objects.filter(check_at__lte=now).order_by("pk").values_list("pk", flat=True))
+    return _mark_silent(late, now) if late else 0
+
+
+@transaction.atomic
+def _mark_silent(late: list[UUID], now: datetime) -> int:
+    leases.limit_idleness(seconds=FROZEN_SECONDS)
     moves = []
-    for node in Node.objects.select_for_update(skip_locked=True).filter(check_at__lte=now).order_by("pk"):
+    for node in Node.objects.select_for_update(skip_locked=True).filter(pk__in=late, check_at__lte=now).order_by("pk"):
         found = health.after_silence(
             Status(node.status), heard_at=node.heard_at or now, beat_seconds=node.beat_seconds, now=now
         )
         if found.status != node.status:
             moves.append((node, found))
-    if moves:
-        _move(moves, at=now)
+    _move(moves, at=now)
     for node, _ in moves:
         live.node_changed(node.pk)
     return len(moves)
 
 
+# The inner select sees the value from before, so one statement both reads and sets the clock.
+_TICK = """
+insert into scaling_sweepclock as clock (name, ran_at_seconds) values ('nodes', %(real)s)
+on conflict (name) do update set ran_at_seconds = greatest(clock.ran_at_seconds, excluded.ran_at_seconds)
+returning (select ran_at_seconds from scaling_sweepclock where name = 'nodes')
+"""
+
+
 def _lateness(real_seconds: float) -> float:
-    clock, is_first = SweepClock.objects.select_for_update().get_or_create(
-        name="nodes", defaults={"ran_at_seconds": real_seconds}
-    )
-    if is_first:
-        return 0.0
-    elapsed = real_seconds - clock.ran_at_seconds
-    clock.ran_at_seconds = real_seconds
-    clock.save(update_fields=["ran_at_seconds"])
+    with connection.cursor() as cursor:
+        cursor.execute(_TICK, {"real": real_seconds})
+        before = cursor.fetchone()[0]
+    elapsed = 0.0 if before is None else real_seconds - before
     return health.lateness(elapsed_seconds=elapsed, interval_seconds=SWEEP_SECONDS)
 
 

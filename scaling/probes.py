@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import os
 import platform
-import socket
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -31,7 +30,7 @@ _MACHINE: dict[str, object] = {
 
 def node_name() -> str:
     """This machine's name among the nodes."""
-    return str(settings.NODE_NAME or socket.gethostname().split(".")[0] or "node")
+    return str(settings.NODE_NAME or os.uname().nodename or "node")
 
 
 @dataclass(frozen=True)

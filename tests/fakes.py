@@ -2,11 +2,243 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import resource
+import selectors
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from dataclasses import dataclass, field
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
+from sandboxes.daemon import artifacts, breaches
+from sandboxes.daemon.orders import ENV_NAME
+from sandboxes.runtimes import (
+    Artifact,
+    InvalidRequest,
+    OnOutput,
+    OnStarted,
+    Outcome,
+    Request,
+    RuntimeLost,
+    RuntimeUnavailable,
+    Started,
+)
 from scaling.policy import Load
 from scaling.targets import UnknownTarget
+
+# Puts /workspace semantics on a plain folder: the code is __main__, and the folder is first on sys.path.
+LAUNCH = (
+    "import sys; sys.path.insert(0, ''); sys.argv.pop(0); exec(compile(open(sys.argv[0]).read(), sys.argv[0], 'exec'))"
+)
+
+
+class FakeRuntime:
+    """Runs Python in a plain subprocess: the same answers as the daemon's, and no isolation whatever."""
+
+    name = "fake"
+
+    def __init__(self) -> None:
+        self.requests: list[Request] = []
+        self._running: dict[str, _FakeRun] = {}
+        self._losses = 0
+        self._reasons: list[str] = []
+        self._lock = threading.Lock()
+
+    def lose(self, times: int = 1) -> None:
+        """The next `times` runs fail as a runtime does, after they have started."""
+        self._losses = times
+
+    def refuse(self, *reasons: str) -> None:
+        """From now on there is no engine; without reasons there is one again."""
+        self._reasons = list(reasons)
+
+    def run(self, request: Request, *, on_started: OnStarted, on_output: OnOutput) -> Outcome:
+        self.requests.append(request)
+        _check(request, self._reasons)
+        on_started(Started(sandbox=f"fake-{len(self.requests)}", warm=True, startup_ms=0.0))
+        if self._losses:
+            self._losses -= 1
+            raise RuntimeLost("The fake lost its sandbox, as it was asked to.")
+        with tempfile.TemporaryDirectory() as folder:
+            run = _FakeRun(request=request, scratch=Path(folder), on_output=on_output)
+            with self._lock:
+                self._running[request.id] = run
+            try:
+                return run.drive()
+            finally:
+                with self._lock:
+                    del self._running[request.id]
+
+    def cancel(self, request_id: str) -> bool:
+        with self._lock:
+            run = self._running.get(request_id)
+        if run is None:
+            return False
+        run.stop("cancelled")
+        return True
+
+    def describe(self) -> dict:
+        counts = {"ready": 1, "running": len(self._running), "starting": 0, "draining": 0, "failed": 0}
+        engine = None if self._reasons else "fake"
+        probe = {"engine": "fake", "ok": not self._reasons, "reasons": list(self._reasons)}
+        limits = dict.fromkeys(("memory", "processes", "cpu", "disk", "output", "timeout"), "fake")
+        return {"engine": engine, "promises": [], "limits": limits, "probes": [probe], "pools": {"python": counts}}
+
+
+def _check(request: Request, reasons: list[str]) -> None:
+    if reasons:
+        raise RuntimeUnavailable(reasons)
+    if request.language not in ("python", "node"):
+        raise InvalidRequest(f"language: {request.language!r} is unknown")
+    if request.language == "node":
+        raise RuntimeUnavailable(["the fake runs Python only"])
+    if request.network:
+        raise InvalidRequest("network: the fake has none")
+    if any(path.startswith("/") or "\0" in path or {"", ".", ".."} & {*path.split("/")} for path in request.files):
+        raise InvalidRequest("files: a path is not inside /workspace")
+    if any("\0" in text for text in (*request.args, *request.env.values())):
+        raise InvalidRequest("a NUL character is not allowed")
+    if not all(ENV_NAME.fullmatch(name) for name in request.env):
+        raise InvalidRequest("env: no such name")
+
+
+@dataclass
+class _FakeRun:
+    request: Request
+    scratch: Path
+    on_output: OnOutput
+    stopped: str = ""
+    child: subprocess.Popen | None = None
+    written: dict[str, bytearray] = field(default_factory=lambda: {"stdout": bytearray(), "stderr": bytearray()})
+    truncated: set[str] = field(default_factory=set)
+
+    def drive(self) -> Outcome:
+        began = time.monotonic()
+        used = resource.getrusage(resource.RUSAGE_CHILDREN)
+        self._start()
+        assert self.child
+        try:
+            self._watch(began + self.request.timeout_seconds)
+            status = self.child.wait()
+        finally:
+            self._end_group()
+            self.child.wait()
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        cpu_ms = (after.ru_utime + after.ru_stime - used.ru_utime - used.ru_stime) * 1000
+        return self._outcome(status, duration_ms=(time.monotonic() - began) * 1000, cpu_ms=cpu_ms)
+
+    def _start(self) -> None:
+        workspace = self.scratch / "workspace"
+        (workspace / "artifacts").mkdir(parents=True)
+        for path, content in self.request.files.items():
+            (workspace / path).parent.mkdir(parents=True, exist_ok=True)
+            (workspace / path).write_bytes(content)
+        (self.scratch / "main.py").write_text(self.request.code)
+        stdin = self.scratch / "stdin"
+        stdin.write_bytes(self.request.stdin)
+        with stdin.open("rb") as source:
+            self.child = subprocess.Popen(
+                [sys.executable, "-c", LAUNCH, str(self.scratch / "main.py"), *self.request.args],
+                stdin=source,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                cwd=workspace,
+                env={"PATH": "/usr/bin:/bin", "HOME": str(self.scratch), **self.request.env},
+                start_new_session=True,
+            )
+
+    def _watch(self, deadline: float) -> None:
+        assert self.child
+        assert self.child.stdout
+        assert self.child.stderr
+        ended = os.pidfd_open(self.child.pid)
+        with (
+            contextlib.ExitStack() as opened,
+            selectors.DefaultSelector() as waiting,
+            self.child.stdout as out,
+            self.child.stderr as err,
+        ):
+            for stream, name in ((out, "stdout"), (err, "stderr")):
+                os.set_blocking(stream.fileno(), False)
+                waiting.register(stream, selectors.EVENT_READ, name)
+            waiting.register(ended, selectors.EVENT_READ, "ended")
+            opened.callback(os.close, ended)
+            names: list[str] = []
+            while "ended" not in names:
+                left = deadline - time.monotonic()
+                if left <= 0:
+                    self.stop("timeout")
+                names = [self._serve(key, waiting) for key, _ in waiting.select(max(left, 0.01))]
+            for stream, name in ((out, "stdout"), (err, "stderr")):
+                while self._read(stream.fileno(), name):
+                    pass
+
+    def _serve(self, key: selectors.SelectorKey, waiting: selectors.BaseSelector) -> str:
+        if key.data != "ended" and self._read(key.fd, key.data) is False:
+            waiting.unregister(key.fileobj)
+        return key.data
+
+    def _read(self, descriptor: int, name: str) -> bool | None:
+        try:
+            part = os.read(descriptor, 1 << 16)
+        except BlockingIOError:
+            return None
+        kept = self.written[name]
+        room = (self.request.limits.output_kb << 10) - len(kept)
+        if part[:room]:
+            self.on_output(name, len(kept), part[:room])
+            kept += part[:room]
+        if len(part) > room:
+            self.truncated.add(name)
+            self.stop("output")
+        return bool(part)
+
+    def stop(self, reason: str) -> None:
+        self.stopped = self.stopped or reason
+        self._end_group()
+
+    def _end_group(self) -> None:
+        assert self.child
+        try:
+            os.killpg(self.child.pid, signal.SIGKILL)
+        except ProcessLookupError:
+            return
+
+    def _outcome(self, status: int, *, duration_ms: float, cpu_ms: float) -> Outcome:
+        folder = os.open(self.scratch, os.O_RDONLY)
+        try:
+            collected = artifacts.collect(folder)
+        finally:
+            os.close(folder)
+        stderr = bytes(self.written["stderr"])
+        exit_code, number = (None, 9) if self.stopped else (status, None) if status >= 0 else (None, -status)
+        facts = breaches.Facts(stopped=self.stopped, failed=exit_code != 0, stderr=stderr)
+        return Outcome(
+            exit_code=exit_code,
+            signal=number,
+            breach=breaches.recognise(facts),
+            cancelled=self.stopped == "cancelled",
+            stdout=bytes(self.written["stdout"]),
+            stderr=stderr,
+            stdout_truncated="stdout" in self.truncated,
+            stderr_truncated="stderr" in self.truncated,
+            artifacts=tuple(Artifact(path, content) for path, content in collected.files),
+            artifacts_truncated=tuple(collected.left_out),
+            duration_ms=duration_ms,
+            startup_ms=0.0,
+            cpu_ms=cpu_ms,
+            peak_memory_bytes=resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss << 10,
+            disk_bytes=sum(path.stat().st_size for path in self.scratch.rglob("*") if path.is_file()),
+            network_sent_bytes=0,
+            network_received_bytes=0,
+        )
 
 
 class FakeTarget:

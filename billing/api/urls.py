@@ -2,7 +2,32 @@
 
 from django.urls import path
 
-from billing.api import people
+from billing.api import account, invoices, ledger, people, usage
+
+credits_endpoints = [
+    path("account", account.AccountViewSet.as_view({"get": "retrieve", "patch": "partial_update"})),
+    path("account/balance", account.AccountViewSet.as_view({"get": "balance"})),
+    path("ledger/entries", ledger.EntryViewSet.as_view({"get": "list"})),
+    path("ledger/transactions/<uuid:pk>", ledger.TransactionViewSet.as_view({"get": "retrieve"})),
+    path("ledger/verify", ledger.VerifyViewSet.as_view({"get": "retrieve"})),
+    path("grants", ledger.GrantViewSet.as_view({"get": "list", "post": "create"})),
+    path("holds", ledger.HoldViewSet.as_view({"get": "list", "post": "create"})),
+    path("holds/<uuid:pk>", ledger.HoldViewSet.as_view({"get": "retrieve"})),
+    path("holds/<uuid:pk>/capture", ledger.HoldViewSet.as_view({"post": "capture"})),
+    path("holds/<uuid:pk>/release", ledger.HoldViewSet.as_view({"post": "release"})),
+    path("usage", usage.UsageViewSet.as_view({"get": "list"})),
+    path("usage/events", usage.UsageViewSet.as_view({"post": "events"})),
+    path("usage/export", usage.UsageViewSet.as_view({"get": "export"})),
+    path("prices", usage.PriceViewSet.as_view({"get": "list"})),
+    path("prices/estimate", usage.PriceViewSet.as_view({"post": "estimate"})),
+    path("invoices", invoices.InvoiceViewSet.as_view({"get": "list"})),
+    path("invoices/preview", invoices.InvoiceViewSet.as_view({"get": "preview"})),
+    path("invoices/generate", invoices.InvoiceViewSet.as_view({"post": "generate"})),
+    path("invoices/<uuid:pk>", invoices.InvoiceViewSet.as_view({"get": "retrieve"})),
+    path("invoices/<uuid:pk>/finalize", invoices.InvoiceViewSet.as_view({"post": "finalize"})),
+    path("invoices/<uuid:pk>/void", invoices.InvoiceViewSet.as_view({"post": "void"})),
+    path("invoices/<uuid:pk>/mark-paid", invoices.InvoiceViewSet.as_view({"post": "mark_paid"})),
+]
 
 # Members and keys.
 people_endpoints = [
@@ -17,4 +42,4 @@ people_endpoints = [
     path("invitations", people.Invitations.as_view({"get": "list"}), name="api-invitations"),
     path("invitations/<str:pk>", people.Invitations.as_view({"delete": "destroy"}), name="api-invitation"),
 ]
-urlpatterns = [*people_endpoints]
+urlpatterns = [*people_endpoints, *credits_endpoints]

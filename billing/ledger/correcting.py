@@ -125,9 +125,7 @@ def _move(move: posting.Cause, sender: LedgerAccount, receiver: LedgerAccount, a
         if not left:
             break
     posting.move_wallet(written, wallet=sender, amount_ucr=-amount_ucr)
-    given = granting.new_grant(
-        receiver, written, amount_ucr, category=Grant.Category.TRANSFER, reason=move.description
-    )
+    given = granting.new_grant(receiver, written, amount_ucr, category=Grant.Category.TRANSFER, reason=move.description)
     posting.fund(written, wallet=receiver, grant=given)
     posting.move_wallet(written, wallet=receiver, amount_ucr=amount_ucr)
     live.credits_changed(sender.account_id)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from django.db import models
 from django.db.models import F, Q
@@ -102,6 +102,11 @@ class Invoice(models.Model):
     def is_final(self) -> bool:
         return self.state in self.FINAL_STATES
 
+    @property
+    def last_moment(self) -> datetime:
+        """For people, who name a period by its first and last day."""
+        return self.period_end - timedelta(microseconds=1)
+
     def is_overdue(self, now: datetime) -> bool:
         return self.state == self.State.OPEN and self.due_at is not None and self.due_at <= now
 
@@ -134,3 +139,7 @@ class InvoiceLine(models.Model):
 
     def __str__(self) -> str:
         return self.description
+
+    @property
+    def shown_quantity(self) -> str:
+        return amounts.plain_quantity(self.quantity)

@@ -94,9 +94,7 @@ class Transaction(models.Model):
     description = models.CharField(max_length=300, blank=True)
     actor = models.CharField(max_length=80, blank=True)
     request_id = models.CharField(max_length=128, blank=True)
-    reverses = models.OneToOneField(
-        "self", on_delete=models.PROTECT, null=True, blank=True, related_name="reversed_by"
-    )
+    reverses = models.OneToOneField("self", on_delete=models.PROTECT, null=True, blank=True, related_name="reversed_by")
     created_at = models.DateTimeField()
 
     objects = OfAccount.as_manager()
@@ -131,8 +129,7 @@ class Entry(models.Model):
             models.CheckConstraint(condition=~Q(amount_ucr=0), name="entry_is_not_zero"),
             models.UniqueConstraint(fields=["ledger_account", "line"], name="one_entry_per_statement_line"),
             models.CheckConstraint(
-                condition=Q(line=None, balance_after_ucr=None)
-                | Q(line__isnull=False, balance_after_ucr__isnull=False),
+                condition=Q(line=None, balance_after_ucr=None) | Q(line__isnull=False, balance_after_ucr__isnull=False),
                 name="statement_lines_carry_a_balance",
             ),
         ]
@@ -140,6 +137,10 @@ class Entry(models.Model):
 
     def __str__(self) -> str:
         return f"{self.amount_ucr} on {self.ledger_account_id}"
+
+    @property
+    def spent_ucr(self) -> int:
+        return -self.amount_ucr
 
 
 class Grant(models.Model):
@@ -241,9 +242,7 @@ class Hold(models.Model):
             models.CheckConstraint(
                 condition=Q(captured_ucr__gte=0, captured_ucr__lte=F("amount_ucr")), name="hold_within_amount"
             ),
-            models.CheckConstraint(
-                condition=Q(state="captured") | Q(captured_ucr=0), name="hold_captured_if_captured"
-            ),
+            models.CheckConstraint(condition=Q(state="captured") | Q(captured_ucr=0), name="hold_captured_if_captured"),
             models.CheckConstraint(
                 condition=Q(state="active", resolved_at=None) | (~Q(state="active") & Q(resolved_at__isnull=False)),
                 name="hold_resolved_has_a_time",

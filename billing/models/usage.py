@@ -6,7 +6,7 @@ from django.db import models
 from django.db.models import F, Q
 from uuid_utils.compat import uuid7
 
-from billing import pricing
+from billing import amounts, pricing
 from billing.models.customers import Account
 from billing.models.ledger import OfAccount, Transaction
 from billing.models.prices import Price
@@ -61,6 +61,10 @@ class UsageRecord(models.Model):
 
     def __str__(self) -> str:
         return f"{self.quantity} {self.meter}"
+
+    @property
+    def shown_quantity(self) -> str:
+        return amounts.plain_quantity(self.quantity)
 
 
 class Rating(models.Model):

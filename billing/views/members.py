@@ -13,7 +13,7 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_http_methods, require_POST
 
 from billing import accounts, invitations, keys, roles
-from billing.models import Account, ApiKey, Invitation, Membership
+from billing.models import Account, ApiKey, Invitation, Membership, Role
 from billing.person_forms import AccountForm, InviteForm, KeyForm, RoleForm
 
 
@@ -28,6 +28,7 @@ def members(request: HttpRequest, account: Account) -> HttpResponse:
     now = timezone.now()
     context = {
         "form": form,
+        "roles": Role.choices,
         "is_owner": roles.is_owner(request.user, account),
         "members": account.memberships.select_related("user").order_by("created_at", "pk"),
         "invitations": account.invitations.open().filter(expires_at__gt=now).order_by("created_at", "pk"),
@@ -100,6 +101,7 @@ def api_keys(request: HttpRequest, account: Account) -> HttpResponse:
         "is_owner": roles.is_owner(request.user, account),
         "keys": ApiKey.objects.filter(account=account, revoked_at=None).order_by("-created_at", "-pk"),
         "now": now,
+        "scope_count": len(keys.SCOPES),
     }
     return render(request, "billing/api_keys.html", context, status=422 if form.errors else 200)
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from django.contrib import messages
 from django.contrib.auth import login, update_session_auth_hash
 from django.contrib.auth import views as auth_views
 from django.contrib.auth.decorators import login_required
-from django.contrib.auth.forms import PasswordChangeForm
+from django.contrib.auth.forms import PasswordChangeForm, SetPasswordForm
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render, resolve_url
 from django.utils import timezone
@@ -96,16 +98,13 @@ def _welcome(request: HttpRequest, found: invitations.Invitation) -> HttpRespons
 @require_http_methods(["GET", "HEAD", "POST"])
 def me(request: HttpRequest) -> HttpResponse:
     """Name, time zone, theme and password of whoever is signed in."""
-    changes_password = "old_password" in request.POST
+    changes_password = "new_password1" in request.POST
     profile = ProfileForm(
         request.POST if request.method == "POST" and not changes_password else None,
         instance=User.objects.get(pk=request.user.pk),
         initial={"theme": request.COOKIES.get("ntd_theme", "")},
     )
-    password = PasswordChangeForm(request.user, request.POST if changes_password else None)
-    for field in password.fields.values():
-        field.widget.attrs["class"] = "input"
-        field.widget.attrs.pop("autofocus", None)
+    password = _password_form(request, request.POST if changes_password else None)
     if changes_password and password.is_valid():
         update_session_auth_hash(request, password.save())
         messages.success(request, "Your password is changed.")
@@ -114,6 +113,16 @@ def me(request: HttpRequest) -> HttpResponse:
         return _saved(request, profile)
     status = 422 if profile.errors or password.errors else 200
     return render(request, "me.html", {"profile": profile, "password": password}, status=status)
+
+
+def _password_form(request: HttpRequest, said: Any) -> SetPasswordForm[User]:
+    """Who has a password must know it; who came by a link sets the first one."""
+    kind = PasswordChangeForm if request.user.has_usable_password() else SetPasswordForm
+    form = kind(request.user, said)
+    for field in form.fields.values():
+        field.widget.attrs["class"] = "input"
+        field.widget.attrs.pop("autofocus", None)
+    return form
 
 
 def _saved(request: HttpRequest, profile: ProfileForm) -> HttpResponse:

@@ -164,7 +164,7 @@ class ExecutionRow(serializers.ModelSerializer[Execution]):
 class ExecutionOut(ExecutionRow):
     stdout = serializers.CharField()
     stderr = serializers.CharField()
-    artifacts = ArtifactOut(many=True)
+    artifacts = ArtifactOut(many=True, source="kept_artifacts")
 
     class Meta(ExecutionRow.Meta):
         fields = (*ExecutionRow.Meta.fields, "stdout", "stderr", "artifacts")

@@ -165,7 +165,7 @@ class ExecutionViewSet(mixins.ListModelMixin, viewsets.GenericViewSet[Execution]
         keys = [item.pk for item in submitted if isinstance(item, Execution)]
         if seconds and keys:
             transcript.wait_for_end(keys, seconds=seconds)
-        found = Execution.objects.light().prefetch_related("artifacts").in_bulk(keys)
+        found = Execution.objects.light().in_bulk(keys)
         results = [self._out(found[item.pk]) if isinstance(item, Execution) else item for item in submitted]
         return Response({"results": results})
 

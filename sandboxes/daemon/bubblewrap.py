@@ -142,6 +142,8 @@ class Zygote:
         self.living = 0
         self.retired = False
         self.born = time.monotonic()
+        self._child: subprocess.Popen | None = None
+        self._pidfd = -1
         self._stderr = tempfile.TemporaryFile()
         self._lock = threading.Lock()
         self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -151,8 +153,9 @@ class Zygote:
             self._pidfd = os.pidfd_open(self._child.pid)
             self._settle(_settings(place, language=language, libraries=libraries, preload=preload, soft=soft))
         except (OSError, CannotStart) as problem:
+            said = self._said(problem)
             self.stop()
-            raise CannotStart(self._said(problem)) from problem
+            raise CannotStart(said) from problem
 
     def _settle(self, settings: dict) -> None:
         self._control.settimeout(START_SECONDS)
@@ -162,8 +165,9 @@ class Zygote:
         self._control.settimeout(5)
 
     def _said(self, problem: Exception) -> str:
-        self._stderr.seek(0)
-        text = self._stderr.read(4096).decode("utf-8", "replace").strip()
+        # Read beside the shared position: zygote and slots go on writing there.
+        size = os.fstat(self._stderr.fileno()).st_size
+        text = os.pread(self._stderr.fileno(), 4096, max(0, size - 4096)).decode("utf-8", "replace").strip()
         return f"{problem}: {text}" if text else str(problem)
 
     def fork(self, *, order: dict, descriptors: list[int]) -> None:
@@ -172,24 +176,26 @@ class Zygote:
             self.forks += 1
 
     def is_alive(self) -> bool:
+        if self._pidfd < 0:
+            return False
         poll = select.poll()
         poll.register(self._pidfd, select.POLLIN)
         return not poll.poll(0)
 
     def last_words(self) -> str:
-        return self._said(Exception("the zygote said")) if not self._stderr.closed else ""
+        """What the zygote and its slots' inits complained of; they say nothing when all is well."""
+        return self._said(CannotStart("the zygote")) if not self._stderr.closed else ""
 
     def stop(self) -> None:
         """Ends the zygote and, with its pid namespace, every slot forked from it."""
         self._control.close()
-        child = getattr(self, "_child", None)
-        if child is None:
-            return
-        child.kill()
-        child.wait()
-        if getattr(self, "_pidfd", -1) >= 0:
+        if self._child is not None:
+            self._child.kill()
+            self._child.wait()
+        if self._pidfd >= 0:
             os.close(self._pidfd)
             self._pidfd = -1
+        self._stderr.close()
 
 
 def _settings(place: Place, *, language: str, libraries: Path | None, preload: tuple[str, ...], soft: bool) -> dict:
@@ -267,7 +273,7 @@ def _map_users(users: Users, facts: int) -> None:
 
 
 def _command(place: Place, control: int, *, libraries: Path | None, language: str) -> list[str]:
-    interpreter, reach = place.interpreter, place.stage.reach
+    interpreter = place.interpreter
     command = [str(place.bwrap), "--unshare-user", "--unshare-ipc", "--unshare-pid", "--unshare-net", "--unshare-uts"]
     command += ["--unshare-cgroup-try", "--die-with-parent", "--new-session", "--clearenv"]
     command += ["--uid", str(INNER_USER), "--gid", str(INNER_USER), "--hostname", "sandbox"]
@@ -276,24 +282,28 @@ def _command(place: Place, control: int, *, libraries: Path | None, language: st
     if interpreter.library_path:
         command += ["--setenv", "LD_LIBRARY_PATH", interpreter.library_path]
     # Left to itself bwrap makes the folders above a mount point for its own user only.
-    for folder in ("/usr", "/usr/share", "/opt", "/opt/node"):
+    for folder in ("/usr", "/usr/share", "/opt", "/opt/node", "/scratch", "/workspace", "/tmp"):
         command += ["--perms", "0755", "--dir", folder]
-    command += _system_folders()
-    if interpreter.prefix != Path("/usr"):
-        command += ["--ro-bind", str(reach(interpreter.prefix)), "/opt/python"]
-        for hidden in interpreter.hidden:
-            command += ["--tmpfs", hidden, "--remount-ro", hidden]
-    inside = reach(INSIDE)
-    command += ["--ro-bind", str(inside), HOME, "--ro-bind", str(inside / "etc"), "/etc"]
-    if libraries:
-        command += ["--ro-bind", str(reach(libraries)), LIBRARIES]
-    if language == "node" and place.node:
-        command += ["--ro-bind", str(reach(place.node)), "/opt/node/node"]
-    command += ["--proc", "/proc", "--dev", "/dev"]
-    for mount_point in ("/scratch", "/workspace", "/tmp"):
-        command += ["--perms", "0755", "--dir", mount_point]
-    command += ["--remount-ro", "/dev", "--remount-ro", "/", "--chdir", "/"]
+    command += [*_system_folders(), *_own_folders(place, libraries=libraries, language=language)]
+    command += ["--proc", "/proc", "--dev", "/dev", "--remount-ro", "/dev", "--remount-ro", "/", "--chdir", "/"]
     return [*command, "--", interpreter.executable, "-I", "-S", "-B", f"{HOME}/zygote.py", str(control)]
+
+
+def _own_folders(place: Place, *, libraries: Path | None, language: str) -> list[str]:
+    """The interpreter without its installed packages, our part of the inside, and what programs may import."""
+    interpreter, reach = place.interpreter, place.stage.reach
+    arguments: list[str] = []
+    if interpreter.prefix != Path("/usr"):
+        arguments += ["--ro-bind", str(reach(interpreter.prefix)), "/opt/python"]
+        for hidden in interpreter.hidden:
+            arguments += ["--tmpfs", hidden, "--remount-ro", hidden]
+    inside = reach(INSIDE)
+    arguments += ["--ro-bind", str(inside), HOME, "--ro-bind", str(inside / "etc"), "/etc"]
+    if libraries:
+        arguments += ["--ro-bind", str(reach(libraries)), LIBRARIES]
+    if language == "node" and place.node:
+        arguments += ["--ro-bind", str(reach(place.node)), "/opt/node/node"]
+    return arguments
 
 
 def _system_folders() -> list[str]:

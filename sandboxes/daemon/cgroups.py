@@ -141,7 +141,8 @@ class _V1Group:
         )
 
     def remove(self) -> bool:
-        return all([remove_group(place) for place in dict.fromkeys(self.places.values())])
+        left = [place for place in dict.fromkeys(self.places.values()) if not remove_group(place)]
+        return not left
 
 
 class V2Groups:

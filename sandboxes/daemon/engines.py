@@ -10,7 +10,7 @@ import shutil
 from dataclasses import asdict, dataclass
 from typing import Protocol
 
-from sandboxes.daemon.slots import Pool
+from sandboxes.daemon.pools import Pool
 
 
 @dataclass(frozen=True)

@@ -12,8 +12,10 @@ from pathlib import Path
 from sandboxes.daemon import bubblewrap, cgroups, seccomp
 from sandboxes.daemon.bubblewrap import CannotStart, Place, Zygote
 from sandboxes.daemon.engines import NotOffered, Probe
+from sandboxes.daemon.pools import Pool, Size
 from sandboxes.daemon.run import Order, Run
-from sandboxes.daemon.slots import Pool, Size, Slot, SlotLost
+from sandboxes.daemon.slots import Slot, SlotLost
+from sandboxes.daemon.stage import CannotStage
 from sandboxes.limits import Limits
 
 NUMERIC = ("numpy", "pandas")
@@ -55,7 +57,7 @@ class Bubblewrap:
             self._place = self._find_place()
             zygote = self._zygote("python", None, ())
             faults = self._faults(zygote)
-        except (CannotStart, SlotLost, OSError, seccomp.UnknownMachine) as problem:
+        except (CannotStart, CannotStage, SlotLost, OSError, seccomp.UnknownMachine) as problem:
             faults = [str(problem), *_hints()]
         finally:
             if zygote is not None:

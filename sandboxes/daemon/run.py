@@ -312,9 +312,8 @@ class Run:
         }
 
     def finish_sending(self, *, timeout_seconds: float = 30) -> None:
-        """The client may be slow with large artifacts; the slot is not kept for it."""
-        self.client.settimeout(timeout_seconds)
         if not self.gone:
+            self.client.settimeout(timeout_seconds)
             self.client.sendall(self._outbox)
 
 

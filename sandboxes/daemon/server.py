@@ -14,9 +14,10 @@ from sandboxes.daemon import protocol
 from sandboxes.daemon.bubblewrap import CannotStart
 from sandboxes.daemon.engines import Choice, NotOffered
 from sandboxes.daemon.orders import BadOrder, read_order
+from sandboxes.daemon.pools import Pool
 from sandboxes.daemon.protocol import BrokenFrame, Kind
 from sandboxes.daemon.run import Order, Run
-from sandboxes.daemon.slots import Pool, Slot, SlotLost
+from sandboxes.daemon.slots import SlotLost
 
 REQUEST_SECONDS = 30
 BACKLOG = 512
@@ -77,8 +78,8 @@ class Server:
             self.socket_path.unlink()
         with self._lock:
             live = list(self._live.values())
-        for each in live:
-            os.eventfd_write(each.wake, 1)
+            for each in live:
+                os.eventfd_write(each.wake, 1)
         for each in live:
             each.finished.wait(5)
         for pool in self.pools.values():
@@ -159,28 +160,27 @@ class Server:
                 protocol.send(connection, Kind.ENDED, _never_ran())
             return
         slot, warm = taken
+        run = Run(slot=slot, order=order, client=connection, cancel=live.wake)
         try:
-            self._run_on(slot, connection, order, live, began, warm=warm)
+            self._drive(run, live, began, warm=warm)
         finally:
             pool.release(slot)
+        # The client may be slow, but no slot waits for it.
+        run.finish_sending()
 
-    def _run_on(
-        self, slot: Slot, connection: socket.socket, order: Order, live: Live, began: float, *, warm: bool
-    ) -> None:
-        run = Run(slot=slot, order=order, client=connection, cancel=live.wake)
-        slot.arm(order.limits)
-        connection.setblocking(False)
+    def _drive(self, run: Run, live: Live, began: float, *, warm: bool) -> None:
+        run.slot.arm(run.order.limits)
+        run.client.setblocking(False)
         startup_ms = (time.monotonic() - began) * 1000
-        started = {"sandbox": slot.id, "warm": warm, "startup_ms": startup_ms}
-        run.queue(protocol.pack(Kind.STARTED, started))
+        run.queue(protocol.pack(Kind.STARTED, {"sandbox": run.slot.id, "warm": warm, "startup_ms": startup_ms}))
         run.drive()
         if run.gone:
             return
-        if self._stopping and not live.cancelled and run.report is None:
+        if run.stopped == "cancelled" and not live.cancelled:
+            run.client.settimeout(REQUEST_SECONDS)
             raise SlotLost("the daemon is stopping")
         fields, blobs = run.outcome()
         run.queue(protocol.pack(Kind.ENDED, {**fields, "startup_ms": startup_ms}, blobs))
-        run.finish_sending()
 
 
 def _never_ran() -> dict[str, object]:

@@ -22,6 +22,7 @@ from billing.models import Account
 from sandboxes import frames, lifecycle, limits
 from sandboxes.models.pools import Language, Pool, Template
 
+LARGE_BYTES = 1024 * 1024
 # What lists do not need: it may be megabytes a row.
 HEAVY = ("code", "stdin", "args", "env", "files")
 
@@ -107,6 +108,9 @@ class Execution(models.Model):
     signal = models.IntegerField(null=True, blank=True)
     breach = models.CharField(max_length=10, blank=True)
     error = models.TextField(blank=True)
+    stdout_bytes = models.BigIntegerField(default=0)
+    stderr_bytes = models.BigIntegerField(default=0)
+    artifact_count = models.PositiveSmallIntegerField(default=0)
     stdout_truncated = models.BooleanField(default=False)
     stderr_truncated = models.BooleanField(default=False)
     artifacts_truncated = models.JSONField(default=list)
@@ -214,13 +218,41 @@ class Execution(models.Model):
             "network_received_bytes": self.network_received_bytes,
         }
 
+    @property
+    def name(self) -> str:
+        """What people call it: the name its sender gave it, else the end of its id, which is its random part."""
+        return str(self.metadata.get("name") or f"…{str(self.pk)[-8:]}")
+
+    def stages(self) -> list[tuple[str, float]]:
+        """Where the time of the last attempt went: (what, milliseconds), as far as it came."""
+        moments = [
+            ("queued", self.created_at),
+            ("starting", self.claimed_at),
+            ("running", self.started_at),
+            ("end", self.finished_at),
+        ]
+        passed = [(state, moment) for state, moment in moments if moment is not None]
+        steps = zip(passed, passed[1:], strict=False)
+        return [(state, (end - start).total_seconds() * 1000) for (state, start), (_, end) in steps]
+
     def file_contents(self) -> dict[str, bytes]:
         return {path: base64.b64decode(content) for path, content in self.files.items()}
 
     def chunks(self) -> Iterator[frames.Chunk]:
-        """The stored output of the last attempt, in order, without holding all of it."""
+        """The stored output of the last attempt, in order, without holding all of it; no query when there is none."""
+        if self.state == lifecycle.QUEUED or (self.is_settled and not self.stdout_bytes + self.stderr_bytes):
+            return iter(())
         stored = self.output_chunks.filter(number__gt=self.first_frame).order_by("number")
-        return (chunk.as_chunk() for chunk in stored.iterator(chunk_size=1))
+        is_large = self.stdout_bytes + self.stderr_bytes > LARGE_BYTES
+        # A cursor on the server costs three statements, so only what is large gets one.
+        rows = stored.iterator(chunk_size=1) if is_large else iter(stored)
+        return (chunk.as_chunk() for chunk in rows)
+
+    def kept_artifacts(self) -> list[Artifact]:
+        """What it left, without the contents; no query when there is nothing."""
+        if not self.artifact_count:
+            return []
+        return list(self.artifacts.defer("content").order_by("path"))
 
     @cached_property
     def output(self) -> dict[str, bytes]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from django.conf import settings
@@ -147,7 +148,7 @@ def _if_match(request: Request) -> int | None:
     said = request.headers.get("If-Match", "").strip().strip('"')
     if not said:
         return None
-    if not (said.isascii() and said.isdecimal()):
+    if not re.fullmatch(r"[0-9]{1,9}", said):
         raise ValidationError({"If-Match": ["Must be a version number."]})
     return int(said)
 

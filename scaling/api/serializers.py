@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 from django.core.validators import MinLengthValidator
@@ -18,6 +19,21 @@ def _share(**options: Any) -> serializers.FloatField:
     return serializers.FloatField(min_value=0, max_value=1, allow_null=True, required=False, **options)
 
 
+MOST_METADATA_BYTES = 16 * 1024
+
+
+def _storable(metadata: dict[str, Any]) -> dict[str, Any]:
+    """`processes` is what a machine's own processes say of themselves; a NUL is what no database takes."""
+    written = json.dumps(metadata)
+    if "processes" in metadata:
+        raise serializers.ValidationError("`processes` is filled by the product's own processes.")
+    if len(written) > MOST_METADATA_BYTES:
+        raise serializers.ValidationError(f"At most {MOST_METADATA_BYTES} bytes.")
+    if "\\u0000" in written:
+        raise serializers.ValidationError("NUL characters are not allowed.")
+    return metadata
+
+
 class Empty(serializers.Serializer[Any]):
     """A request without a body."""
 
@@ -32,6 +48,9 @@ class NodeIn(serializers.Serializer[Any]):
     weight = serializers.IntegerField(min_value=0, max_value=256, required=False, default=1)
     beat_seconds = serializers.FloatField(min_value=0.1, max_value=3600, required=False, default=1.0)
     metadata = serializers.DictField(required=False, default=dict)
+
+    def validate_metadata(self, metadata: dict[str, Any]) -> dict[str, Any]:
+        return _storable(metadata)
 
 
 class NodeOut(serializers.ModelSerializer[Node]):
@@ -80,6 +99,9 @@ class ReportIn(serializers.Serializer[Any]):
     in_flight = serializers.IntegerField(min_value=0, max_value=2**31 - 1, allow_null=True, required=False)
     observed_at = serializers.DateTimeField(required=False)
     metadata = serializers.DictField(required=False)
+
+    def validate_metadata(self, metadata: dict[str, Any]) -> dict[str, Any]:
+        return _storable(metadata)
 
 
 class ReportAnswer(serializers.Serializer[Any]):

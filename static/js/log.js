@@ -15,7 +15,11 @@
     function connect() {
       stream = new EventSource(host.dataset.src);
       for (const name of ["stdout", "stderr"]) stream.addEventListener(name, (event) => take(name, JSON.parse(event.data)));
-      stream.addEventListener("state", (event) => say(JSON.parse(event.data).state));
+      stream.addEventListener("state", (event) => {
+        const { state } = JSON.parse(event.data);
+        if (state === "starting") offsets.stdout = offsets.stderr = 0; // another attempt begins its output anew
+        say(state);
+      });
       stream.addEventListener("end", () => finish());
       stream.addEventListener("open", () => say(""));
       stream.addEventListener("error", () => {

@@ -1,1 +1,39 @@
-from tests.scripted import runtime  # noqa: F401 - a fixture of every test here
+"""The daemons that tests share, and the scripted runtime of those that need none."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.integration.sandboxes import daemons
+from tests.scripted import runtime  # noqa: F401 - a fixture of the tests that need no real one
+
+
+@pytest.fixture(scope="session")
+def _session_daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[daemons.Daemon]:
+    state = tmp_path_factory.mktemp("daemon")
+    options = ["--ready", "2", "--running", "4"]
+    daemon = daemons.Daemon.start(state, *options, *(["--node", daemons.node()] if daemons.node() else []))
+    yield daemon
+    daemon.stop()
+
+
+@pytest.fixture
+def daemon(_session_daemon: daemons.Daemon) -> daemons.Daemon:
+    if _session_daemon.ready["engine"] is None:
+        daemons.cannot_isolate(_session_daemon.ready)
+    return _session_daemon
+
+
+@pytest.fixture
+def own_daemon(tmp_path: Path) -> Iterator[daemons.Daemon]:
+    """A daemon for one test, which may do to it what it likes."""
+    daemon = daemons.Daemon.start(tmp_path, "--ready", "2", "--running", "2", "--node", "")
+    if daemon.ready["engine"] is None:
+        daemon.stop()
+        daemons.cannot_isolate(daemon.ready)
+    yield daemon
+    if daemon.child.poll() is None:
+        daemon.stop()

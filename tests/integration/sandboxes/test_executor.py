@@ -322,7 +322,7 @@ def test_large_output_is_stored_in_pieces_while_it_comes(runtime, monkeypatch):
 def test_the_end_is_announced_after_commit_only(django_capture_on_commit_callbacks):
     heard = []
 
-    def hear(sender, execution_id, **_):
+    def hear(sender, execution_id, agent, **_):
         heard.append(execution_id)
 
     signals.execution_finished.connect(hear)
@@ -345,6 +345,7 @@ def test_what_waits_a_day_is_given_up_and_costs_nothing():
 
     assert executor.drop_stale(now=now + timedelta(hours=23)) == 0
     assert executor.drop_stale(now=now + timedelta(hours=25)) == 1
+    ledger.expire_holds(now=now + timedelta(hours=25))
 
     execution.refresh_from_db()
     assert (execution.state, execution.error) == ("failed", "It waited 24 hours for a sandbox and was given up.")

@@ -131,6 +131,17 @@ def test_the_same_answer_again_only_counts_up(fake_target: FakeTarget) -> None:
     assert (decision.repeats, decision.last_at, decision.created_at) == (2, NOW + timedelta(seconds=10), NOW)
 
 
+def test_a_held_answer_with_another_number_is_still_the_same_answer(fake_target: FakeTarget) -> None:
+    group = make_group(paused=True)
+    for second, cpu in enumerate((0.9, 1.0)):
+        fake_target.metrics["cpu"] = cpu
+        fake_target.sizes["one"] = 10
+        evaluate(group, second)
+
+    decision = Decision.objects.get()
+    assert (decision.repeats, decision.recommended, decision.inputs["cpu"]) == (1, 15, 1.0)
+
+
 def test_nothing_to_do_is_not_kept_unless_a_person_asked(fake_target: FakeTarget) -> None:
     group = make_group()
 

@@ -42,7 +42,7 @@ def test_a_template_obeys_the_content_policy(path):
 def test_a_template_compiles(path):
     engine = Engine(
         dirs=[ROOT / "templates"],
-        builtins=["ntd_site.formats"],
+        builtins=["django.templatetags.static", "ntd_site.formats"],
         libraries={
             "static": "django.templatetags.static",
             "i18n": "django.templatetags.i18n",

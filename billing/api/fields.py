@@ -1,0 +1,125 @@
+"""Amounts, quantities and money as the API writes them."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import Any
+
+from drf_spectacular.utils import extend_schema_field
+from rest_framework import serializers
+
+from billing import amounts
+
+CREDITS = {"type": "string", "pattern": r"^[0-9]{1,10}(\.[0-9]{1,6})?$", "examples": ["12.500000"]}
+QUANTITY = {"type": "string", "pattern": r"^[0-9]{1,19}(\.[0-9]{1,9})?$", "examples": ["2.5"]}
+SIGNED = {"type": "string", "pattern": r"^-?[0-9]+\.[0-9]{6}$", "examples": ["12.500000"]}
+MONEY = {
+    "type": "object",
+    "required": ["amount", "currency"],
+    "properties": {
+        "amount": {"type": "string", "examples": ["12.50"]},
+        "currency": {"type": "string", "examples": ["EUR"]},
+    },
+}
+
+
+@extend_schema_field(CREDITS)
+class CreditsField(serializers.Field[Any, Any, Any, Any]):
+    """Credits of a request, above zero, as micro-credits."""
+
+    def to_internal_value(self, given: Any) -> int:
+        try:
+            return amounts.parse_credits(given)
+        except ValueError as wrong:
+            raise serializers.ValidationError(str(wrong)) from wrong
+
+    def to_representation(self, ucr: Any) -> str:
+        return amounts.six_places(ucr)
+
+
+@extend_schema_field(CREDITS)
+class CreditsOrZeroField(CreditsField):
+    """Credits of a request; zero is an answer too."""
+
+    def to_internal_value(self, given: Any) -> int:
+        if isinstance(given, str) and amounts.CREDITS.fullmatch(given) and not Decimal(given):
+            return 0
+        return super().to_internal_value(given)
+
+
+@extend_schema_field(QUANTITY)
+class QuantityField(serializers.Field[Any, Any, Any, Any]):
+    """A quantity of a request, above zero."""
+
+    def to_internal_value(self, given: Any) -> Decimal:
+        try:
+            return amounts.parse_quantity(given)
+        except ValueError as wrong:
+            raise serializers.ValidationError(str(wrong)) from wrong
+
+    def to_representation(self, quantity: Any) -> str:
+        return f"{quantity:f}"
+
+
+@extend_schema_field(SIGNED)
+class SixPlacesField(serializers.Field[Any, Any, Any, Any]):
+    """Micro-credits of an answer, as credits with six places."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(read_only=True, **options)
+
+    def to_representation(self, ucr: int) -> str:
+        return amounts.six_places(ucr)
+
+
+@extend_schema_field({"type": "string", "examples": ["2.5"]})
+class AmountUsedField(serializers.Field[Any, Any, Any, Any]):
+    """A quantity of an answer, without trailing zeros."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(read_only=True, **options)
+
+    def to_representation(self, quantity: Decimal) -> str:
+        return amounts.plain_quantity(quantity)
+
+
+@extend_schema_field(MONEY)
+class MoneyField(serializers.Field[Any, Any, Any, Any]):
+    """Minor units of an answer's own currency."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(read_only=True, **options)
+
+    def get_attribute(self, instance: Any) -> Any:
+        owner = instance
+        for name in self.source_attrs[:-1]:
+            owner = getattr(owner, name)
+        return super().get_attribute(instance), owner.currency
+
+    def to_representation(self, value: tuple[int, str]) -> dict[str, str]:
+        minor, currency = value
+        return money(minor, currency)
+
+
+def money(minor: int, currency: str) -> dict[str, str]:
+    return {"amount": amounts.money_text(minor, currency), "currency": currency}
+
+
+@extend_schema_field({"type": "object", "additionalProperties": True})
+class PropertiesField(serializers.Field[Any, Any, Any, Any]):
+    """A JSON object that the database can keep."""
+
+    MOST = 16 * 1024
+
+    def to_internal_value(self, given: Any) -> dict[str, Any]:
+        if not isinstance(given, dict):
+            raise serializers.ValidationError("Send a JSON object.")
+        text = str(given)
+        if len(text) > self.MOST:
+            raise serializers.ValidationError(f"Must be at most {self.MOST} characters.")
+        if "\\x00" in text:
+            raise serializers.ValidationError("Text must not hold the null character.")
+        return given
+
+    def to_representation(self, value: Any) -> Any:
+        return value

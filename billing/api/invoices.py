@@ -1,0 +1,84 @@
+"""`invoices`: list, detail, preview; generate, finalize, void and mark-paid are staff's."""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+from django.shortcuts import get_object_or_404
+from django.utils import timezone
+from drf_spectacular.utils import extend_schema
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from billing import invoicing, periods
+from billing.api import acting, metered
+from billing.api.serializers import Nothing
+from billing.models import Invoice
+
+
+class InvoiceViewSet(acting.BillingViewSet):
+    """Statements of a period in money: draft -> open -> paid | void | uncollectible."""
+
+    queryset = Invoice.objects.none()
+    serializer_class = Nothing
+    staff_actions = {"generate", "finalize", "void", "mark_paid"}
+    request_serializers = {
+        "generate": metered.GenerateRequest,
+        "finalize": Nothing,
+        "void": metered.ReasonRequest,
+        "mark_paid": metered.ReasonRequest,
+    }
+    query_serializers = {"list": metered.InvoiceQuery}
+
+    @extend_schema(parameters=[metered.InvoiceQuery], responses=metered.InvoiceAnswer(many=True))
+    def list(self, request: Request) -> Response:
+        asked = self.asked(request)
+        rows = Invoice.objects.filter(account=acting.account_of(request)).prefetch_related("lines")
+        return self.page(acting.between(rows, asked, "state"), metered.InvoiceAnswer, now=timezone.now())
+
+    @extend_schema(responses=metered.InvoiceAnswer)
+    def retrieve(self, request: Request, pk: UUID) -> Response:
+        return _answer(get_object_or_404(Invoice.objects.visible_to(request.user), pk=pk))
+
+    @extend_schema(responses=metered.PreviewAnswer)
+    def preview(self, request: Request) -> Response:
+        """The running period as its invoice would be now."""
+        found = invoicing.preview(account=acting.account_of(request), now=timezone.now())
+        return Response(metered.PreviewAnswer(found).data)
+
+    @extend_schema(request=metered.GenerateRequest, responses={200: metered.InvoiceAnswer, 201: metered.InvoiceAnswer})
+    def generate(self, request: Request) -> Response:
+        """The draft of a period (201); asked again, the same one with what was used since (200)."""
+        given = self.given(request)
+        account = acting.visible_account(request, given["account"])
+        period = periods.Period(given["period_start"], given["period_end"])
+        draft, is_new = invoicing.generate(account=account, period=period, now=timezone.now())
+        return _answer(draft, status=201 if is_new else 200)
+
+    @extend_schema(request=None, responses=metered.InvoiceAnswer)
+    def finalize(self, request: Request, pk: UUID) -> Response:
+        """Number the draft and fix it for good; with nothing due it is paid at once."""
+        self.given(request)
+        invoice = get_object_or_404(Invoice.objects.editable_by(request.user), pk=pk)
+        return _answer(invoicing.finalize(invoice_id=invoice.pk, now=timezone.now()))
+
+    @extend_schema(request=metered.ReasonRequest, responses=metered.InvoiceAnswer)
+    def void(self, request: Request, pk: UUID) -> Response:
+        """Declare a draft or open invoice void."""
+        invoice = get_object_or_404(Invoice.objects.editable_by(request.user), pk=pk)
+        reason = self.given(request)["reason"]
+        return _answer(invoicing.void(invoice_id=invoice.pk, reason=reason, now=timezone.now()))
+
+    @extend_schema(request=metered.ReasonRequest, responses=metered.InvoiceAnswer)
+    def mark_paid(self, request: Request, pk: UUID) -> Response:
+        """Note that an open invoice was paid elsewhere."""
+        invoice = get_object_or_404(Invoice.objects.editable_by(request.user), pk=pk)
+        reason = self.given(request)["reason"]
+        paid = invoicing.mark_paid(
+            invoice_id=invoice.pk, reason=reason, now=timezone.now(), actor=acting.actor(request)
+        )
+        return _answer(paid)
+
+
+def _answer(invoice: Invoice, status: int = 200) -> Response:
+    return Response(metered.InvoiceAnswer(invoice, context={"now": timezone.now()}).data, status=status)

@@ -1,0 +1,260 @@
+"""Requests and answers of the other half: usage, prices, invoices."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from drf_spectacular.utils import extend_schema_field
+from rest_framework import serializers
+
+from billing import amounts, pricing
+from billing.api.fields import (
+    MONEY,
+    AmountUsedField,
+    MoneyField,
+    PropertiesField,
+    QuantityField,
+    SixPlacesField,
+    money,
+)
+from billing.api.serializers import ListQuery
+from billing.models import Invoice, InvoiceLine, Price, UsageRecord
+
+METERS = [meter.value for meter in pricing.Meter]
+MOST_EVENTS = 1000
+
+
+class EventRequest(serializers.Serializer[Any]):
+    id = serializers.CharField(max_length=255)
+    source = serializers.CharField(max_length=190)
+    meter = serializers.ChoiceField(choices=METERS)
+    quantity = QuantityField()
+    occurred_at = serializers.DateTimeField(required=False, allow_null=True, default=None)
+    agent = serializers.CharField(max_length=100, required=False, allow_null=True, allow_blank=True, default="")
+    properties = PropertiesField(required=False, default=dict)
+
+
+class EventsRequest(serializers.Serializer[Any]):
+    """One event, or up to 1,000 as `events`, each of which is answered for itself."""
+
+    events = serializers.ListField(child=serializers.JSONField(), required=False, min_length=1, max_length=MOST_EVENTS)
+    id = serializers.CharField(max_length=255, required=False)
+    source = serializers.CharField(max_length=190, required=False)
+    meter = serializers.CharField(max_length=40, required=False)
+    quantity = QuantityField(required=False)
+    occurred_at = serializers.DateTimeField(required=False, allow_null=True)
+    agent = serializers.CharField(max_length=100, required=False, allow_null=True, allow_blank=True)
+    properties = PropertiesField(required=False)
+
+
+class EventAnswer(serializers.Serializer[Any]):
+    id = serializers.CharField(allow_null=True)
+    status = serializers.ChoiceField(choices=["accepted", "duplicate", "conflict", "insufficient_credits", "invalid"])
+    detail = serializers.CharField(required=False)
+    usage = serializers.UUIDField(required=False, allow_null=True)
+    cost_credits = SixPlacesField(required=False)
+    cost_ucr = serializers.IntegerField(required=False)
+    transaction = serializers.UUIDField(required=False, allow_null=True)
+    late = serializers.BooleanField(required=False)
+
+
+class EventResults(serializers.Serializer[Any]):
+    results = EventAnswer(many=True)
+
+
+class UsageQuery(serializers.Serializer[Any]):
+    meter = serializers.ChoiceField(choices=METERS, required=False)
+    agent = serializers.CharField(max_length=100, required=False)
+    window = serializers.ChoiceField(choices=["hour", "day", "month"], required=False)
+
+    def get_fields(self) -> dict[str, Any]:
+        # `from` is a word of Python, so it cannot be written as a field above.
+        moments = {name: serializers.DateTimeField(required=False) for name in ("from", "to")}
+        return {**super().get_fields(), **moments}
+
+
+class UsageRow(serializers.Serializer[Any]):
+    window_start = serializers.DateTimeField(required=False)
+    meter = serializers.CharField()
+    quantity = AmountUsedField()
+    credits = SixPlacesField(source="cost_ucr")
+    cost_ucr = serializers.IntegerField()
+
+
+class UsageRows(serializers.Serializer[Any]):
+    results = UsageRow(many=True)
+    next = serializers.URLField(allow_null=True)
+    previous = serializers.URLField(allow_null=True)
+
+
+class RecordAnswer(serializers.ModelSerializer[UsageRecord]):
+    credits = SixPlacesField(source="cost_ucr")
+    quantity = AmountUsedField()
+    event = serializers.CharField(source="key")
+
+    class Meta:
+        model = UsageRecord
+        fields = (
+            "id", "source", "event", "meter", "quantity", "credits", "agent", "occurred_at", "late", "transaction",
+            "created_at",
+        )  # fmt: skip
+        read_only_fields = fields
+
+
+class TierAnswer(serializers.Serializer[Any]):
+    up_to = serializers.CharField(allow_null=True)
+    credits = serializers.CharField()
+    fee = serializers.CharField()
+
+
+class PriceAnswer(serializers.ModelSerializer[Price]):
+    credits = SixPlacesField(source="amount_ucr")
+    per = AmountUsedField()
+    minimum = SixPlacesField(source="minimum_ucr")
+    unit = serializers.SerializerMethodField()
+    per_name = serializers.CharField(source="unit")
+    tiers = serializers.SerializerMethodField()
+    book = serializers.CharField(source="book.name")
+    version = serializers.IntegerField(source="book.version")
+
+    class Meta:
+        model = Price
+        fields = (
+            "id", "meter", "name", "shape", "credits", "per", "unit", "per_name", "minimum", "tiers", "book", "version",
+        )  # fmt: skip
+        read_only_fields = fields
+
+    def get_unit(self, price: Price) -> str:
+        return pricing.UNITS[price.meter]
+
+    @extend_schema_field(TierAnswer(many=True))
+    def get_tiers(self, price: Price) -> list[dict[str, Any]]:
+        return [
+            {
+                "up_to": tier["up_to"],
+                "credits": amounts.six_places(tier["amount_ucr"]),
+                "fee": amounts.six_places(tier.get("fee_ucr", 0)),
+            }
+            for tier in price.tiers
+        ]
+
+
+class PriceList(serializers.Serializer[Any]):
+    results = PriceAnswer(many=True)
+    next = serializers.URLField(allow_null=True)
+    previous = serializers.URLField(allow_null=True)
+
+
+class EstimateItem(serializers.Serializer[Any]):
+    meter = serializers.ChoiceField(choices=METERS)
+    quantity = QuantityField()
+
+
+class EstimateRequest(serializers.Serializer[Any]):
+    items = EstimateItem(many=True, min_length=1, max_length=100)
+
+
+class EstimatedItem(serializers.Serializer[Any]):
+    meter = serializers.CharField()
+    quantity = AmountUsedField()
+    credits = SixPlacesField()
+
+
+class EstimateAnswer(serializers.Serializer[Any]):
+    total_credits = SixPlacesField()
+    items = EstimatedItem(many=True)
+
+
+class LineAnswer(serializers.ModelSerializer[InvoiceLine]):
+    quantity = AmountUsedField()
+    per = AmountUsedField()
+    unit_price = serializers.SerializerMethodField()
+    amount = serializers.SerializerMethodField()
+    credits = SixPlacesField(source="cost_ucr")
+
+    class Meta:
+        model = InvoiceLine
+        fields = ("meter", "description", "quantity", "unit", "unit_price", "per", "per_unit", "credits", "amount")
+        read_only_fields = fields
+
+    @extend_schema_field({**MONEY, "type": ["object", "null"]})
+    def get_unit_price(self, line: InvoiceLine) -> dict[str, str] | None:
+        return {"amount": line.unit_price, "currency": self.context["currency"]} if line.unit_price else None
+
+    @extend_schema_field(MONEY)
+    def get_amount(self, line: InvoiceLine) -> dict[str, str]:
+        return money(line.amount, self.context["currency"])
+
+
+class Party(serializers.Serializer[Any]):
+    name = serializers.CharField(required=False)
+    address = serializers.CharField(required=False, allow_blank=True)
+    tax_id = serializers.CharField(required=False, allow_blank=True)
+
+
+class InvoiceAnswer(serializers.ModelSerializer[Invoice]):
+    overdue = serializers.SerializerMethodField()
+    lines = serializers.SerializerMethodField()
+    subtotal = MoneyField()
+    tax = MoneyField()
+    total = MoneyField()
+    credits_applied = MoneyField()
+    amount_due = MoneyField()
+    seller = Party()
+    customer = Party()
+
+    class Meta:
+        model = Invoice
+        fields = (
+            "id", "number", "account", "state", "overdue", "period_start", "period_end", "currency", "lines",
+            "subtotal",
+            "tax_rate", "tax", "total", "credits_applied", "amount_due", "seller", "customer", "reason", "created_at",
+            "finalized_at", "due_at", "paid_at", "voided_at",
+        )  # fmt: skip
+        read_only_fields = fields
+
+    def get_overdue(self, invoice: Invoice) -> bool:
+        return invoice.is_overdue(self.context["now"])
+
+    @extend_schema_field(LineAnswer(many=True))
+    def get_lines(self, invoice: Invoice) -> Any:
+        lines = sorted(invoice.lines.all(), key=lambda line: line.position)
+        return LineAnswer(lines, many=True, context={"currency": invoice.currency}).data
+
+
+class PreviewAnswer(serializers.Serializer[Any]):
+    """The running period as its invoice would be now; nothing is stored."""
+
+    state = serializers.SerializerMethodField()
+    period_start = serializers.DateTimeField(source="period.start")
+    period_end = serializers.DateTimeField(source="period.end")
+    currency = serializers.CharField(source="statement.currency")
+    lines = serializers.SerializerMethodField()
+    tax_rate = serializers.DecimalField(source="statement.tax_rate", max_digits=5, decimal_places=4)
+    subtotal = MoneyField(source="statement.subtotal")
+    tax = MoneyField(source="statement.tax")
+    total = MoneyField(source="statement.total")
+    credits_applied = MoneyField(source="statement.credits_applied")
+    amount_due = MoneyField(source="statement.amount_due")
+
+    def get_state(self, preview: Any) -> str:
+        return "draft"
+
+    @extend_schema_field(LineAnswer(many=True))
+    def get_lines(self, preview: Any) -> Any:
+        found = preview.statement
+        return LineAnswer(found.lines, many=True, context={"currency": found.currency}).data
+
+
+class InvoiceQuery(ListQuery):
+    state = serializers.ChoiceField(choices=Invoice.State.choices, required=False)
+
+
+class GenerateRequest(serializers.Serializer[Any]):
+    account = serializers.UUIDField()
+    period_start = serializers.DateTimeField()
+    period_end = serializers.DateTimeField()
+
+
+class ReasonRequest(serializers.Serializer[Any]):
+    reason = serializers.CharField(max_length=300, required=False, allow_blank=True, default="")

@@ -1,0 +1,147 @@
+"""`usage/events`, `usage`, `usage/export`, `prices`, `prices/estimate`."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+from zoneinfo import ZoneInfo
+
+from django.http import HttpResponseBase
+from django.utils import timezone
+from drf_spectacular.types import OpenApiTypes
+from drf_spectacular.utils import OpenApiResponse, PolymorphicProxySerializer, extend_schema
+from rest_framework import exceptions
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from billing import amounts, books, intake, periods, reports, usage_csv
+from billing.api import acting, metered
+from billing.api.serializers import Nothing
+from billing.models import Account
+
+EVENTS = PolymorphicProxySerializer(
+    component_name="UsageEvents",
+    serializers=[metered.EventAnswer, metered.EventResults],
+    resource_type_field_name=None,
+)
+
+
+class UsageViewSet(acting.BillingViewSet):
+    """What was used."""
+
+    pagination_class = None
+    serializer_class = Nothing
+    request_serializers = {"events": metered.EventsRequest}
+    query_serializers = {"list": metered.UsageQuery, "export": metered.UsageQuery}
+
+    @extend_schema(request=metered.EventsRequest, responses={200: EVENTS, 201: metered.EventAnswer})
+    def events(self, request: Request) -> Response:
+        """Record one event (201, or 200 when it is a duplicate), or up to 1,000 (200, answered one by one)."""
+        self.given(request)
+        account, now = acting.account_of(request), timezone.now()
+        if "events" not in request.data:
+            given = metered.EventRequest(data=request.data)
+            given.is_valid(raise_exception=True)
+            return _single(account, dict(given.validated_data), now)
+        if len(request.data) > 1:
+            raise exceptions.ValidationError({"events": ["Send either one event or `events`, not both."]})
+        results = [_result(account, item, now) for item in request.data["events"]]
+        return Response(metered.EventResults({"results": results}).data)
+
+    @extend_schema(parameters=[metered.UsageQuery], responses=metered.UsageRows)
+    def list(self, request: Request) -> Response:
+        """Quantity and credits by meter, and by window of the account's clock when asked; the running period
+        unless `from` and `to` say otherwise."""
+        account, asked = acting.account_of(request), self.asked(request)
+        window = asked.get("window", "")
+        rows = reports.used(_range(account, asked, window), zone=ZoneInfo(account.time_zone), window=window)
+        return Response(metered.UsageRows({"results": rows, "next": None, "previous": None}).data)
+
+    @extend_schema(
+        parameters=[metered.UsageQuery],
+        responses={(200, "text/csv"): OpenApiResponse(OpenApiTypes.STR, "One line for each usage record.")},
+    )
+    def export(self, request: Request) -> HttpResponseBase:
+        """Every usage record of the range as CSV."""
+        account, asked = acting.account_of(request), self.asked(request)
+        return usage_csv.response(_range(account, asked, ""), name=account.slug)
+
+
+def _single(account: Account, given: dict[str, Any], now: datetime) -> Response:
+    found = intake.accept(account=account, event=given, now=now)
+    return Response(metered.EventAnswer(_shown(found)).data, status=201 if found.is_new else 200)
+
+
+def _result(account: Account, item: Any, now: datetime) -> dict[str, Any]:
+    """One event of a batch: what came of it, as an answer and never as an error."""
+    name = item.get("id") if isinstance(item, dict) and isinstance(item.get("id"), str) else None
+    serializer = metered.EventRequest(data=item)
+    unknown = sorted(set(item) - set(serializer.fields)) if isinstance(item, dict) else []
+    if unknown:
+        return {"id": name, "status": "invalid", "detail": f"Unknown fields: {', '.join(unknown)}."}
+    if not serializer.is_valid():
+        return {"id": name, "status": "invalid", "detail": _first(serializer.errors)}
+    try:
+        return _shown(intake.accept(account=account, event=dict(serializer.validated_data), now=now))
+    except intake.REFUSALS as refused:
+        return {"id": name, "status": intake.status_of(refused), "detail": str(refused)}
+
+
+def _shown(found: intake.Accepted) -> dict[str, Any]:
+    record = found.record
+    return {
+        "id": record.key,
+        "status": "accepted" if found.is_new else "duplicate",
+        "usage": record.pk,
+        "cost_credits": record.cost_ucr,
+        "cost_ucr": record.cost_ucr,
+        "transaction": record.transaction_id,
+        "late": record.late,
+    }
+
+
+def _first(errors: Any) -> str:
+    name, messages = next(iter(errors.items()))
+    message = messages[0] if isinstance(messages, list) else messages
+    return str(message) if name == "non_field_errors" else f"{name}: {message}"
+
+
+def _range(account: Account, asked: dict[str, Any], window: str) -> reports.Range:
+    zone = ZoneInfo(account.time_zone)
+    running = periods.containing(timezone.now(), periods.Cadence(account.billing_period), zone)
+    start, end = asked.get("from", running.start), asked.get("to", running.end)
+    if "from" in asked and "to" not in asked:
+        end = max(end, start)
+    if end < start:
+        raise exceptions.ValidationError({"to": ["Must not be before `from`."]})
+    longest = reports.LONGEST[window]
+    if longest is not None and end - start > longest:
+        raise exceptions.ValidationError({"window": [f"By {window}, ask for at most {longest.days} days."]})
+    return reports.Range(account.pk, start, end, asked.get("meter", ""), asked.get("agent", ""))
+
+
+class PriceViewSet(acting.BillingViewSet):
+    """What each meter costs this account now."""
+
+    pagination_class = None
+    serializer_class = Nothing
+    request_serializers = {"estimate": metered.EstimateRequest}
+
+    @extend_schema(responses=metered.PriceList)
+    def list(self, request: Request) -> Response:
+        prices = books.prices_of(account_id=acting.account_of(request).pk, at=timezone.now())
+        return Response(metered.PriceList({"results": prices, "next": None, "previous": None}).data)
+
+    @extend_schema(request=metered.EstimateRequest, responses=metered.EstimateAnswer)
+    def estimate(self, request: Request) -> Response:
+        """What quantities would cost, each by itself."""
+        account_id = acting.account_of(request).pk
+        items = [_estimated(account_id, item) for item in self.given(request)["items"]]
+        total = sum(item["credits"] for item in items)
+        return Response(metered.EstimateAnswer({"total_credits": total, "items": items}).data)
+
+
+def _estimated(account_id: UUID, item: dict[str, Any]) -> dict[str, Any]:
+    price = books.price_of(account_id=account_id, meter=item["meter"], at=timezone.now())
+    return {**item, "credits": amounts.half_even(price.rule().exact(item["quantity"]))}

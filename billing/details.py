@@ -1,0 +1,85 @@
+"""An account's own facts: name, address, tax, period; and what only staff may set of them."""
+
+from __future__ import annotations
+
+import zoneinfo
+from collections.abc import Mapping
+from typing import Any
+
+from django.conf import settings
+from django.db import transaction
+from django.db.models import F
+
+from billing import ledger, live
+from billing.models import Account
+
+OWN = frozenset(("name", "time_zone", "currency", "locale", "legal_name", "address", "tax_id", "billing_period"))
+STAFFS = frozenset(("status", "tax_rate", "overdraft_ucr"))
+
+
+class StaffOnly(Exception):
+    """Raised when a customer would set what only staff may."""
+
+    code = "staff_required"
+
+    def __init__(self, fields: list[str]) -> None:
+        super().__init__(f"Only staff may change {', '.join(fields)}.")
+
+
+class StaleVersion(Exception):
+    """Raised when somebody else changed the account first."""
+
+    code = "conflict"
+
+    def __init__(self, version: int) -> None:
+        self.extras = {"state": f"version {version}"}
+        super().__init__(f"The account was changed meanwhile; it is at version {version} now. Read it again first.")
+
+
+class AccountClosed(Exception):
+    """Raised when a closed account would be opened again."""
+
+    code = "conflict"
+    extras = {"state": "closed"}
+
+    def __init__(self) -> None:
+        super().__init__("A closed account stays closed. Open a new one.")
+
+
+class BadDetail(Exception):
+    """Raised for a value that cannot be."""
+
+    code = "validation_error"
+
+    def __init__(self, field: str, sentence: str) -> None:
+        self.extras = {"errors": {field: [sentence]}}
+        super().__init__(sentence)
+
+
+@transaction.atomic
+def change(*, account: Account, changes: Mapping[str, Any], is_staff: bool, version: int | None = None) -> Account:
+    """Change some facts at once. With `version`, only if nobody else changed the account since."""
+    beyond = sorted(name.replace("_ucr", "_credits") for name in STAFFS & changes.keys())
+    if beyond and not is_staff:
+        raise StaffOnly(beyond)
+    current = Account.objects.select_for_update(no_key=True).get(pk=account.pk)
+    if version is not None and current.version != version:
+        raise StaleVersion(current.version)
+    _check(current, changes)
+    if "overdraft_ucr" in changes:
+        ledger.set_overdraft(account_id=account.pk, overdraft_ucr=changes["overdraft_ucr"])
+    fields = {name: value for name, value in changes.items() if name != "overdraft_ucr"}
+    if changes:
+        Account.objects.filter(pk=account.pk).update(**fields, version=F("version") + 1)
+        live.credits_changed(account.pk)
+    current.refresh_from_db()
+    return current
+
+
+def _check(current: Account, changes: Mapping[str, Any]) -> None:
+    if current.status == Account.Status.CLOSED and changes.get("status", "closed") != Account.Status.CLOSED:
+        raise AccountClosed
+    if changes.get("time_zone", "UTC") not in zoneinfo.available_timezones():
+        raise BadDetail("time_zone", "Not a time zone. Use a name such as Europe/Berlin.")
+    if changes.get("currency", settings.CREDIT_CURRENCY) != settings.CREDIT_CURRENCY:
+        raise BadDetail("currency", f"Credits are priced in {settings.CREDIT_CURRENCY} only.")

@@ -1,0 +1,95 @@
+"""Forms of the money pages: which usage to show, which period to draft, what to give an account."""
+
+from __future__ import annotations
+
+from datetime import date, timedelta
+from typing import Any
+from zoneinfo import ZoneInfo
+
+from django import forms
+
+from billing import amounts, periods, pricing, reports
+from billing.models import Account, Grant
+
+DATE = {"class": "input", "type": "date"}
+INPUT = {"class": "input"}
+SELECT = {"class": "select"}
+METERS = [("", "Every meter"), *((price.meter, price.name) for price in pricing.DEFAULT_BOOK.values())]
+
+
+class UsageForm(forms.Form):
+    """A stretch of days, the last one included."""
+
+    start = forms.DateField(label="From", widget=forms.DateInput(attrs=DATE))
+    end = forms.DateField(label="To", widget=forms.DateInput(attrs=DATE))
+    meter = forms.ChoiceField(label="Meter", choices=METERS, required=False, widget=forms.Select(attrs=SELECT))
+    agent = forms.CharField(
+        label="Agent",
+        max_length=100,
+        required=False,
+        widget=forms.TextInput(attrs={**INPUT, "placeholder": "Any agent"}),
+    )
+
+    def clean(self) -> dict[str, Any]:
+        given = super().clean() or {}
+        start, end = given.get("start"), given.get("end")
+        if start and end and not timedelta() <= end - start <= reports.LONGEST["day"] - timedelta(days=2):
+            raise forms.ValidationError("Choose a first day before the last, at most two years apart.")
+        return given
+
+    def range(self, account: Account) -> reports.Range:
+        given, zone = self.cleaned_data, ZoneInfo(account.time_zone)
+        return reports.Range(
+            account.pk,
+            periods.midnight(given["start"], zone),
+            periods.midnight(given["end"] + timedelta(days=1), zone),
+            given["meter"],
+            given["agent"],
+        )
+
+
+class PeriodForm(forms.Form):
+    """The days of an invoice, the last one included."""
+
+    first_day = forms.DateField(widget=forms.DateInput(attrs=DATE, format="%Y-%m-%d"))
+    last_day = forms.DateField(widget=forms.DateInput(attrs=DATE, format="%Y-%m-%d"))
+
+    def period(self, account: Account) -> periods.Period:
+        zone = ZoneInfo(account.time_zone)
+        first: date = self.cleaned_data["first_day"]
+        last: date = self.cleaned_data["last_day"]
+        return periods.Period(periods.midnight(first, zone), periods.midnight(last + timedelta(days=1), zone))
+
+    def clean(self) -> dict[str, Any]:
+        given = super().clean() or {}
+        first, last = given.get("first_day"), given.get("last_day")
+        if first and last and not timedelta() <= last - first < timedelta(days=399):
+            raise forms.ValidationError("A period ends after it starts, and is at most 400 days long.")
+        return given
+
+
+class AdjustForm(forms.Form):
+    """Credits that staff give an account, and why."""
+
+    credits = forms.CharField(
+        help_text="More than 0, with at most six decimal places.",
+        widget=forms.TextInput(attrs={**INPUT, "inputmode": "decimal", "autocomplete": "off"}),
+    )
+    category = forms.ChoiceField(
+        choices=[(each, Grant.Category(each).label) for each in ("adjust", "promo", "paid", "refund")],
+        widget=forms.Select(attrs=SELECT),
+    )
+    expires_on = forms.DateField(
+        required=False, label="Expires after", help_text="Empty: never.", widget=forms.DateInput(attrs=DATE)
+    )
+    reason = forms.CharField(
+        max_length=300, help_text="Kept in the ledger for good.", widget=forms.TextInput(attrs=INPUT)
+    )
+    # Made with the form, so that sending it twice gives the credits once.
+    key = forms.UUIDField(widget=forms.HiddenInput)
+
+    def clean_credits(self) -> int:
+        try:
+            return amounts.parse_credits(self.cleaned_data["credits"].strip())
+        except ValueError as wrong:
+            raise forms.ValidationError(str(wrong)) from wrong

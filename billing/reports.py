@@ -1,0 +1,135 @@
+"""What was used and what is left, summed for pages and the API. Reads only."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta
+from decimal import Decimal
+from typing import Any
+from uuid import UUID
+from zoneinfo import ZoneInfo
+
+from django.db.models import QuerySet, Sum
+from django.db.models.functions import TruncDay, TruncHour, TruncMonth
+
+from billing import ledger, periods, pricing
+from billing.models import Account, UsageRecord
+
+WINDOWS = {"hour": TruncHour, "day": TruncDay, "month": TruncMonth}
+LONGEST = {"hour": timedelta(days=62), "day": timedelta(days=732), "month": timedelta(days=7320), "": None}
+BURN_DAYS = 7
+
+
+@dataclass(frozen=True)
+class Range:
+    """Which usage: an account's, in [start, end), of a meter, by an agent."""
+
+    account_id: UUID
+    start: datetime
+    end: datetime
+    meter: str = ""
+    agent: str = ""
+
+    def records(self) -> QuerySet[UsageRecord]:
+        found = UsageRecord.objects.filter(
+            account_id=self.account_id, occurred_at__gte=self.start, occurred_at__lt=self.end
+        )
+        if self.meter:
+            found = found.filter(meter=self.meter)
+        if self.agent:
+            found = found.filter(agent=self.agent)
+        return found
+
+
+def used(wanted: Range, *, zone: ZoneInfo, window: str = "") -> list[dict[str, Any]]:
+    """Quantity and cost by meter, and by window of the zone's clock when asked; in order."""
+    records = wanted.records()
+    by = ["meter"]
+    if window:
+        records = records.annotate(window_start=WINDOWS[window]("occurred_at", tzinfo=zone))
+        by = ["window_start", "meter"]
+    sums = records.values(*by).annotate(quantity=Sum("quantity"), cost_ucr=Sum("cost_ucr"))
+    return list(sums.order_by(*by))
+
+
+def used_by_agent(wanted: Range) -> list[dict[str, Any]]:
+    """Who used most, dearest first."""
+    sums = wanted.records().exclude(agent="").values("agent").annotate(cost_ucr=Sum("cost_ucr"))
+    return list(sums.order_by("-cost_ucr", "agent")[:20])
+
+
+@dataclass(frozen=True)
+class Day:
+    """What one calendar day cost, by meter."""
+
+    day: date
+    by_meter: dict[str, int]
+
+    @property
+    def total_ucr(self) -> int:
+        return sum(self.by_meter.values())
+
+
+def days(wanted: Range, *, zone: ZoneInfo) -> list[Day]:
+    """Every day of the range, also those on which nothing was used."""
+    costs: dict[date, dict[str, int]] = {}
+    for row in used(wanted, zone=zone, window="day"):
+        costs.setdefault(row["window_start"].astimezone(zone).date(), {})[row["meter"]] = row["cost_ucr"]
+    period = periods.Period(wanted.start, wanted.end)
+    return [Day(day, costs.get(day, {})) for day in periods.days(period, zone)]
+
+
+@dataclass(frozen=True)
+class Outlook:
+    """Where the credits are going: what is there, how fast it burns, how this period compares."""
+
+    balance: ledger.Balance
+    burn_ucr_a_day: int
+    days_left: int | None
+    empty_at: datetime | None
+    period: periods.Period
+    used_ucr: int
+    used_before_ucr: int
+    last_days_ucr: tuple[int, ...]
+
+    @property
+    def change(self) -> Decimal | None:
+        """This period so far against the same stretch of the last, as a share."""
+        if not self.used_before_ucr:
+            return None
+        return Decimal(self.used_ucr - self.used_before_ucr) / self.used_before_ucr
+
+
+def outlook(*, account: Account, now: datetime) -> Outlook:
+    zone = ZoneInfo(account.time_zone)
+    balance = ledger.balance(account_id=account.pk, now=now)
+    cadence = periods.Cadence(account.billing_period)
+    period = periods.containing(now, cadence, zone)
+    before = periods.preceding(period, cadence, zone)
+    same_stretch = min(before.start + (now - period.start), before.end)
+    today = periods.containing(now, periods.Cadence.DAILY, zone)
+    week = days(Range(account.pk, today.start - timedelta(days=BURN_DAYS - 1), today.end), zone=zone)
+    burn = _cost(Range(account.pk, now - timedelta(days=BURN_DAYS), now + timedelta(minutes=5))) // BURN_DAYS
+    left = balance.available_ucr // burn if burn and balance.available_ucr > 0 else None
+    # Beyond ten years it is not a forecast.
+    left = left if left is not None and left <= 3650 else None
+    return Outlook(
+        balance=balance,
+        burn_ucr_a_day=burn,
+        days_left=left,
+        empty_at=now + timedelta(days=left) if left is not None else None,
+        period=period,
+        used_ucr=_cost(Range(account.pk, period.start, period.end)),
+        used_before_ucr=_cost(Range(account.pk, before.start, same_stretch)),
+        last_days_ucr=tuple(day.total_ucr for day in week),
+    )
+
+
+def _cost(wanted: Range) -> int:
+    return wanted.records().aggregate(sum=Sum("cost_ucr"))["sum"] or 0
+
+
+def in_meter_order(meters: Iterable[str]) -> list[str]:
+    present = set(meters)
+    return [meter for meter in pricing.Meter if meter in present]

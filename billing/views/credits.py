@@ -1,0 +1,119 @@
+"""What an account has and what it went on: overview, usage, credits, one transaction."""
+
+from __future__ import annotations
+
+from typing import Any
+from uuid import UUID
+from zoneinfo import ZoneInfo
+
+from django.core.exceptions import BadRequest
+from django.db.models import QuerySet
+from django.http import HttpRequest, HttpResponse, HttpResponseBase
+from django.shortcuts import get_object_or_404, render
+from django.utils import timezone
+from django.views.decorators.http import require_safe
+
+from billing import amounts, charts, ledger, periods, pricing, reports, usage_csv
+from billing.models import Account, Entry, Grant, Hold, Transaction
+from billing.money_forms import UsageForm
+from billing.views import paging
+
+NAMES = {meter: price.name for meter, price in pricing.DEFAULT_BOOK.items()}
+
+
+@require_safe
+def overview(request: HttpRequest, account: Account) -> HttpResponse:
+    """Balance, burn and the latest lines; `?part=` is one piece that a nudge asked for."""
+    template = {"balance": "_balance", "statement": "_statement"}.get(request.GET.get("part", ""), "overview")
+    context = {
+        "outlook": reports.outlook(account=account, now=timezone.now()),
+        "page": paging.Page(list(_statement(account)[:8]), None, None),
+        "holds": Hold.objects.filter(account=account, state=Hold.State.ACTIVE).order_by("expires_at", "pk")[:20],
+    }
+    return render(request, f"billing/{template}.html", context)
+
+
+@require_safe
+def credits(request: HttpRequest, account: Account) -> HttpResponse:
+    """Grants, and the statement with its running balance."""
+    template = "_statement" if request.wants_partial else "credits"
+    now = timezone.now()
+    context = {
+        "balance": ledger.balance(account_id=account.pk, now=now),
+        "grants": Grant.objects.filter(account=account).order_by("-created_at", "-pk")[:100],
+        "now": now,
+        "page": paging.page(request, _statement(account)),
+    }
+    return render(request, f"billing/{template}.html", context)
+
+
+def _statement(account: Account) -> QuerySet[Entry]:
+    lines = Entry.objects.filter(ledger_account__account=account).select_related(
+        "transaction__usage", "transaction__hold"
+    )
+    return lines.order_by("-line")
+
+
+@require_safe
+def transaction(request: HttpRequest, account: Account, pk: UUID) -> HttpResponse:
+    """One transaction: its legs, and what it came from."""
+    touching = Entry.objects.filter(transaction=pk, ledger_account__account=account)
+    found = get_object_or_404(Transaction.objects.filter(pk__in=touching.values("transaction")), pk=pk)
+    legs = found.entries.select_related("ledger_account").order_by("amount_ucr", "pk")
+    context = {
+        "transaction": found,
+        "legs": legs if request.user.is_staff else legs.filter(ledger_account__account=account),
+        "consumptions": found.consumptions.filter(grant__account=account).select_related("grant").order_by("pk"),
+        "reversal": Transaction.objects.filter(reverses=found).first(),
+    }
+    return render(request, "billing/transaction.html", context)
+
+
+@require_safe
+def usage(request: HttpRequest, account: Account) -> HttpResponse:
+    """What was used: by day and meter as a chart, by meter and by agent as tables."""
+    form = _usage_form(request, account)
+    if not form.is_valid():
+        return render(request, "billing/usage.html", {"form": form}, status=422)
+    wanted, zone = form.range(account), ZoneInfo(account.time_zone)
+    days = reports.days(wanted, zone=zone)
+    meters = reports.in_meter_order(meter for day in days for meter in day.by_meter)
+    names = {meter: NAMES[meter] for meter in meters}
+    rows = reports.used(wanted, zone=zone)
+    context = {
+        "form": form,
+        "wanted": wanted,
+        "bars": charts.stack([(f"{day.day:%-d %b}", day.by_meter) for day in days], names=names, unit=amounts.UCR),
+        "legend": list(names.values()),
+        "days": [day for day in days if day.by_meter],
+        "first_day": days[0].day,
+        "last_day": days[-1].day,
+        "rows": [_named(row) for row in rows],
+        "agents": reports.used_by_agent(wanted),
+        "total_ucr": sum(row["cost_ucr"] for row in rows),
+        "query": request.GET.urlencode(),
+    }
+    return render(request, "billing/_usage.html" if request.wants_partial else "billing/usage.html", context)
+
+
+def _named(row: dict[str, Any]) -> dict[str, Any]:
+    price = pricing.default_price(row["meter"])
+    return {**row, "name": price.name, "unit": price.unit, "shown": row["quantity"] / price.per}
+
+
+@require_safe
+def usage_export(request: HttpRequest, account: Account) -> HttpResponseBase:
+    """The same usage, record by record, as CSV."""
+    form = _usage_form(request, account)
+    if not form.is_valid():
+        raise BadRequest("Choose a first and a last day.")
+    return usage_csv.response(form.range(account), name=account.slug)
+
+
+def _usage_form(request: HttpRequest, account: Account) -> UsageForm:
+    """What was asked, and the running period where nothing was."""
+    zone = ZoneInfo(account.time_zone)
+    period = periods.containing(timezone.now(), periods.Cadence(account.billing_period), zone)
+    days = list(periods.days(period, zone))
+    given = {"start": days[0], "end": days[-1], "meter": "", "agent": ""}
+    return UsageForm({**given, **{name: request.GET[name] for name in given if request.GET.get(name)}})

@@ -1,0 +1,221 @@
+"""Pools keep some slots ready, refill in the background, and start cold when none is left.
+
+starting -> ready -> running -> draining -> gone          a start that fails counts as failed until one succeeds
+"""
+
+from __future__ import annotations
+
+import collections
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from sandboxes.daemon.bubblewrap import CannotStart, Zygote
+from sandboxes.daemon.slots import DEATH_SECONDS, START_SECONDS, Slot
+
+REFILL_DELAY = 0.005
+ZYGOTE_SECONDS = 3600
+ZYGOTE_FORKS = 10_000
+
+
+@dataclass(frozen=True)
+class Size:
+    """How many slots a pool keeps ready, how many may run at once, and how old a ready one may get."""
+
+    ready: int = 4
+    running: int = 10
+    max_age_seconds: float = 3600
+
+
+class Pool:
+    """Ready slots of one language and template, refilled in the background, made cold when there is none."""
+
+    def __init__(self, *, start_zygote: Callable[[], Zygote], make_slot: Callable[[Zygote], Slot], size: Size) -> None:
+        self.size = size
+        self.failure = ""
+        self._start_zygote = start_zygote
+        self._make_slot = make_slot
+        self._zygote: Zygote | None = None
+        self._retired: list[Zygote] = []
+        self._ready: collections.deque[Slot] = collections.deque()
+        self._counts = {"starting": 0, "running": 0, "draining": 0, "failed": 0}
+        self._changed = threading.Condition()
+        self._stopping = False
+        # The zygote dies with the thread that started it, so this one lives as long as the pool.
+        self._keeper = threading.Thread(target=self._keep, name="pool keeper", daemon=True)
+
+    def open(self) -> None:
+        self._keeper.start()
+
+    def wait_until_ready(self, timeout_seconds: float) -> bool:
+        """Until the zygote is up and the first slot, if any is to be kept, waits for its run."""
+
+        def settled() -> bool:
+            return bool(self.failure) or (self._zygote is not None and len(self._ready) >= min(1, self.size.ready))
+
+        with self._changed:
+            return self._changed.wait_for(settled, timeout_seconds) and not self.failure
+
+    def counts(self) -> dict[str, int]:
+        with self._changed:
+            return {"ready": len(self._ready), **self._counts}
+
+    def checkout(self, *, abandoned: Callable[[], bool]) -> tuple[Slot, bool] | None:
+        """A slot and whether it was warm; None when the caller gave up before there was room."""
+        with self._changed:
+            while self._counts["running"] >= self.size.running:
+                if self._changed.wait(0.05) is False and abandoned():
+                    return None
+            self._counts["running"] += 1
+            slot = self._pop()
+            zygote = self._zygote
+            self._changed.notify_all()
+        if slot is not None:
+            return slot, True
+        try:
+            return self._cold(zygote), False
+        except BaseException:
+            self._count("running", -1)
+            raise
+
+    def _pop(self) -> Slot | None:
+        while self._ready:
+            slot = self._ready.popleft()
+            if not slot.is_dead():
+                return slot
+            self._discard_later(slot)
+        return None
+
+    def _cold(self, zygote: Zygote | None) -> Slot:
+        if zygote is None or not zygote.is_alive():
+            zygote = self._await_zygote()
+        return self._make(zygote)
+
+    def _await_zygote(self) -> Zygote:
+        def alive() -> bool:
+            return self._stopping or (self._zygote is not None and self._zygote.is_alive())
+
+        with self._changed:
+            self._changed.notify_all()
+            if not self._changed.wait_for(alive, START_SECONDS) or self._zygote is None:
+                raise CannotStart(self.failure or "the zygote is not up")
+            return self._zygote
+
+    def _make(self, zygote: Zygote) -> Slot:
+        self._count("starting", 1)
+        try:
+            slot = self._make_slot(zygote)
+        except CannotStart as problem:
+            self.failure = str(problem)
+            self._count("failed", 1)
+            raise
+        finally:
+            self._count("starting", -1)
+        zygote.living += 1
+        return slot
+
+    def release(self, slot: Slot) -> None:
+        """After its one run a slot is killed, whatever state it is in."""
+        with self._changed:
+            self._counts["running"] -= 1
+            self._counts["draining"] += 1
+            self._changed.notify_all()
+        try:
+            slot.discard()
+        finally:
+            slot.zygote.living -= 1
+            self._count("draining", -1)
+
+    def _discard_later(self, slot: Slot) -> None:
+        slot.zygote.living -= 1
+        threading.Thread(target=slot.discard, daemon=True).start()
+
+    def _count(self, state: str, by: int) -> None:
+        with self._changed:
+            self._counts[state] += by
+            self._changed.notify_all()
+
+    def close(self) -> None:
+        with self._changed:
+            self._stopping = True
+            self._changed.notify_all()
+        if self._keeper.is_alive():
+            self._keeper.join(DEATH_SECONDS)
+
+    def _keep(self) -> None:
+        patience = 0.1
+        while not self._stopping:
+            try:
+                self._renew_zygote()
+                self._retire_old()
+                self._fill()
+                patience = 0.1
+            except CannotStart as problem:
+                self.failure = str(problem)
+                with self._changed:
+                    self._changed.notify_all()
+                    self._changed.wait_for(lambda: self._stopping, patience)
+                patience = min(patience * 2, 10)
+                continue
+            with self._changed:
+                self._changed.wait_for(self._has_work, 0.5)
+            self._let_runs_go_first()
+        self._end_all()
+
+    def _let_runs_go_first(self) -> None:
+        """A refill beside a short run would take its core, and there is no hurry while some slots are left."""
+        with self._changed:
+            if len(self._ready) * 2 >= self.size.ready:
+                self._changed.wait_for(lambda: self._stopping or len(self._ready) * 2 < self.size.ready, REFILL_DELAY)
+
+    def _has_work(self) -> bool:
+        return self._stopping or len(self._ready) < self.size.ready
+
+    def _renew_zygote(self) -> None:
+        """Zygotes are replaced before they are worn: slots share their memory layout."""
+        current = self._zygote
+        if current is not None and current.is_alive() and not _is_worn(current):
+            return
+        fresh = self._start_zygote()
+        with self._changed:
+            self._zygote = fresh
+            self.failure = ""
+            self._changed.notify_all()
+        if current is not None:
+            self._retired.append(current)
+
+    def _retire_old(self) -> None:
+        with self._changed:
+            while self._ready and self._is_old(self._ready[0]):
+                self._discard_later(self._ready.popleft())
+        for zygote in [each for each in self._retired if each.living <= 0 or not each.is_alive()]:
+            self._retired.remove(zygote)
+            zygote.stop()
+
+    def _is_old(self, slot: Slot) -> bool:
+        old = time.monotonic() - slot.born > self.size.max_age_seconds
+        return old or slot.zygote is not self._zygote or slot.is_dead()
+
+    def _fill(self) -> None:
+        while not self._stopping and len(self._ready) < self.size.ready:
+            assert self._zygote
+            slot = self._make(self._zygote)
+            with self._changed:
+                self._ready.append(slot)
+                self._counts["failed"] = 0
+                self._changed.notify_all()
+
+    def _end_all(self) -> None:
+        with self._changed:
+            left = [*self._ready]
+            self._ready.clear()
+        for slot in left:
+            slot.discard()
+        for zygote in (*self._retired, self._zygote):
+            if zygote is not None:
+                zygote.stop()
+
+
+def _is_worn(zygote: Zygote) -> bool:
+    return zygote.forks >= ZYGOTE_FORKS or time.monotonic() - zygote.born > ZYGOTE_SECONDS

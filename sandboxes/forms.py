@@ -1,0 +1,180 @@
+"""What people fill in: a new execution, a pool, the filters of the list."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django import forms
+from django.conf import settings
+from django.db.models import Q
+
+from billing.models import Account
+from sandboxes import lifecycle, programs
+from sandboxes.limits import RANGES, Limits
+from sandboxes.models import Pool, Template
+from sandboxes.models.pools import Language
+
+EXAMPLE = """\
+import statistics
+
+prices = [101.2, 101.9, 100.7, 102.4, 103.1]
+returns = [b / a - 1 for a, b in zip(prices, prices[1:])]
+print(f"mean return {statistics.mean(returns):+.3%}")
+"""
+LABELS = {
+    "cpu": "CPU cores",
+    "memory_mb": "Memory (MB)",
+    "disk_mb": "Disk (MB)",
+    "processes": "Processes",
+    "output_kb": "Output per stream (KB)",
+}
+
+
+def _limit_fields() -> dict[str, forms.Field]:
+    return {
+        name: forms.FloatField(label=LABELS[name], required=False, min_value=low, max_value=high)
+        if name == "cpu"
+        else forms.IntegerField(label=LABELS[name], required=False, min_value=int(low), max_value=int(high))
+        for name, (low, high) in RANGES.items()
+    }
+
+
+class LimitsForm(forms.Form):
+    """Adds a field for each limit; an empty one means the pool's."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        usual = Limits().as_dict()
+        for name, field in _limit_fields().items():
+            field.widget.attrs["placeholder"] = f"{usual[name]:g}"
+            self.fields[name] = field
+
+    def limits(self) -> dict[str, float | int]:
+        return {name: self.cleaned_data[name] for name in RANGES if self.cleaned_data.get(name) is not None}
+
+
+class ExecutionForm(LimitsForm):
+    name = forms.CharField(required=False, max_length=80, help_text="How you will find it in the list.")
+    pool = forms.ModelChoiceField(Pool.objects.none(), empty_label=None, label="Runs in")
+    code = forms.CharField(
+        strip=False,
+        widget=forms.Textarea({"class": "textarea code", "rows": 18, "spellcheck": "false", "autocapitalize": "off"}),
+    )
+    input = forms.CharField(
+        required=False,
+        strip=False,
+        label="Standard input",
+        widget=forms.Textarea({"class": "textarea code", "rows": 3, "spellcheck": "false"}),
+    )
+    args = forms.CharField(
+        required=False,
+        label="Arguments",
+        help_text="One a line.",
+        widget=forms.Textarea({"class": "textarea code", "rows": 2, "spellcheck": "false"}),
+    )
+    env = forms.CharField(
+        required=False,
+        label="Environment",
+        help_text="One <code>NAME=value</code> a line.",
+        widget=forms.Textarea({"class": "textarea code", "rows": 2, "spellcheck": "false"}),
+    )
+    timeout_seconds = forms.FloatField(
+        label="Time-out (seconds)",
+        initial=60,
+        min_value=programs.SHORTEST_SECONDS,
+        max_value=programs.LONGEST_SECONDS,
+    )
+    network = forms.BooleanField(required=False, label="Let it reach the network")
+
+    def __init__(self, *args: Any, account: Account, **options: Any) -> None:
+        super().__init__(*args, **options)
+        pools = Pool.objects.usable_by(account).select_related("template")
+        self.fields["pool"].queryset = pools.filter(template__state=Template.State.READY).order_by("-name")
+        self.fields["pool"].label_from_instance = _pool_label
+        if not settings.SANDBOX_NETWORK:
+            del self.fields["network"]
+
+    def clean_env(self) -> dict[str, str]:
+        lines = [line for line in self.cleaned_data["env"].splitlines() if line.strip()]
+        if any("=" not in line for line in lines):
+            raise forms.ValidationError("Write each line as NAME=value.")
+        pairs = (line.split("=", 1) for line in lines)
+        return {name.strip(): value for name, value in pairs}
+
+    def request(self) -> dict[str, Any]:
+        """What `executions.submit` is asked."""
+        said = self.cleaned_data
+        return {
+            "pool": str(said["pool"].pk),
+            # Browsers send CRLF, which Node takes and Python too, but line numbers and here-texts do better without.
+            "code": said["code"].replace("\r\n", "\n"),
+            "input": said["input"].replace("\r\n", "\n") or None,
+            "args": said["args"].splitlines(),
+            "env": said["env"],
+            "timeout_seconds": said["timeout_seconds"],
+            "limits": self.limits(),
+            "network": said.get("network", False),
+            "metadata": {"name": said["name"]} if said["name"] else {},
+        }
+
+    def take(self, refused: programs.Refused) -> None:
+        """Show each fault where its field is."""
+        for name, messages in refused.errors.items():
+            field = name.removeprefix("limits.")
+            self.add_error(field if field in self.fields else None, messages)
+
+
+def _pool_label(pool: Pool) -> str:
+    language = Language(pool.template.language).label
+    return language if pool.is_built_in else f"{pool.name} ({language})"
+
+
+class PoolForm(LimitsForm):
+    name = forms.CharField(max_length=80)
+    template = forms.ModelChoiceField(Template.objects.none(), empty_label=None)
+    min_size = forms.IntegerField(label="Kept ready", initial=2, min_value=0, max_value=1000)
+    max_size = forms.IntegerField(label="At once, at most", initial=10, min_value=1, max_value=1000)
+    idle_timeout_seconds = forms.IntegerField(
+        label="Idle time-out (seconds)", initial=300, min_value=1, max_value=86_400
+    )
+    max_age_seconds = forms.IntegerField(label="Greatest age (seconds)", initial=3600, min_value=1, max_value=86_400)
+
+    def __init__(self, *args: Any, account: Account, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.fields["template"].queryset = Template.objects.usable_by(account).order_by("name", "pk")
+
+    def request(self) -> dict[str, Any]:
+        """What `pools.open_pool` and `pools.change_pool` are asked."""
+        plain = ("name", "min_size", "max_size", "idle_timeout_seconds", "max_age_seconds")
+        asked = {name: self.cleaned_data[name] for name in plain}
+        return asked | {"template": str(self.cleaned_data["template"].pk), "limits": self.limits()}
+
+
+class FilterForm(forms.Form):
+    """What the list can be narrowed to; a strange value narrows nothing."""
+
+    q = forms.CharField(required=False)
+    state = forms.ChoiceField(required=False, choices=[(state, state) for state in lifecycle.EXECUTION_STATES])
+    language = forms.ChoiceField(required=False, choices=Language.choices)
+
+    def narrow(self, rows: Any) -> Any:
+        self.is_valid()
+        for name in ("state", "language"):
+            if self.cleaned_data.get(name):
+                rows = rows.filter(**{name: self.cleaned_data[name]})
+        text = self.cleaned_data.get("q", "").strip()
+        if text:
+            match = Q(metadata__name__icontains=text) | Q(error__icontains=text) | Q(agent__icontains=text)
+            rows = rows.filter(match | Q(pk=_id(text)) if _id(text) else match)
+        return rows
+
+    @property
+    def is_used(self) -> bool:
+        return any(self.cleaned_data.get(name) for name in self.fields)
+
+
+def _id(text: str) -> str | None:
+    try:
+        return str(forms.UUIDField().clean(text))
+    except forms.ValidationError:
+        return None

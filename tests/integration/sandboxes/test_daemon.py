@@ -1,0 +1,272 @@
+"""The daemon itself: leases, capacity, its own death, and that it leaves nothing behind."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import psutil
+import pytest
+
+from sandboxes.daemon import protocol
+from sandboxes.daemon.protocol import Kind
+from sandboxes.runtimes import RuntimeLost
+from sandboxes.runtimes.local import LocalRuntime, _request_frame
+from tests.integration.sandboxes import daemons
+from tests.integration.sandboxes.daemons import eventually, make_request, run, watch
+
+FOREVER = "import time\nprint('go', flush=True)\ntime.sleep(60)"
+
+
+class Going:
+    """A run in a thread of its own, known to have started."""
+
+    def __init__(self, runtime: LocalRuntime, code: str = FOREVER) -> None:
+        self.request = make_request(code, timeout_seconds=60)
+        self.result: list[object] = []
+        self._going = threading.Event()
+        self._thread = threading.Thread(target=self._run, args=(runtime,))
+        self._thread.start()
+        assert self._going.wait(10)
+
+    def _run(self, runtime: LocalRuntime) -> None:
+        try:
+            told = {"on_started": lambda _: None, "on_output": lambda *_: self._going.set()}
+            self.result.append(runtime.run(self.request, **told))
+        except RuntimeLost as problem:
+            self.result.append(problem)
+
+    def end(self) -> object:
+        self._thread.join(10)
+        return self.result[0]
+
+
+def test_a_client_that_vanishes_takes_its_slot_with_it(own_daemon):
+    with socket.socket(socket.AF_UNIX) as connection:
+        connection.connect(own_daemon.runtime.socket_path)
+        connection.sendall(_request_frame(make_request(FOREVER)))
+        assert protocol.receive(connection)[0] is Kind.STARTED
+
+    assert eventually(own_daemon.is_quiet)
+
+
+def test_stopping_the_daemon_leaves_nothing(own_daemon):
+    going = Going(own_daemon.runtime)
+    family, groups = own_daemon.descendants(), own_daemon.group_folders()
+
+    code = own_daemon.stop()
+
+    assert code == 0
+    assert isinstance(going.end(), RuntimeLost)
+    assert not [each for each in family if each.is_running() and each.status() != psutil.STATUS_ZOMBIE]
+    assert not [each for each in groups if each.exists()]
+    assert not (own_daemon.state / "daemon.sock").exists()
+
+
+def test_killing_the_daemon_kills_its_sandboxes_and_a_new_one_sweeps_up(own_daemon):
+    going = Going(own_daemon.runtime)
+    family = own_daemon.descendants()
+    assert len(family) > 4
+
+    own_daemon.stop(kill=True)
+
+    assert isinstance(going.end(), RuntimeLost)
+    assert eventually(lambda: not any(each.is_running() for each in family))
+    again = daemons.Daemon.start(own_daemon.state, "--ready", "2", "--node", "")
+    try:
+        assert run(again.runtime, "print(1)").stdout == b"1\n"
+        assert eventually(again.is_quiet)
+    finally:
+        again.stop()
+    assert not again.group_folders()
+
+
+def test_the_mounts_of_the_machine_stay_as_they_were(own_daemon):
+    before = Path("/proc/self/mounts").read_text()
+
+    run(own_daemon.runtime, "print(1)")
+
+    assert Path("/proc/self/mounts").read_text() == before
+
+
+def test_a_killed_zygote_loses_its_runs_and_is_replaced(own_daemon):
+    going = Going(own_daemon.runtime)
+    for each in own_daemon.descendants():
+        if each.name() == "bwrap":
+            each.kill()
+
+    assert isinstance(going.end(), RuntimeLost)
+    assert eventually(lambda: _works(own_daemon.runtime), within_seconds=10)
+    assert eventually(own_daemon.is_quiet, within_seconds=10)
+
+
+def _works(runtime: LocalRuntime) -> bool:
+    try:
+        return run(runtime, "print(1)").stdout == b"1\n"
+    except RuntimeLost:
+        return False
+
+
+def test_without_a_ready_slot_it_starts_cold_and_says_so(tmp_path):
+    daemon = daemons.Daemon.start(tmp_path, "--ready", "0", "--node", "")
+    try:
+        if daemon.ready["engine"] is None:
+            daemons.cannot_isolate(daemon.ready)
+
+        started = watch(daemon.runtime, make_request()).started[0]
+
+        assert started.warm is False
+        assert started.startup_ms < 1000
+    finally:
+        daemon.stop()
+
+
+def test_a_ready_slot_is_warm(daemon):
+    assert eventually(daemon.is_quiet)
+
+    assert watch(daemon.runtime, make_request()).started[0].warm
+
+
+def test_no_slot_serves_twice(daemon):
+    seen = [watch(daemon.runtime, make_request()).started[0].sandbox for _ in range(8)]
+
+    assert len(set(seen)) == 8
+
+
+def test_beyond_its_capacity_a_run_waits_and_can_be_cancelled_there(own_daemon):
+    running = [Going(own_daemon.runtime), Going(own_daemon.runtime)]
+    waiting = make_request("print('late')")
+    result = []
+    thread = threading.Thread(target=lambda: result.append(watch(own_daemon.runtime, waiting)))
+    thread.start()
+
+    assert eventually(lambda: own_daemon.runtime.cancel(waiting.id))
+    thread.join(5)
+    for each in running:
+        assert own_daemon.runtime.cancel(each.request.id)
+
+    assert result[0].outcome.cancelled
+    assert result[0].started == []
+    assert all(each.end().cancelled for each in running)
+    assert run(own_daemon.runtime, "print(1)").stdout == b"1\n"
+
+
+def test_a_run_that_waited_starts_when_there_is_room(own_daemon):
+    running = [Going(own_daemon.runtime), Going(own_daemon.runtime)]
+    result = []
+    thread = threading.Thread(target=lambda: result.append(run(own_daemon.runtime, "print('late')")))
+    thread.start()
+
+    own_daemon.runtime.cancel(running[0].request.id)
+    thread.join(10)
+    own_daemon.runtime.cancel(running[1].request.id)
+
+    assert result[0].stdout == b"late\n"
+    assert [each.end().cancelled for each in running] == [True, True]
+
+
+def test_a_slow_reader_does_not_stop_the_clock(own_daemon):
+    request = make_request("while True: print('x' * 1000)", timeout_seconds=1)
+    with socket.socket(socket.AF_UNIX) as connection:
+        connection.connect(own_daemon.runtime.socket_path)
+        connection.sendall(_request_frame(request))
+        # Reads nothing at all until the program must be dead.
+        assert eventually(lambda: own_daemon.runtime.describe()["pools"]["python"]["running"] == 1)
+        assert eventually(lambda: own_daemon.runtime.describe()["pools"]["python"]["running"] == 0)
+
+        kinds = []
+        while Kind.ENDED not in kinds:
+            kinds.append(protocol.receive(connection)[0])
+
+    assert eventually(own_daemon.is_quiet)
+
+
+@pytest.mark.parametrize("rubbish", [b"\0" * 5, b"\xff" * 64, b"GET / HTTP/1.1\r\n\r\n", b""])
+def test_rubbish_on_the_socket_harms_nobody(daemon, rubbish):
+    with socket.socket(socket.AF_UNIX) as connection:
+        connection.connect(daemon.runtime.socket_path)
+        connection.sendall(rubbish)
+
+    assert run(daemon.runtime, "print(1)").stdout == b"1\n"
+
+
+def test_the_socket_is_its_owners_alone(daemon):
+    assert (daemon.state / "daemon.sock").stat().st_mode & 0o777 == 0o600
+
+
+def test_a_second_daemon_on_the_same_state_is_refused_with_a_sentence(daemon):
+    second = subprocess.run(daemon.arguments, capture_output=True, text=True, env=_env(), cwd=daemons.ROOT, check=False)
+
+    assert second.returncode != 0
+    assert "Another sandbox daemon is using" in second.stderr
+
+
+def test_a_daemon_that_is_not_there_is_a_lost_runtime(tmp_path):
+    with pytest.raises(RuntimeLost, match="cannot be reached"):
+        run(LocalRuntime(str(tmp_path / "none.sock")), "pass")
+
+
+def test_the_check_prints_engine_promises_and_every_probe(tmp_path):
+    command = [sys.executable, "-m", "sandboxes.daemon", "--check", "--state", str(tmp_path)]
+
+    said = subprocess.run(command, capture_output=True, text=True, env=_env(), cwd=daemons.ROOT, check=False).stdout
+
+    assert "engine: " in said
+    assert "probe: gvisor: failed" in said
+    assert "probe: bubblewrap: " in said
+
+
+def test_without_an_engine_runs_are_refused_with_every_reason(tmp_path):
+    daemon = daemons.Daemon.start(tmp_path, "--bwrap", "/nonexistent/bwrap")
+    try:
+        assert daemon.ready["engine"] is None
+        with pytest.raises(Exception, match=r"gvisor: .*bubblewrap: ") as refused:
+            run(daemon.runtime, "pass")
+        assert len(refused.value.reasons) >= 2
+    finally:
+        daemon.stop()
+    assert not daemon.group_folders()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="the whole suite runs without root already")
+def test_it_works_for_a_normal_user_too(tmp_path_factory):
+    python, setpriv = "/usr/bin/python3", shutil.which("setpriv")
+    if not setpriv or not Path(python).exists() or _version(python) < (3, 11):
+        pytest.skip("there is no setpriv, or no Python >= 3.11 that a normal user can reach")
+    state = Path("/tmp") / f"ntd-test-{os.getpid()}"
+    state.mkdir(mode=0o755)
+    os.chown(state, 20001, 20001)
+    prefix = (setpriv, "--reuid=20001", "--regid=20001", "--clear-groups")
+    daemon = daemons.Daemon.start(state, "--ready", "1", "--node", "", prefix=prefix, python=python)
+    try:
+        if daemon.ready["engine"] is None:
+            daemons.cannot_isolate(daemon.ready)
+        assert "soft" in daemon.runtime.describe()["limits"]["memory"]
+        assert run(daemon.runtime, "import os; print(os.getuid())").stdout == b"1000\n"
+        eater = run(daemon.runtime, "x = []\nwhile True: x.append(bytearray(1 << 20))", limits={"memory_mb": 64})
+        bomb = run(
+            daemon.runtime, "import os, time\nwhile True:\n    if not os.fork(): time.sleep(9)", limits={"processes": 9}
+        )
+        files = run(daemon.runtime, "open('artifacts/a', 'w').write('b')")
+        assert (eater.breach, bomb.breach) == ("memory", "processes")
+        assert [(each.path, each.content) for each in files.artifacts] == [("a", b"b")]
+        assert eventually(daemon.is_quiet)
+    finally:
+        os.kill(daemon.child.pid, signal.SIGTERM)
+        daemon.stop()
+        shutil.rmtree(state)
+
+
+def _version(python: str) -> tuple[int, ...]:
+    said = subprocess.run([python, "-c", "import sys; print(*sys.version_info[:2])"], capture_output=True, check=True)
+    return tuple(map(int, said.stdout.split()))
+
+
+def _env() -> dict[str, str]:
+    return {"PATH": os.environ["PATH"], "PYTHONPATH": os.pathsep.join([str(daemons.ROOT), *daemons._site_packages()])}

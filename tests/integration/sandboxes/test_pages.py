@@ -1,0 +1,312 @@
+import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
+from django.urls import reverse
+from django.utils import timezone
+
+from sandboxes import claims, executor
+from sandboxes.models import Execution, Pool
+from sandboxes.runtimes import Artifact
+from tests import factories, scripted
+
+pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("runtime")]
+
+
+@pytest.fixture
+def alice():
+    return factories.make_user()
+
+
+@pytest.fixture
+def account(alice):
+    return factories.make_account(alice)
+
+
+@pytest.fixture
+def page(client, account, alice):
+    """Alice's browser: a page by name, under her account."""
+    client.force_login(alice)
+
+    def get(name, *args, **query):
+        return client.get(reverse(f"sandboxes:{name}", args=[account, *args]), query)
+
+    return get
+
+
+def post(client, account, page_name, /, *args, **fields):
+    return client.post(reverse(f"sandboxes:{page_name}", args=[account, *args]), fields)
+
+
+def ended(runtime, account, **outcome):
+    execution = factories.make_execution(account)
+    runtime.script = lambda request: scripted.outcome(**outcome)
+    executor.run(execution=claims.claim(now=timezone.now()), clock=timezone.now)
+    return Execution.objects.get(pk=execution.pk)
+
+
+FILLED = {"code": "print(1)", "timeout_seconds": "30", "input": "", "args": "", "env": ""}
+
+
+def filled(**changes):
+    return FILLED | {"pool": Pool.objects.get(account=None, name="python").pk} | changes
+
+
+def test_the_empty_list_says_what_to_do(page):
+    answer = page("executions")
+
+    assert answer.status_code == 200
+    assert b"No executions yet" in answer.content
+    assert b"Run code" in answer.content
+
+
+def test_the_list_takes_the_same_few_queries_for_one_or_many(page, account):
+    factories.make_execution(account)
+    page("executions")
+    with CaptureQueriesContext(connection) as one:
+        page("executions")
+    for _ in range(5):
+        factories.make_execution(account)
+    with CaptureQueriesContext(connection) as many:
+        answer = page("executions")
+
+    assert len(answer.context["page"].results) == 6
+    assert len(many) == len(one)
+    assert len(many) <= 12
+
+
+def test_the_list_never_reads_the_code(page, account):
+    factories.make_execution(account)
+    with CaptureQueriesContext(connection) as queries:
+        page("executions")
+
+    assert not any('"sandboxes_execution"."code"' in query["sql"] for query in queries)
+
+
+def test_the_list_is_narrowed_by_state_language_and_text(page, account):
+    python = factories.make_execution(account, metadata={"name": "momentum"})
+    node = factories.make_execution(account, language="node")
+
+    def shown(**query):
+        return [execution.pk for execution in page("executions", **query).context["page"].results]
+
+    assert shown(language="node") == [node.pk]
+    assert shown(state="failed") == []
+    assert shown(q="moment") == [python.pk]
+    assert shown(q=str(node.pk)) == [node.pk]
+    assert shown(state="nonsense") == [node.pk, python.pk]
+
+
+def test_pages_follow_each_other_both_ways(page, account, monkeypatch):
+    monkeypatch.setattr("sandboxes.pages.SIZE", 2)
+    monkeypatch.setattr("sandboxes.pages.newest.__kwdefaults__", {"size": 2})
+    made = [factories.make_execution(account).pk for _ in range(5)][::-1]
+
+    first = page("executions").context["page"]
+    second = page("executions", before=str(first.results[-1].pk)).context["page"]
+    last = page("executions", before=str(second.results[-1].pk)).context["page"]
+    back = page("executions", after=str(last.results[0].pk)).context["page"]
+
+    assert [row.pk for row in first.results + second.results + last.results] == made
+    assert (first.previous_url, last.next_url) == (None, None)
+    assert [row.pk for row in back.results] == [row.pk for row in second.results]
+
+
+def test_a_row_refetches_itself(page, account):
+    execution = factories.make_execution(account)
+
+    answer = page("execution-row", execution.pk)
+
+    assert answer.content.decode().strip().startswith(f'<tr id="execution-{execution.pk}"')
+
+
+def test_the_detail_shows_code_log_timeline_usage_and_artifacts(page, account, runtime):
+    execution = ended(runtime, account, stdout=b"hello", artifacts=(Artifact("result.json", b"{}"),))
+
+    with CaptureQueriesContext(connection) as queries:
+        answer = page("execution", execution.pk)
+
+    text = answer.content.decode()
+    for shown in ("print", f"/api/v1/executions/{execution.pk}/events", "a warm sandbox after", "result.json", "on 1.0 cores"):
+        assert shown in text, shown
+    assert "Run again" in text
+    assert len(queries) <= 14
+
+
+@pytest.mark.parametrize("part", ["head", "side"])
+def test_the_parts_of_the_detail_refetch_themselves(page, account, part):
+    execution = factories.make_execution(account)
+
+    answer = page("execution", execution.pk, part=part)
+
+    assert f'id="execution-{part}"' in answer.content.decode()
+    assert "<html" not in answer.content.decode()
+
+
+def test_a_breach_is_told_in_words(page, account, runtime):
+    execution = ended(runtime, account, breach="memory", exit_code=1)
+
+    assert b"It needed more than its 512 MB of memory." in page("execution", execution.pk).content
+
+
+def test_what_code_prints_or_is_never_becomes_markup(page, account, runtime):
+    execution = factories.make_execution(
+        account, code="'</pre><script>alert(1)</script>'", metadata={"name": "<img src=x>"}
+    )
+    runtime.script = lambda request: scripted.outcome(
+        stdout=b"<script>alert(2)</script>", exit_code=1, stderr=b"<b>x</b>"
+    )
+    executor.run(execution=claims.claim(now=timezone.now()), clock=timezone.now)
+
+    text = page("execution", execution.pk).content.decode()
+
+    assert "<script>alert" not in text
+    assert "<img src=x>" not in text
+    assert "<b>x</b>" not in text
+
+
+def test_code_is_run_from_the_form(page, client, account):
+    answer = page("execution-new")
+    assert b"statistics.mean" in answer.content
+
+    answer = post(client, account, "execution-new", **filled(name="mine", args="a\nb", env="A=1=2", memory_mb="64"))
+
+    execution = Execution.objects.get()
+    assert answer.url == reverse("sandboxes:execution", args=[account, execution.pk])
+    assert (execution.args, execution.env, execution.metadata) == (["a", "b"], {"A": "1=2"}, {"name": "mine"})
+    assert (execution.limits["memory_mb"], execution.timeout_seconds) == (64, 30)
+    assert execution.created_by.name == "Alice"
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"code": ""}, "This field is required."),
+        ({"code": "   "}, "Give some code to run."),
+        ({"timeout_seconds": "0"}, "greater than or equal to 1"),
+        ({"memory_mb": "1"}, "greater than or equal to 16"),
+        ({"env": "nonsense"}, "Write each line as NAME=value."),
+        ({"env": "1A=x"}, "is no name of a variable"),
+        ({"pool": "0198c1f0-0000-7000-8000-000000000000"}, "Select a valid choice."),
+    ],
+)
+def test_a_fault_in_the_form_is_shown_where_it_is(page, client, account, changes, message):
+    page("execution-new")
+
+    answer = post(client, account, "execution-new", **filled(**changes))
+
+    assert answer.status_code == 422
+    assert message in answer.content.decode()
+    assert not Execution.objects.exists()
+
+
+def test_without_an_engine_the_form_says_why(page, client, account, runtime):
+    runtime.reasons = ["bubblewrap: user namespaces are off"]
+    page("execution-new")
+
+    answer = post(client, account, "execution-new", **filled())
+
+    assert answer.status_code == 503
+    assert b"user namespaces are off" in answer.content
+
+
+def test_stopping_and_running_again(page, client, account):
+    execution = factories.make_execution(account)
+    page("executions")
+
+    post(client, account, "execution-cancel", execution.pk)
+    execution.refresh_from_db()
+    again = post(client, account, "execution-rerun", execution.pk)
+
+    assert execution.state == "cancelled"
+    assert Execution.objects.get(rerun_of=execution).pk in [Execution.objects.order_by("-pk")[0].pk]
+    assert again.status_code == 302
+
+
+def test_stopping_what_has_ended_says_so(page, client, account, runtime):
+    execution = ended(runtime, account)
+    page("executions")
+
+    answer = client.post(reverse("sandboxes:execution-cancel", args=[account, execution.pk]), follow=True)
+
+    assert b"had ended already" in answer.content
+
+
+@pytest.mark.parametrize("name", ["executions", "pools", "sandboxes", "templates", "execution-new", "pool-new"])
+def test_every_page_opens(page, name):
+    assert page(name).status_code == 200
+
+
+def test_pools_show_what_the_node_says(page):
+    text = page("pools").content.decode()
+
+    assert "0 of 10 running" in text
+    assert "everybody" in text
+
+
+def test_a_missing_engine_is_told_on_the_pools_page(page, runtime):
+    runtime.reasons = ["no bwrap here"]
+
+    assert b"no bwrap here" in page("pools").content
+
+
+def test_a_pool_is_opened_changed_and_closed(page, client, account):
+    template = Pool.objects.get(account=None, name="python").template
+    fields = {
+        "name": "fast",
+        "template": template.pk,
+        "min_size": 0,
+        "max_size": 3,
+        "idle_timeout_seconds": 60,
+        "max_age_seconds": 600,
+        "memory_mb": 128,
+    }
+    page("pools")
+
+    post(client, account, "pool-new", **fields)
+    pool = Pool.objects.get(name="fast")
+    clash = post(client, account, "pool-new", **fields)
+    post(client, account, "pool", pool.pk, **fields | {"max_size": 5})
+    pool.refresh_from_db()
+    assert (pool.limits, pool.max_size, pool.version) == ({"memory_mb": 128}, 5, 2)
+    assert clash.status_code == 422
+    post(client, account, "pool-close", pool.pk)
+
+    assert not Pool.objects.filter(name="fast").exists()
+
+
+def test_the_engine_page_is_for_staff(page, client, account):
+    assert page("engine").status_code == 404
+
+    client.force_login(factories.make_staff())
+    answer = client.get(reverse("sandboxes:engine", args=[account]))
+
+    assert b"nothing leaves" in answer.content
+
+
+def test_an_outsider_finds_nothing(client, account):
+    execution = factories.make_execution(account)
+    client.force_login(factories.make_user("Charlie"))
+
+    for name, *args in (("executions",), ("execution", execution.pk), ("execution-row", execution.pk), ("pools",)):
+        assert client.get(reverse(f"sandboxes:{name}", args=[account, *args])).status_code == 404
+
+
+def test_a_member_of_two_accounts_finds_each_thing_in_its_own(client, alice, account):
+    execution = factories.make_execution(account)
+    other = factories.make_account(alice, name="Other")
+    client.force_login(alice)
+
+    assert client.get(reverse("sandboxes:execution", args=[other, execution.pk])).status_code == 404
+
+
+def test_a_viewer_sees_and_cannot_act(client, account):
+    execution = factories.make_execution(account)
+    client.force_login(factories.make_viewer(account))
+
+    answer = client.get(reverse("sandboxes:execution", args=[account, execution.pk]))
+
+    assert answer.status_code == 200
+    assert b"Stop" not in answer.content
+    assert client.get(reverse("sandboxes:execution-new", args=[account])).status_code == 403
+    assert post(client, account, "execution-cancel", execution.pk).status_code == 403
+    assert Execution.objects.get().state == "queued"

@@ -1,0 +1,277 @@
+"""What every runtime promises; the fake and the real daemon pass the same tests."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+import pytest
+
+from sandboxes.runtimes import InvalidRequest, Started
+from tests.fakes import FakeRuntime
+from tests.integration.sandboxes.daemons import make_request, run, watch
+
+
+@pytest.fixture(params=["fake", "daemon"])
+def runtime(request: pytest.FixtureRequest):
+    return FakeRuntime() if request.param == "fake" else request.getfixturevalue("daemon").runtime
+
+
+def test_a_program_that_ends_well_exits_with_zero(runtime):
+    outcome = run(runtime, "print('hello')")
+
+    assert (outcome.exit_code, outcome.signal, outcome.breach, outcome.cancelled) == (0, None, None, False)
+    assert outcome.stdout == b"hello\n"
+    assert outcome.stderr == b""
+
+
+def test_the_caller_hears_of_the_start_once_and_before_any_output(runtime):
+    heard = []
+    request = make_request("print(1)")
+
+    runtime.run(request, on_started=heard.append, on_output=lambda *chunk: heard.append(chunk))
+
+    assert isinstance(heard[0], Started)
+    assert [type(item) for item in heard].count(Started) == 1
+    assert heard[0].sandbox
+
+
+def test_output_arrives_in_order_and_adds_up_to_the_outcome(runtime):
+    ran = watch(runtime, make_request("import sys\nfor n in range(40_000): print(n)\nprint('e', file=sys.stderr)"))
+
+    for name in ("stdout", "stderr"):
+        chunks = [(offset, chunk) for stream, offset, chunk in ran.output if stream == name]
+        whole = getattr(ran.outcome, name)
+        assert b"".join(chunk for _, chunk in chunks) == whole
+        assert all(whole[offset : offset + len(chunk)] == chunk for offset, chunk in chunks)
+        assert all(len(chunk) <= 64 << 10 for _, chunk in chunks)
+
+
+def test_output_arrives_while_the_program_runs(runtime):
+    seen_at = []
+    request = make_request("import time\nprint('early', flush=True)\ntime.sleep(0.5)")
+
+    runtime.run(request, on_started=lambda _: None, on_output=lambda *_: seen_at.append(time.monotonic()))
+
+    assert time.monotonic() - seen_at[0] > 0.3
+
+
+def test_an_exception_is_told_with_the_callers_own_lines(runtime):
+    outcome = run(runtime, "x = 1\n\n1 / 0\n")
+
+    assert outcome.exit_code == 1
+    assert b"line 3, in <module>" in outcome.stderr
+    assert b"ZeroDivisionError: division by zero" in outcome.stderr
+    assert outcome.breach is None
+
+
+@pytest.mark.parametrize(
+    ("code", "exit_code"),
+    [("import sys; sys.exit(3)", 3), ("raise SystemExit('no')", 1), ("import os; os._exit(7)", 7)],
+)
+def test_the_exit_code_is_the_programs(runtime, code, exit_code):
+    assert run(runtime, code).exit_code == exit_code
+
+
+def test_a_program_killed_by_a_signal_has_a_signal_and_no_exit_code(runtime):
+    outcome = run(runtime, "import os, signal; os.kill(os.getpid(), signal.SIGTERM)")
+
+    assert (outcome.exit_code, outcome.signal, outcome.breach) == (None, 15, None)
+
+
+def test_stdin_arguments_and_environment_reach_the_program(runtime):
+    code = "import sys, os; print(sys.stdin.read(), sys.argv[1:], os.environ['STRATEGY'])"
+
+    outcome = run(runtime, code, stdin=b"prices", args=("a b", "ü"), env={"STRATEGY": "breakout"})
+
+    assert outcome.stdout.decode() == "prices ['a b', 'ü'] breakout\n"
+
+
+def test_a_large_stdin_arrives_whole(runtime):
+    outcome = run(runtime, "import sys; print(len(sys.stdin.buffer.read()))", stdin=b"x" * (8 << 20))
+
+    assert outcome.stdout == b"8388608\n"
+
+
+def test_a_program_that_never_reads_its_stdin_is_no_trouble(runtime):
+    assert run(runtime, "pass", stdin=b"x" * (8 << 20)).exit_code == 0
+
+
+def test_files_are_in_the_working_directory_and_can_be_imported(runtime):
+    files = {
+        "rule.py": b"LIMIT = 7",
+        "prices/day.csv": b"1,2",
+        "odd \xff name".encode("latin-1").decode("latin-1"): b"",
+    }
+
+    outcome = run(runtime, "import rule; print(rule.LIMIT, open('prices/day.csv').read())", files=files)
+
+    assert outcome.stdout == b"7 1,2\n"
+
+
+@pytest.mark.parametrize("path", ["../x", "/etc/x", "a/../../x", "", "a//b", "./a", "a\0b"])
+def test_a_file_outside_the_workspace_is_refused(runtime, path):
+    with pytest.raises(InvalidRequest):
+        run(runtime, "pass", files={path: b""})
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"language": "cobol"}, {"env": {"A B": "c"}}, {"env": {"A": "\0"}}, {"args": ("\0",)}, {"network": True}],
+)
+def test_a_wrong_request_is_refused(runtime, changes):
+    with pytest.raises(InvalidRequest):
+        run(runtime, "pass", **changes)
+
+
+def test_the_program_is_main_and_its_folder_is_first_on_the_path(runtime):
+    outcome = run(runtime, "import sys, os; print(__name__, sys.path[0] in ('', os.getcwd()))")
+
+    assert outcome.stdout == b"__main__ True\n"
+
+
+def test_artifacts_come_back(runtime):
+    code = "import os; os.mkdir('artifacts/a'); open('artifacts/a/curve.csv', 'wb').write(bytes(range(256)))"
+
+    outcome = run(runtime, code)
+
+    assert [(each.path, each.content) for each in outcome.artifacts] == [("a/curve.csv", bytes(range(256)))]
+    assert outcome.artifacts_truncated == ()
+
+
+def test_artifacts_are_regular_files_only(runtime):
+    code = """
+import os
+os.symlink('/etc/passwd', 'artifacts/link')
+os.symlink('/etc', 'artifacts/folder')
+open('artifacts/fine', 'w').write('ok')
+"""
+
+    outcome = run(runtime, code)
+
+    assert [each.path for each in outcome.artifacts] == ["fine"]
+    assert sorted(outcome.artifacts_truncated) == ["folder", "link"]
+
+
+def test_artifacts_beyond_the_bounds_are_named_and_left_out(runtime):
+    code = """
+import os
+os.truncate(os.open('artifacts/a-sparse', os.O_CREAT | os.O_RDWR), 900 << 20)
+for n in range(70): open(f'artifacts/{n:03}', 'w').write('x')
+"""
+
+    outcome = run(runtime, code)
+
+    assert len(outcome.artifacts) == 64
+    assert "a-sparse" in outcome.artifacts_truncated
+    assert len(outcome.artifacts_truncated) == 7
+
+
+def test_a_program_that_takes_too_long_is_ended(runtime):
+    began = time.monotonic()
+
+    outcome = run(runtime, "print('begun', flush=True)\nwhile True: pass", timeout_seconds=0.7)
+
+    assert outcome.breach == "timeout"
+    assert outcome.exit_code is None
+    assert outcome.stdout == b"begun\n"
+    assert 0.6 < time.monotonic() - began < 3
+
+
+def test_a_program_that_writes_too_much_is_ended_and_what_came_before_is_kept(runtime):
+    outcome = run(runtime, "while True: print('x' * 1000)", limits={"output_kb": 16})
+
+    assert outcome.breach == "output"
+    assert len(outcome.stdout) == 16 << 10
+    assert outcome.stdout_truncated
+    assert not outcome.stderr_truncated
+
+
+def test_each_stream_has_a_cap_of_its_own(runtime):
+    code = "import sys\nprint('o' * 9000)\nprint('e' * 9000, file=sys.stderr)"
+
+    outcome = run(runtime, code, limits={"output_kb": 10})
+
+    assert outcome.exit_code == 0
+    assert (len(outcome.stdout), len(outcome.stderr)) == (9001, 9001)
+
+
+def test_output_is_bytes_whatever_they_are(runtime):
+    outcome = run(runtime, r"import sys; sys.stdout.buffer.write(b'\xff\x00\xfe')")
+
+    assert outcome.stdout == b"\xff\x00\xfe"
+
+
+def test_a_cancelled_program_is_dead_within_200_ms(runtime):
+    request = make_request("import time; print('go', flush=True); time.sleep(30)")
+    ran, going = [], threading.Event()
+    arguments = {"on_started": lambda _: None, "on_output": lambda *_: going.set()}
+    thread = threading.Thread(target=lambda: ran.append(runtime.run(request, **arguments)))
+    thread.start()
+    assert going.wait(10)
+    began = time.monotonic()
+
+    known = runtime.cancel(request.id)
+    thread.join(5)
+
+    assert known
+    assert time.monotonic() - began < 0.2
+    assert ran[0].cancelled
+    assert ran[0].breach is None
+    assert ran[0].stdout == b"go\n"
+
+
+def test_cancelling_what_does_not_run_here_is_false(runtime):
+    assert runtime.cancel("nobody") is False
+
+
+def test_the_execution_ends_with_its_main_process(runtime):
+    code = "import os, time\nif os.fork() == 0:\n    time.sleep(30)\nprint('done')"
+    began = time.monotonic()
+
+    outcome = run(runtime, code)
+
+    assert outcome.exit_code == 0
+    assert time.monotonic() - began < 10
+
+
+def test_usage_is_measured(runtime):
+    outcome = run(runtime, "import time\nend = time.process_time() + 0.3\nwhile time.process_time() < end: pass")
+
+    assert 250 < outcome.cpu_ms < 1500
+    assert outcome.duration_ms >= 250
+    assert outcome.peak_memory_bytes > 1 << 20
+    assert outcome.network_sent_bytes == outcome.network_received_bytes == 0
+
+
+def test_many_run_at_once_and_none_gets_anothers_output(runtime):
+    outcomes = {}
+    threads = [
+        threading.Thread(target=lambda n=n: outcomes.update({n: run(runtime, f"print({n})")})) for n in range(12)
+    ]
+
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+
+    assert {n: outcome.stdout for n, outcome in outcomes.items()} == {n: f"{n}\n".encode() for n in range(12)}
+
+
+def test_an_error_of_the_callers_own_is_passed_on(runtime):
+    def fail(*_: object) -> None:
+        raise OSError("the caller's disk is full")
+
+    with pytest.raises(OSError, match="the caller's disk is full"):
+        runtime.run(make_request("print(1)"), on_started=lambda _: None, on_output=fail)
+
+    assert run(runtime, "print(2)").stdout == b"2\n"
+
+
+def test_the_runtime_describes_itself(runtime):
+    said = runtime.describe()
+
+    assert said["engine"]
+    assert set(said["limits"]) >= {"memory", "processes", "cpu", "disk", "output", "timeout"}
+    assert set(said["pools"]["python"]) == {"ready", "running", "starting", "draining", "failed"}
+    assert all(set(probe) == {"engine", "ok", "reasons"} for probe in said["probes"])

@@ -1,0 +1,89 @@
+"""The daemon checks requests itself: it does not trust that its client has."""
+
+from __future__ import annotations
+
+import pytest
+
+from sandboxes.daemon.orders import BadOrder, read_order
+
+GOOD = {
+    "id": "1",
+    "language": "python",
+    "template": "",
+    "args": [],
+    "env": {},
+    "files": [],
+    "timeout_seconds": 60,
+    "limits": {},
+    "network": False,
+}
+
+
+def order(*contents: bytes, **changes: object):
+    return read_order({**GOOD, **changes}, [b"pass", b"", *contents])
+
+
+def test_a_good_request_becomes_an_order():
+    read = order(b"1,2", files=["a/b.csv"], args=["x"], env={"A_1": "b"}, limits={"cpu": 2})
+
+    assert (read.code, dict(read.files), read.args, dict(read.env)) == (
+        b"pass",
+        {"a/b.csv": b"1,2"},
+        ("x",),
+        {"A_1": "b"},
+    )
+    assert read.limits.cpu == 2
+
+
+@pytest.mark.parametrize("path", ["", "/", "/a", "..", "a/..", "../a", "a//b", "a/", ".", "./a", "a\0", "x" * 256])
+def test_a_path_that_leaves_the_workspace_is_refused(path):
+    with pytest.raises(BadOrder, match="files: "):
+        order(b"", files=[path])
+
+
+@pytest.mark.parametrize("path", ["a", "a/b/c", "...", "ü", "a b", "\udcff", "-rf", "x" * 255])
+def test_any_other_name_is_allowed(path):
+    assert list(order(b"", files=[path]).files) == [path]
+
+
+@pytest.mark.parametrize(
+    ("field", "wrong"),
+    [
+        ("language", "ruby"),
+        ("language", None),
+        ("template", "../etc"),
+        ("template", "a/b"),
+        ("template", ".."),
+        ("timeout_seconds", 0),
+        ("timeout_seconds", -1),
+        ("timeout_seconds", 3601),
+        ("timeout_seconds", float("nan")),
+        ("timeout_seconds", True),
+        ("timeout_seconds", "60"),
+        ("args", "abc"),
+        ("args", [1]),
+        ("args", ["\0"]),
+        ("env", {"1A": "x"}),
+        ("env", {"A=B": "x"}),
+        ("env", {"": "x"}),
+        ("env", {"A": 1}),
+        ("env", {"A": "\0"}),
+        ("env", {"A\n": "x"}),
+        ("env", []),
+        ("limits", {"memory_mb": 1}),
+        ("limits", None),
+        ("network", True),
+        ("id", 7),
+        ("files", ["a", "a"]),
+    ],
+)
+def test_a_wrong_field_is_refused_by_name(field, wrong):
+    contents = [b""] * (len(wrong) if field == "files" else 0)
+
+    with pytest.raises(BadOrder, match=f"^{field}: "):
+        order(*contents, **{field: wrong})
+
+
+def test_contents_and_paths_must_match():
+    with pytest.raises(BadOrder, match="files: "):
+        order(files=["a"])
