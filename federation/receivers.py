@@ -8,5 +8,7 @@ from uuid import UUID
 from federation import tasks
 
 
-def execution_finished(execution_id: UUID | str, **_: Any) -> None:
+def execution_finished(execution_id: UUID | str, agent: str | None = None, **_: Any) -> None:
+    if agent == "":
+        return  # Nobody's agent asked for it: no task waits.
     tasks.advance.delay(execution_id=str(execution_id))

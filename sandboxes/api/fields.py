@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from django.core.validators import ProhibitNullCharactersValidator
 from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
@@ -19,6 +20,14 @@ class Text(serializers.CharField):
         if not isinstance(value, str):
             raise serializers.ValidationError("Give text.")
         return super().to_internal_value(value)
+
+
+class AnyText(Text):
+    """Text in which NUL is a character like any other: it becomes bytes, never a column of text."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self.validators = [one for one in self.validators if not isinstance(one, ProhibitNullCharactersValidator)]
 
 
 class Number(serializers.FloatField):

@@ -10,7 +10,7 @@ from rest_framework.reverse import reverse
 
 from billing import amounts
 from sandboxes import pools, programs
-from sandboxes.api.fields import Files, Flag, Number, Strict, Text, Whole
+from sandboxes.api.fields import AnyText, Files, Flag, Number, Strict, Text, Whole
 from sandboxes.limits import BREACHES, RANGES
 from sandboxes.models import Artifact, Execution, Pool, Template
 
@@ -37,7 +37,7 @@ class ExecutionIn(Strict):
     pool = Text(required=False, help_text="name or id")
     sandbox = Text(required=False, help_text="id")
     code = Text(allow_blank=True)
-    input = Text(required=False, allow_null=True, allow_blank=True, help_text="what the program reads from stdin")
+    input = AnyText(required=False, allow_null=True, allow_blank=True, help_text="what the program reads from stdin")
     args = serializers.ListField(child=Text(allow_blank=True), required=False)
     env = serializers.DictField(child=Text(allow_blank=True), required=False)
     files = Files(required=False)

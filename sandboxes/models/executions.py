@@ -22,7 +22,6 @@ from billing.models import Account
 from sandboxes import frames, lifecycle, limits
 from sandboxes.models.pools import Language, Pool, Template
 
-LARGE_BYTES = 1024 * 1024
 # What lists do not need: it may be megabytes a row.
 HEAVY = ("code", "stdin", "args", "env", "files")
 
@@ -239,14 +238,20 @@ class Execution(models.Model):
         return {path: base64.b64decode(content) for path, content in self.files.items()}
 
     def chunks(self) -> Iterator[frames.Chunk]:
-        """The stored output of the last attempt, in order, without holding all of it; no query when there is none."""
+        """The stored output of the last attempt, in order; no query when there is none."""
         if self.state == lifecycle.QUEUED or (self.is_settled and not self.stdout_bytes + self.stderr_bytes):
-            return iter(())
-        stored = self.output_chunks.filter(number__gt=self.first_frame).order_by("number")
-        is_large = self.stdout_bytes + self.stderr_bytes > LARGE_BYTES
-        # A cursor on the server costs three statements, so only what is large gets one.
-        rows = stored.iterator(chunk_size=1) if is_large else iter(stored)
-        return (chunk.as_chunk() for chunk in rows)
+            return
+        at = self.first_frame
+        # One chunk is a few megabytes, so each is fetched when its turn comes, by a query of its own: a cursor
+        # would need the same connection until the end, and a stream of events takes minutes.
+        while True:
+            chunk = self.output_chunks.filter(number__gt=at).order_by("number").first()
+            if chunk is None:
+                return
+            yield chunk.as_chunk()
+            at = chunk.number
+            if self.is_settled and (chunk.stdout_end, chunk.stderr_end) == (self.stdout_bytes, self.stderr_bytes):
+                return
 
     def kept_artifacts(self) -> list[Artifact]:
         """What it left, without the contents; no query when there is nothing."""
