@@ -1,4 +1,4 @@
-"""The Django admin of people and accounts: read, and for people what staff may set. Money and state are never edited."""
+"""People and accounts in the admin: read; for people, what staff may set. Money and state are never edited."""
 
 from __future__ import annotations
 
