@@ -20,14 +20,16 @@ METERS = [("", "Every meter"), *((price.meter, price.name) for price in pricing.
 class UsageForm(forms.Form):
     """A stretch of days, the last one included."""
 
-    start = forms.DateField(label="From", widget=forms.DateInput(attrs=DATE))
-    end = forms.DateField(label="To", widget=forms.DateInput(attrs=DATE))
-    meter = forms.ChoiceField(label="Meter", choices=METERS, required=False, widget=forms.Select(attrs=SELECT))
+    start = forms.DateField(label="From", widget=forms.DateInput(attrs={**DATE, "aria-label": "First day"}))
+    end = forms.DateField(label="To", widget=forms.DateInput(attrs={**DATE, "aria-label": "Last day"}))
+    meter = forms.ChoiceField(
+        label="Meter", choices=METERS, required=False, widget=forms.Select(attrs={**SELECT, "aria-label": "Meter"})
+    )
     agent = forms.CharField(
         label="Agent",
         max_length=100,
         required=False,
-        widget=forms.TextInput(attrs={**INPUT, "placeholder": "Any agent"}),
+        widget=forms.TextInput(attrs={**INPUT, "placeholder": "Any agent", "aria-label": "Agent"}),
     )
 
     def clean(self) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from decimal import Decimal
@@ -13,7 +12,7 @@ from zoneinfo import ZoneInfo
 from django.db.models import QuerySet, Sum
 from django.db.models.functions import TruncDay, TruncHour, TruncMonth
 
-from billing import ledger, periods, pricing
+from billing import ledger, periods
 from billing.models import Account, UsageRecord
 
 WINDOWS = {"hour": TruncHour, "day": TruncDay, "month": TruncMonth}
@@ -128,8 +127,3 @@ def outlook(*, account: Account, now: datetime) -> Outlook:
 
 def _cost(wanted: Range) -> int:
     return wanted.records().aggregate(sum=Sum("cost_ucr"))["sum"] or 0
-
-
-def in_meter_order(meters: Iterable[str]) -> list[str]:
-    present = set(meters)
-    return [meter for meter in pricing.Meter if meter in present]

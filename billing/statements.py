@@ -36,8 +36,9 @@ class Line:
     amount: int
 
     @property
-    def shown_quantity(self) -> str:
-        return amounts.plain_quantity(self.quantity)
+    def priced_quantity(self) -> Decimal:
+        """In the unit people know the price by: hours, not seconds."""
+        return self.quantity / self.per
 
 
 @dataclass(frozen=True)

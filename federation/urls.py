@@ -1,6 +1,32 @@
 """Pages, mounted under /o/<account>/."""
 
-from django.urls import URLPattern
+from django.urls import path
+
+from federation.views import agents, federations, tasks, traffic
 
 app_name = "federation"
-urlpatterns: list[URLPattern] = []
+one = "federations/<uuid:pk>"
+urlpatterns = [
+    path("federations/", federations.federation_list, name="federations"),
+    path("federations/new/", federations.federation_new, name="new"),
+    path(f"{one}/", federations.topology, name="federation"),
+    path(f"{one}/graph.json", federations.graph, name="graph"),
+    path(f"{one}/agents/", agents.agent_list, name="agents"),
+    path(f"{one}/agents/new/", agents.agent_new, name="agent-new"),
+    path(f"{one}/tasks/", tasks.task_list, name="tasks"),
+    path(f"{one}/tasks/new/", tasks.task_new, name="task-new"),
+    path(f"{one}/results/", tasks.result_table, name="results"),
+    path(f"{one}/strategies/new/", tasks.strategy_new, name="strategy-new"),
+    path(f"{one}/messages/", traffic.message_list, name="messages"),
+    path(f"{one}/events/", federations.events, name="events"),
+    path(f"{one}/settings/", federations.settings, name="settings"),
+    path(f"{one}/delete/", federations.federation_delete, name="delete"),
+    path("agents/<uuid:pk>/", agents.agent_detail, name="agent"),
+    path("agents/<uuid:pk>/row/", agents.agent_row, name="agent-row"),
+    path("agents/<uuid:pk>/remove/", agents.agent_remove, name="agent-remove"),
+    path("tasks/<uuid:pk>/", tasks.task_detail, name="task"),
+    path("tasks/<uuid:pk>/row/", tasks.task_row, name="task-row"),
+    path("tasks/<uuid:pk>/cancel/", tasks.task_cancel, name="task-cancel"),
+    path("tasks/<uuid:pk>/retry/", tasks.task_retry, name="task-retry"),
+    path("dead-letters/<uuid:pk>/replay/", traffic.letter_replay, name="letter-replay"),
+]

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+from django.utils import timezone
+
 from billing import accounts
 from billing.models import Account, User
+from federation import showcase
 
 EMAIL = "operator@localhost"
 
@@ -16,5 +19,7 @@ def ensure(*, sample: bool) -> dict[str, Any]:
     if first is None:
         first = User.objects.create_user(EMAIL, None, name="Operator", is_staff=True, is_superuser=True)
     if not Account.objects.exists():
-        accounts.open_account(name="Demo", owner=first)
+        account = accounts.open_account(name="Demo", owner=first)
+        if sample:
+            showcase.load(account=account, now=timezone.now())
     return {"email": first.email, "sign_in_url": accounts.sign_in_url(first)}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime, timedelta
+from decimal import Decimal
 
 from django.db import models
 from django.db.models import F, Q
@@ -141,5 +142,6 @@ class InvoiceLine(models.Model):
         return self.description
 
     @property
-    def shown_quantity(self) -> str:
-        return amounts.plain_quantity(self.quantity)
+    def priced_quantity(self) -> Decimal:
+        """In the unit people know the price by: hours, not seconds."""
+        return self.quantity / self.per

@@ -77,14 +77,13 @@ def usage(request: HttpRequest, account: Account) -> HttpResponse:
         return render(request, "billing/usage.html", {"form": form}, status=422)
     wanted, zone = form.range(account), ZoneInfo(account.time_zone)
     days = reports.days(wanted, zone=zone)
-    meters = reports.in_meter_order(meter for day in days for meter in day.by_meter)
-    names = {meter: NAMES[meter] for meter in meters}
+    present = {meter for day in days for meter in day.by_meter}
     rows = reports.used(wanted, zone=zone)
     context = {
         "form": form,
         "wanted": wanted,
-        "bars": charts.stack([(f"{day.day:%-d %b}", day.by_meter) for day in days], names=names, unit=amounts.UCR),
-        "legend": list(names.values()),
+        "bars": charts.stack([(f"{day.day:%-d %b}", day.by_meter) for day in days], names=NAMES, unit=amounts.UCR),
+        "legend": [(hue, name) for hue, (meter, name) in enumerate(NAMES.items()) if meter in present],
         "days": [day for day in days if day.by_meter],
         "first_day": days[0].day,
         "last_day": days[-1].day,

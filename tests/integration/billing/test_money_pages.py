@@ -224,3 +224,14 @@ def test_pages_take_few_queries_however_much_there_is(alice, name, most, django_
 
     with django_assert_max_num_queries(most):
         page(alice, name)
+
+
+@pytest.mark.parametrize("model", ["transaction", "entry", "usagerecord", "invoice", "ledgeraccount", "hold", "grant"])
+def test_the_admin_shows_the_books_and_changes_nothing(stella, model):
+    account = stella.account
+    cast.use(account, "mcp_call", 1)
+    cast.hold(account, 1)
+    stella.force_login(factories.make_user("Root", is_staff=True, is_superuser=True))
+
+    assert stella.get(f"/admin/billing/{model}/").status_code == 200
+    assert stella.get(f"/admin/billing/{model}/add/").status_code == 403

@@ -1,4 +1,4 @@
-"""The Django admin of people and accounts: read, and for people what staff may set. Money and state are never edited."""
+"""People and accounts in the admin: read; for people, what staff may set. Money and state are never edited."""
 
 from __future__ import annotations
 
@@ -8,20 +8,8 @@ from django.contrib import admin
 from django.db.models import Model
 from django.http import HttpRequest
 
+from billing.admin.read_only import ReadOnly
 from billing.models import Account, ApiKey, IdempotencyRecord, Invitation, Membership, User
-
-
-class ReadOnly(admin.ModelAdmin):  # type: ignore[type-arg]
-    """Looked at, never changed: changes go through operations."""
-
-    def has_add_permission(self, request: HttpRequest) -> bool:
-        return False
-
-    def has_change_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
-        return False
-
-    def has_delete_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
-        return False
 
 
 class Members(admin.TabularInline):  # type: ignore[type-arg]

@@ -1,0 +1,92 @@
+"""Pages of agents."""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+from django.contrib import messages
+from django.db.models import Q
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import get_object_or_404, redirect, render
+from django.utils import timezone
+from django.views.decorators.http import require_http_methods, require_POST, require_safe
+
+from billing.models import Account
+from federation import agents as members
+from federation import coordination, maps, pages
+from federation.forms import AgentForm
+from federation.models import Agent, Attempt, Event
+from federation.views.shared import agent_of, editors_only, one, one_to_edit, tab
+
+HEAVY = ("task__payload", "task__result", "answer")
+
+
+@require_safe
+def agent_list(request: HttpRequest, account: Account, pk: UUID) -> HttpResponse:
+    federation = one(request, account, pk)
+    rows = Agent.objects.members().filter(federation=federation).with_running()
+    status, words = request.GET.get("status", ""), request.GET.get("q", "").strip()[:100]
+    if status in Agent.STATUSES:
+        rows = rows.in_status(status)
+    if words:
+        rows = rows.filter(Q(name__icontains=words) | Q(capabilities__contains=[words]))
+    shown = {"page": pages.newest(rows, request), "status": status, "q": words, "statuses": Agent.STATUSES}
+    return tab(request, federation, "agents", shown, part="_agent_table")
+
+
+@require_http_methods(["GET", "HEAD", "POST"])
+@editors_only
+def agent_new(request: HttpRequest, account: Account, pk: UUID) -> HttpResponse:
+    federation = one_to_edit(request, account, pk)
+    form = AgentForm(request.POST or None)
+    if request.method == "POST" and form.is_valid():
+        try:
+            agent, token = coordination.add_agent(federation=federation, now=timezone.now(), **form.cleaned_data)
+        except members.FederationFull as full:
+            form.add_error(None, str(full))
+        else:
+            if token:
+                return tab(request, federation, "agent_token", {"agent": agent, "token": token})
+            messages.success(request, f"{agent} joined.")
+            return redirect("federation:agents", account, pk)
+    return tab(request, federation, "agent_new", {"form": form}, status=422 if form.errors else 200)
+
+
+@require_safe
+def agent_detail(request: HttpRequest, account: Account, pk: UUID) -> HttpResponse:
+    agent = agent_of(request, account, pk)
+    found = maps.of(agent.federation)
+    attempts = Attempt.objects.filter(agent=agent).select_related("task").defer(*HEAVY).order_by("-assigned_at", "-pk")
+    is_linked = agent.availability != Agent.Availability.LOST
+    shown = {
+        "agent": agent,
+        "role": found.role(agent),
+        "level": found.shape.level(agent.pk) if is_linked else None,
+        "neighbours": _neighbours(found, agent) if is_linked else [],
+        "attempts": attempts[:25],
+        "events": Event.objects.filter(agent=agent).order_by("-created_at", "-pk")[:10],
+    }
+    if request.GET.get("drawer"):
+        return render(request, "federation/_agent_drawer.html", {"federation": agent.federation, **shown})
+    return tab(request, agent.federation, "agent", shown, part="_agent_body")
+
+
+def _neighbours(found: maps.Map, agent: Agent) -> list[Agent]:
+    near = set(found.shape.neighbours(agent.pk))
+    return [each for each in found.agents if each.pk in near][:60]
+
+
+@require_safe
+def agent_row(request: HttpRequest, account: Account, pk: UUID) -> HttpResponse:
+    agent = agent_of(request, account, pk)
+    return render(request, "federation/_agent_row.html", {"agent": agent, "federation": agent.federation})
+
+
+@require_POST
+@editors_only
+def agent_remove(request: HttpRequest, account: Account, pk: UUID) -> HttpResponse:
+    rows = Agent.objects.editable_by(request.user).members().select_related("federation")
+    agent = get_object_or_404(rows, federation__account=account, pk=pk)
+    coordination.remove_agent(agent=agent, by=request.user, now=timezone.now())
+    messages.success(request, f"Removed {agent}. Its tasks go to others.")
+    return redirect("federation:agents", account, agent.federation_id)

@@ -1,0 +1,107 @@
+"""Pages of federations: the list, a new one, topology, events, settings."""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+from django.contrib import messages
+from django.http import HttpRequest, HttpResponse, HttpResponseNotModified, JsonResponse
+from django.shortcuts import redirect, render
+from django.utils import timezone
+from django.views.decorators.http import require_http_methods, require_POST, require_safe
+
+from billing.models import Account
+from federation import coordination, maps, pages, standing
+from federation.forms import FederationForm, SettingsForm
+from federation.models import Event, Federation
+from federation.models.federations import default_max_agents, default_topology
+from federation.views.shared import editors_only, graph_of, one, one_to_edit, tab
+
+
+@require_safe
+def federation_list(request: HttpRequest, account: Account) -> HttpResponse:
+    rows = Federation.objects.visible_to(request.user).filter(account=account).select_related("leader")
+    page = pages.newest(rows, request)
+    standings = standing.of(page.results)
+    for federation in page.results:
+        federation.standing = standings[federation.pk]
+    name = "_federation_table" if request.wants_partial else "federation_list"
+    return render(request, f"federation/{name}.html", {"page": page})
+
+
+@require_http_methods(["GET", "HEAD", "POST"])
+@editors_only
+def federation_new(request: HttpRequest, account: Account) -> HttpResponse:
+    initial = {"topology": default_topology(), "strategy": "round_robin", "max_agents": default_max_agents()}
+    form = FederationForm(request.POST or None, initial=initial)
+    if request.method == "POST" and form.is_valid():
+        federation = coordination.create_federation(
+            account=account, by=request.user, now=timezone.now(), **form.cleaned_data
+        )
+        messages.success(request, f"Created {federation}. Add agents to it next.")
+        return redirect("federation:agents", account, federation.pk)
+    return render(request, "federation/federation_new.html", {"form": form}, status=422 if form.errors else 200)
+
+
+@require_safe
+def topology(request: HttpRequest, account: Account, pk: UUID) -> HttpResponse:
+    federation = one(request, account, pk)
+    found = maps.of(federation)
+    shown = {
+        "map": found,
+        "metrics": found.shape.metrics(),
+        "graph": graph_of(account, federation, found.agents),
+        "levels": [(agent, found.shape.level(agent.pk), found.role(agent)) for agent in found.agents[:200]],
+        "events": Event.objects.filter(federation=federation).order_by("-created_at", "-pk")[:8],
+    }
+    return tab(request, federation, "topology", shown, part="_topology_side")
+
+
+@require_safe
+def graph(request: HttpRequest, account: Account, pk: UUID) -> HttpResponse:
+    """The snapshot that the drawing begins with; small changes follow over the socket."""
+    federation = one(request, account, pk)
+    snapshot = maps.snapshot(federation)
+    tag = f'"{federation.topology_version}-{snapshot["version"]}"'
+    if request.headers.get("If-None-Match") == tag:
+        return HttpResponseNotModified(headers={"ETag": tag})
+    return JsonResponse(snapshot, headers={"ETag": tag, "Cache-Control": "private, no-cache"})
+
+
+@require_safe
+def events(request: HttpRequest, account: Account, pk: UUID) -> HttpResponse:
+    federation = one(request, account, pk)
+    page = pages.newest(Event.objects.filter(federation=federation).select_related("agent", "task"), request)
+    return tab(request, federation, "events", {"page": page}, part="_event_feed")
+
+
+@require_http_methods(["GET", "HEAD", "POST"])
+def settings(request: HttpRequest, account: Account, pk: UUID) -> HttpResponse:
+    federation = one(request, account, pk)
+    form = SettingsForm.of(federation, request.POST or None)
+    if request.method == "POST":
+        return _change(request, account, pk, form)
+    return tab(request, federation, "settings", {"form": form})
+
+
+@editors_only
+def _change(request: HttpRequest, account: Account, pk: UUID, form: SettingsForm) -> HttpResponse:
+    federation = one_to_edit(request, account, pk)
+    if not form.is_valid():
+        return tab(request, federation, "settings", {"form": form}, status=422)
+    before = federation.topology_version
+    changed = coordination.change_federation(
+        federation=federation, changes=form.cleaned_data, by=request.user, now=timezone.now()
+    )
+    rewired = changed.topology_version != before
+    messages.success(request, f"Re-wired as {changed.topology}." if rewired else "Saved the settings.")
+    return redirect("federation:federation" if rewired else "federation:settings", account, pk)
+
+
+@require_POST
+@editors_only
+def federation_delete(request: HttpRequest, account: Account, pk: UUID) -> HttpResponse:
+    federation = one_to_edit(request, account, pk)
+    coordination.delete_federation(federation=federation, by=request.user, now=timezone.now())
+    messages.success(request, f"Closed {federation}. Its tasks that were not finished are cancelled.")
+    return redirect("federation:federations", account)

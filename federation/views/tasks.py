@@ -1,0 +1,132 @@
+"""Pages of tasks, results and a customer's own strategies."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+from uuid import UUID
+
+from django.contrib import messages
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import get_object_or_404, redirect, render
+from django.utils import timezone
+from django.views.decorators.http import require_http_methods, require_POST, require_safe
+
+from billing.models import Account
+from federation import attempts, coordination, pages, results, workloads
+from federation.forms import StrategyForm, TaskFilter, TaskForm
+from federation.models import Attempt, Task
+from federation.views.shared import editors_only, one, one_to_edit, tab, task_of
+
+SHOWN_JSON = 20_000
+
+
+@require_safe
+def task_list(request: HttpRequest, account: Account, pk: UUID) -> HttpResponse:
+    federation = one(request, account, pk)
+    filters = TaskFilter(request.GET)
+    rows = Task.objects.light().filter(federation=federation).select_related("assigned_to")
+    shown = {"page": pages.newest(filters.narrow(rows), request), "filters": filters, "states": Task.State.values}
+    return tab(request, federation, "tasks", shown, part="_task_table")
+
+
+@require_safe
+def task_row(request: HttpRequest, account: Account, pk: UUID) -> HttpResponse:
+    task = task_of(request, account, pk)
+    return render(request, "federation/_task_row.html", {"task": task, "federation": task.federation})
+
+
+@require_http_methods(["GET", "HEAD", "POST"])
+@editors_only
+def task_new(request: HttpRequest, account: Account, pk: UUID) -> HttpResponse:
+    federation = one_to_edit(request, account, pk)
+    form = TaskForm(request.POST or None)
+    if request.method == "POST" and form.is_valid():
+        submitted = _submit(request, federation, form, coordination.Order(**form.cleaned_data))
+        if submitted is not None:
+            return redirect("federation:task", account, submitted.pk)
+    return tab(request, federation, "task_new", {"form": form}, status=422 if form.errors else 200)
+
+
+@require_http_methods(["GET", "HEAD", "POST"])
+@editors_only
+def strategy_new(request: HttpRequest, account: Account, pk: UUID) -> HttpResponse:
+    """A customer's own strategy, backtested by whichever managed agent has room."""
+    federation = one_to_edit(request, account, pk)
+    form = StrategyForm(request.POST or None)
+    if request.method == "POST" and form.is_valid():
+        order = coordination.Order(type=workloads.STRATEGY, payload=form.payload(), max_attempts=2, priority=7)
+        submitted = _submit(request, federation, form, order)
+        if submitted is not None:
+            return redirect("federation:task", account, submitted.pk)
+    return tab(request, federation, "strategy_new", {"form": form}, status=422 if form.errors else 200)
+
+
+def _submit(request: HttpRequest, federation: Any, form: Any, order: coordination.Order) -> Task | None:
+    try:
+        return coordination.submit_task(federation=federation, order=order, by=request.user, now=timezone.now())
+    except coordination.NoAgents as none:
+        form.add_error(None, str(none))
+        return None
+
+
+@require_safe
+def task_detail(request: HttpRequest, account: Account, pk: UUID) -> HttpResponse:
+    task = task_of(request, account, pk)
+    shown = {"task": task, **_about(task)}
+    return tab(request, task.federation, "task", shown, part="_task_body")
+
+
+def _about(task: Task) -> dict[str, Any]:
+    tried = Attempt.objects.filter(task=task).select_related("agent", "execution").order_by("epoch")
+    tried = list(tried.defer("execution__code", "execution__files", "execution__stdin"))
+    found = results.read(task)
+    code = task.payload.get("code") if isinstance(task.payload, dict) else None
+    payload = {name: value for name, value in task.payload.items() if name != "code"} if code else task.payload
+    return {
+        "attempts": tried,
+        "cost_ucr": sum(attempt.full_cost_ucr for attempt in tried),
+        "found": found,
+        "chart": results.curves_of(found) if found else None,
+        "code": code if isinstance(code, str) else None,
+        "payload": _pretty(payload),
+        "result": None if found else _pretty(task.result),
+    }
+
+
+def _pretty(value: Any) -> str:
+    if value in (None, {}):
+        return ""
+    text = json.dumps(value, indent=2, ensure_ascii=False)
+    return text if len(text) <= SHOWN_JSON else text[:SHOWN_JSON] + "\n… (cut; the API gives all of it)"
+
+
+@require_POST
+@editors_only
+def task_cancel(request: HttpRequest, account: Account, pk: UUID) -> HttpResponse:
+    return _act(request, account, pk, coordination.cancel_task, "Cancelled")
+
+
+@require_POST
+@editors_only
+def task_retry(request: HttpRequest, account: Account, pk: UUID) -> HttpResponse:
+    return _act(request, account, pk, coordination.retry_task, "Queued again:")
+
+
+def _act(request: HttpRequest, account: Account, pk: UUID, act: Any, words: str) -> HttpResponse:
+    rows = Task.objects.editable_by(request.user).light()
+    task = get_object_or_404(rows, federation__account=account, pk=pk)
+    try:
+        act(task=task, now=timezone.now())
+        messages.success(request, f"{words} {task}.")
+    except attempts.TaskSettled as settled:
+        messages.warning(request, str(settled))
+    if request.wants_partial:
+        return render(request, "federation/_task_row.html", {"task": task_of(request, account, pk)})
+    return redirect("federation:task", account, pk)
+
+
+@require_safe
+def result_table(request: HttpRequest, account: Account, pk: UUID) -> HttpResponse:
+    federation = one(request, account, pk)
+    return tab(request, federation, "results", {"table": results.table(federation)}, part="_result_table")

@@ -1,0 +1,93 @@
+"""Pages of messages and dead letters."""
+
+from __future__ import annotations
+
+from typing import Any
+from uuid import UUID
+
+from django.contrib import messages as notes
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import get_object_or_404, redirect
+from django.utils import timezone
+from django.views.decorators.http import require_http_methods, require_POST
+
+from billing.models import Account
+from federation import attempts, bus, coordination, pages
+from federation.forms import MessageForm
+from federation.models import Agent, DeadLetter, Federation, Message
+from federation.views.shared import editors_only, one, one_to_edit, tab
+
+LETTERS = 10
+REFUSALS = (bus.UnknownAgent, bus.ToOneself, bus.PayloadTooLarge, bus.InboxFull, bus.BusUnavailable)
+
+
+@require_http_methods(["GET", "HEAD", "POST"])
+def message_list(request: HttpRequest, account: Account, pk: UUID) -> HttpResponse:
+    federation = one(request, account, pk)
+    agents = list(Agent.objects.linked().filter(federation=federation).order_by("position"))
+    if request.method == "POST":
+        return _send(request, account, federation, agents)
+    return _page(request, federation, agents, MessageForm(agents=agents))
+
+
+@editors_only
+def _send(request: HttpRequest, account: Account, federation: Federation, agents: list[Agent]) -> HttpResponse:
+    one_to_edit(request, account, federation.pk)
+    form = MessageForm(request.POST, agents=agents)
+    if form.is_valid():
+        asked = form.cleaned_data
+        draft = bus.Draft(
+            sender=UUID(asked["sender"]),
+            recipient=UUID(asked["recipient"]) if asked["recipient"] else None,
+            type=asked["type"],
+            payload=asked["payload"],
+            ttl_seconds=asked["ttl_seconds"],
+        )
+        try:
+            receipt = bus.send(federation=federation, draft=draft, now=timezone.now())
+        except REFUSALS as refused:
+            form.add_error(None, str(refused))
+        else:
+            notes.success(request, f"Sent to {receipt.recipients}, over {receipt.hops} links at most.")
+            return redirect("federation:messages", account, federation.pk)
+    return _page(request, federation, agents, form, status=422)
+
+
+def _page(
+    request: HttpRequest, federation: Federation, agents: list[Agent], form: MessageForm, status: int = 200
+) -> HttpResponse:
+    page = pages.newest(Message.objects.filter(federation=federation), request)
+    everyone = dict(Agent.objects.filter(federation=federation).values_list("pk", "name"))
+    for message in page.results:
+        message.from_name = everyone.get(message.sender, "?")
+        message.to_name = everyone.get(message.recipient, "?") if message.recipient else "everyone"
+    shown: dict[str, Any] = {
+        "page": page,
+        "form": form,
+        "accounts_of_messages": _accounting(federation),
+        "letters": DeadLetter.objects.filter(federation=federation)
+        .select_related("task", "agent")
+        .order_by("-created_at", "-pk")[:LETTERS],
+        "has_agents": len(agents) > 1,
+    }
+    return tab(request, federation, "messages", shown, part="_message_table", status=status)
+
+
+def _accounting(federation: Federation) -> bus.Accounting | None:
+    try:
+        return bus.accounting(federation=federation, now=timezone.now())
+    except bus.BusUnavailable:
+        return None
+
+
+@require_POST
+@editors_only
+def letter_replay(request: HttpRequest, account: Account, pk: UUID) -> HttpResponse:
+    rows = DeadLetter.objects.editable_by(request.user).select_related("federation", "task")
+    letter = get_object_or_404(rows, federation__account=account, pk=pk)
+    try:
+        coordination.replay(letter=letter, now=timezone.now())
+        notes.success(request, "It goes on.")
+    except (*REFUSALS, coordination.Replayed, attempts.TaskSettled) as refused:
+        notes.warning(request, str(refused))
+    return redirect("federation:messages", account, letter.federation_id)

@@ -1,0 +1,82 @@
+"""Each invariant is broken on purpose, past the guards, and the verifier names it."""
+
+import json
+
+import pytest
+from django.core.management import call_command
+from django.db import connection
+
+from billing import verify
+from tests import ledger_cast as cast
+
+pytestmark = pytest.mark.django_db
+
+BREAKS = {
+    "transactions_balance": "update billing_entry set amount_ucr = amount_ucr + 1 where line is null",
+    "ledger_sums_to_zero": "update billing_entry set amount_ucr = amount_ucr + 1 where line is null",
+    "transactions_have_two_legs": "delete from billing_entry where line is null",
+    "wallet_posted_is_the_sum_of_its_entries": "update billing_ledgeraccount set posted_ucr = posted_ucr + 1 where kind = 'wallet'",
+    "wallet_held_is_the_sum_of_active_holds": "update billing_ledgeraccount set held_ucr = held_ucr + 1 where kind = 'wallet'",
+    "statements_run_without_gaps": "update billing_entry set line = line + 5 where line = 2",
+    "grants_and_debt_make_up_the_wallet": "update billing_ledgeraccount set debt_ucr = 1 where kind = 'wallet'",
+    "grants_are_used_up_to_their_amount": "update billing_grant set remaining_ucr = remaining_ucr - 1",
+    "holds_are_captured_up_to_their_amount": "update billing_entry set amount_ucr = -1 where transaction_id in (select transaction_id from billing_hold)",
+    "usage_is_charged_once": "update billing_usagerecord set cost_ucr = 1",
+    "rated_totals_are_the_price_of_the_total": "update billing_rating set rated_ucr = rated_ucr + 1",
+}
+
+
+@pytest.fixture
+def busy():
+    account = cast.make_account(100)
+    cast.use(account, "mcp_call", 3)
+    held = cast.hold(account, 10)
+    from billing import ledger
+
+    ledger.capture(hold_key=held.key, amount_ucr=5, key="c", source="t", now=cast.NOON)
+    cast.assert_books_are_right()
+    return account
+
+
+def broken():
+    return {check.name for check in verify.checks() if not check.ok}
+
+
+def test_the_books_are_right(busy):
+    assert broken() == set()
+
+
+@pytest.mark.parametrize("name", BREAKS)
+def test_what_is_broken_is_named(busy, name):
+    with connection.cursor() as cursor:
+        cursor.execute("set session_replication_role = replica")  # past the triggers
+        cursor.execute(BREAKS[name])
+        cursor.execute("set session_replication_role = origin")
+
+    assert name in broken()
+
+
+def test_a_missing_guard_is_named(busy):
+    with connection.cursor() as cursor:
+        cursor.execute("set constraints all immediate")
+        cursor.execute("alter table billing_entry disable trigger append_only")
+
+    assert "written_rows_are_guarded" in broken()
+
+
+def test_the_command_says_all_is_well(busy, capsys):
+    call_command("verify_ledger", "--json")
+
+    found = json.loads(capsys.readouterr().out)
+    assert found["ok"] is True
+    assert len(found["checks"]) == len(verify.STATEMENTS) + 1
+
+
+def test_the_command_fails_and_names_what_is_broken(busy, capsys):
+    with connection.cursor() as cursor:
+        cursor.execute(BREAKS["rated_totals_are_the_price_of_the_total"])
+
+    with pytest.raises(SystemExit):
+        call_command("verify_ledger")
+
+    assert "BROKEN rated_totals_are_the_price_of_the_total 1 broken: mcp_call of" in capsys.readouterr().out
