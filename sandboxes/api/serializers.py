@@ -152,7 +152,7 @@ class ExecutionRow(serializers.ModelSerializer[Execution]):
     def get_runtime(self, execution: Execution) -> str | None:
         return execution.runtime or None
 
-    @extend_schema_field(serializers.ChoiceField(choices=BREACHES, allow_null=True))
+    @extend_schema_field({"type": ["string", "null"], "enum": [*BREACHES, None]})
     def get_breach(self, execution: Execution) -> str | None:
         return execution.breach or None
 
