@@ -36,7 +36,7 @@ class ExecutionIn(Strict):
     template = Text(required=False, help_text="name or id")
     pool = Text(required=False, help_text="name or id")
     sandbox = Text(required=False, help_text="id")
-    code = Text(allow_blank=True)
+    code = Text()
     input = AnyText(required=False, allow_null=True, allow_blank=True, help_text="what the program reads from stdin")
     args = serializers.ListField(child=Text(allow_blank=True), required=False)
     env = serializers.DictField(child=Text(allow_blank=True), required=False)
@@ -51,7 +51,7 @@ class ExecutionIn(Strict):
 
 class BatchIn(serializers.Serializer[Any]):
     executions = serializers.ListField(
-        child=serializers.JSONField(),
+        child=serializers.JSONField(allow_null=True),
         min_length=1,
         max_length=BATCH_MOST,
         help_text="Bodies as for `POST executions`; each is accepted or refused by itself.",
