@@ -106,7 +106,8 @@ def _curve(name: str, period: result.Period) -> svg.Curve:
 
 
 def _drawn(curves: Iterable[svg.Curve], *, title: str, chart_id: str) -> SafeString:
-    return mark_safe(svg.equity_chart(list(curves), title=title, chart_id=chart_id))  # noqa: S308 - escaped there
+    drawn = svg.equity_chart(list(curves), title=title, chart_id=chart_id, width=1080, height=320)
+    return mark_safe(drawn)  # noqa: S308 - escaped there
 
 
 def name_of(found: result.Result) -> str:

@@ -62,7 +62,7 @@ class Moment(serializers.DateTimeField):
         return super().to_internal_value(value)
 
 
-@extend_schema_field({"description": "Any JSON value.", "nullable": True})
+@extend_schema_field({})  # any JSON value
 class Json(serializers.Field[Any, Any, Any, Any]):
     """Any JSON value that the database can keep."""
 

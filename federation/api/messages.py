@@ -66,7 +66,7 @@ class MessageViewSet(Door):
         receipt = bus.send(federation=self.federation(federation_pk), draft=draft, now=timezone.now())
         return Response(serializers.ReceiptOut(receipt).data, status=status.HTTP_201_CREATED)
 
-    @extend_schema(responses=serializers.BatchOut)
+    @extend_schema(responses=serializers.AcceptedBatchOut)
     def batch(self, request: Request, federation_pk: UUID) -> Response:
         """Up to 1,000 messages; each is accepted or refused by itself."""
         federation = self.federation(federation_pk)

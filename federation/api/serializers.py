@@ -99,7 +99,7 @@ class FederationOut(serializers.ModelSerializer[Federation]):
         return {str(state): count for state, count in self._standing(federation).tasks.items()}
 
 
-class NodeOut(serializers.Serializer[Any]):
+class TopologyNodeOut(serializers.Serializer[Any]):
     id = serializers.UUIDField()
     name = serializers.CharField()
     role = serializers.CharField()
@@ -129,7 +129,7 @@ class TopologyOut(serializers.Serializer[Any]):
     topology_version = serializers.IntegerField()
     leader = serializers.UUIDField(allow_null=True)
     epoch = serializers.IntegerField()
-    nodes = NodeOut(many=True)
+    nodes = TopologyNodeOut(many=True)
     links = serializers.ListField(child=serializers.ListField(child=serializers.UUIDField()))
     links_listed = serializers.BooleanField(help_text="false for a mesh too large to list; metrics count its links")
     metrics = MetricsOut()
@@ -238,7 +238,7 @@ class TaskBatchIn(Strict):
     tasks = serializers.ListField(child=Json(), min_length=1, max_length=BATCH_MOST)
 
 
-class BatchOut(serializers.Serializer[Any]):
+class AcceptedBatchOut(serializers.Serializer[Any]):
     results = serializers.ListField(child=serializers.DictField(), help_text="in order: an id or a problem each")
 
 

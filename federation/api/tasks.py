@@ -62,7 +62,7 @@ class TaskViewSet(Door):
         )
         return self._answer(task, status.HTTP_201_CREATED)
 
-    @extend_schema(responses=serializers.BatchOut)
+    @extend_schema(responses=serializers.AcceptedBatchOut)
     def batch(self, request: Request, federation_pk: UUID) -> Response:
         """Up to 1,000 tasks; each is accepted or refused by itself."""
         federation = self.federation(federation_pk)
