@@ -13,8 +13,8 @@ UCR = 1_000_000
 MAX_CREDITS = 10**9
 MAX_UCR = MAX_CREDITS * UCR
 MAX_QUANTITY = Decimal(10) ** 18
-CREDITS = re.compile(r"\d{1,10}(\.\d{1,6})?", re.ASCII)
-QUANTITY = re.compile(r"\d{1,19}(\.\d{1,9})?", re.ASCII)
+CREDITS = re.compile(r"[0-9]{1,9}(\.[0-9]{1,6})?|1000000000(\.0{1,6})?")
+QUANTITY = re.compile(r"[0-9]{1,18}(\.[0-9]{1,9})?|1000000000000000000(\.0{1,9})?")
 # Digits after the point where they are not two (ISO 4217).
 EXPONENTS = {
     **dict.fromkeys(("BIF", "CLP", "DJF", "GNF", "ISK", "JPY", "KMF", "KRW", "PYG", "RWF", "UGX", "VND", "VUV"), 0),

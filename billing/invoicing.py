@@ -60,7 +60,7 @@ class BadPeriod(Exception):
 @transaction.atomic
 def generate(*, account: Account, period: periods.Period, now: datetime) -> tuple[Invoice, bool]:
     """The draft of a period, with what was used so far; the same one (and False) when repeated."""
-    if not period.start < period.end <= period.start + LONGEST:
+    if not timedelta() < period.end - period.start <= LONGEST:
         raise BadPeriod("A period ends after it starts, and is at most 400 days long.")
     ledger.lock_wallet(account.pk)
     _refuse_overlap(account, period)

@@ -14,8 +14,13 @@ from billing import details, ledger
 from billing.api import acting, serializers
 from billing.models import Account
 
-VERSION = re.compile(r'(?:W/)?"?(\d{1,9})"?', re.ASCII)
-IF_MATCH = OpenApiParameter("If-Match", str, OpenApiParameter.HEADER, description="The `version` that was read.")
+VERSION = re.compile(r'(?:W/)?"?([0-9]{1,9})"?')
+IF_MATCH = OpenApiParameter(
+    "If-Match",
+    {"type": "string", "pattern": f"^({VERSION.pattern})$"},
+    OpenApiParameter.HEADER,
+    description="The `version` that was read.",
+)
 
 
 class AccountViewSet(acting.BillingViewSet):

@@ -32,7 +32,7 @@ class BillingViewSet(viewsets.GenericViewSet[Any]):
 
     def asked(self, request: Request) -> dict[str, Any]:
         """The request's filters, checked."""
-        serializer = self.query_serializers[self.action](data=request.query_params)
+        serializer = self.query_serializers[self.action](data=request.query_params.dict())
         serializer.is_valid(raise_exception=True)
         return dict(serializer.validated_data)
 

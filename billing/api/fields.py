@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from decimal import Decimal
 from typing import Any
 
@@ -10,9 +11,15 @@ from rest_framework import serializers
 
 from billing import amounts
 
-CREDITS = {"type": "string", "pattern": r"^[0-9]{1,10}(\.[0-9]{1,6})?$", "examples": ["12.500000"]}
-QUANTITY = {"type": "string", "pattern": r"^[0-9]{1,19}(\.[0-9]{1,9})?$", "examples": ["2.5"]}
+# As in amounts.py, and above zero.
+CREDITS_OR_ZERO = {"type": "string", "pattern": f"^({amounts.CREDITS.pattern})$", "examples": ["12.500000"]}
+CREDITS = {**CREDITS_OR_ZERO, "pattern": f"^(?=[0-9.]*[1-9])({amounts.CREDITS.pattern})$"}
+QUANTITY = {"type": "string", "pattern": f"^(?=[0-9.]*[1-9])({amounts.QUANTITY.pattern})$", "examples": ["2.5"]}
+RATE = re.compile(r"0(\.[0-9]{1,4})?|1(\.0{1,4})?")
+MOMENT = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt][0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]+)?([Zz]|[+-][0-9]{2}:[0-9]{2})")
 SIGNED = {"type": "string", "pattern": r"^-?[0-9]+\.[0-9]{6}$", "examples": ["12.500000"]}
+# Beyond these, a day more or a zone away is no date any more.
+YEARS = (1970, 9990)
 MONEY = {
     "type": "object",
     "required": ["amount", "currency"],
@@ -37,7 +44,7 @@ class CreditsField(serializers.Field[Any, Any, Any, Any]):
         return amounts.six_places(ucr)
 
 
-@extend_schema_field(CREDITS)
+@extend_schema_field(CREDITS_OR_ZERO)
 class CreditsOrZeroField(CreditsField):
     """Credits of a request; zero is an answer too."""
 
@@ -123,3 +130,28 @@ class PropertiesField(serializers.Field[Any, Any, Any, Any]):
 
     def to_representation(self, value: Any) -> Any:
         return value
+
+
+@extend_schema_field({"type": "string", "pattern": f"^({RATE.pattern})$", "examples": ["0.19"]})
+class RateField(serializers.Field[Any, Any, Any, Any]):
+    """A fraction of one with at most four places."""
+
+    def to_internal_value(self, given: Any) -> Decimal:
+        if not isinstance(given, str) or not RATE.fullmatch(given):
+            raise serializers.ValidationError('Send a fraction from 0 to 1 as a string, for example "0.19".')
+        return Decimal(given)
+
+    def to_representation(self, value: Any) -> str:
+        return f"{value:f}"
+
+
+class MomentField(serializers.DateTimeField):
+    """A moment of a request, with its zone."""
+
+    def to_internal_value(self, given: Any) -> Any:
+        if not isinstance(given, str) or not MOMENT.fullmatch(given):
+            raise serializers.ValidationError("Send a time with its zone, for example 2026-01-31T12:00:00Z.")
+        moment = super().to_internal_value(given)
+        if not YEARS[0] <= moment.year <= YEARS[1]:
+            raise serializers.ValidationError(f"Send a time from {YEARS[0]} to {YEARS[1]}.")
+        return moment

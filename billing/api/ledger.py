@@ -122,7 +122,7 @@ class HoldViewSet(acting.BillingViewSet):
     """Credits set aside: active -> captured | released | expired."""
 
     queryset = Hold.objects.none()
-    idempotency_required = True
+    idempotency_required = {"create", "capture", "release"}
     request_serializers = {
         "create": serializers.HoldRequest,
         "capture": serializers.CaptureRequest,

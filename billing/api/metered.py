@@ -11,6 +11,7 @@ from billing import amounts, pricing
 from billing.api.fields import (
     MONEY,
     AmountUsedField,
+    MomentField,
     MoneyField,
     PropertiesField,
     QuantityField,
@@ -29,20 +30,36 @@ class EventRequest(serializers.Serializer[Any]):
     source = serializers.CharField(max_length=190)
     meter = serializers.ChoiceField(choices=METERS)
     quantity = QuantityField()
-    occurred_at = serializers.DateTimeField(required=False, allow_null=True, default=None)
+    occurred_at = MomentField(required=False, allow_null=True, default=None)
     agent = serializers.CharField(max_length=100, required=False, allow_null=True, allow_blank=True, default="")
     properties = PropertiesField(required=False, default=dict)
+
+
+@extend_schema_field({"type": "array", "minItems": 1, "maxItems": MOST_EVENTS, "items": {}})
+class EventList(serializers.ListField):
+    """Events, each checked (and answered) by itself."""
+
+    child = serializers.JSONField(allow_null=True)
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(min_length=1, max_length=MOST_EVENTS, **options)
+
+
+class EventBatch(serializers.Serializer[Any]):
+    """Up to 1,000 events; one that is not right is answered as `invalid` and harms no other."""
+
+    events = EventList()
 
 
 class EventsRequest(serializers.Serializer[Any]):
     """One event, or up to 1,000 as `events`, each of which is answered for itself."""
 
-    events = serializers.ListField(child=serializers.JSONField(), required=False, min_length=1, max_length=MOST_EVENTS)
+    events = EventList(required=False)
     id = serializers.CharField(max_length=255, required=False)
     source = serializers.CharField(max_length=190, required=False)
     meter = serializers.CharField(max_length=40, required=False)
     quantity = QuantityField(required=False)
-    occurred_at = serializers.DateTimeField(required=False, allow_null=True)
+    occurred_at = MomentField(required=False, allow_null=True)
     agent = serializers.CharField(max_length=100, required=False, allow_null=True, allow_blank=True)
     properties = PropertiesField(required=False)
 
@@ -65,12 +82,15 @@ class EventResults(serializers.Serializer[Any]):
 class UsageQuery(serializers.Serializer[Any]):
     meter = serializers.ChoiceField(choices=METERS, required=False)
     agent = serializers.CharField(max_length=100, required=False)
-    window = serializers.ChoiceField(choices=["hour", "day", "month"], required=False)
 
     def get_fields(self) -> dict[str, Any]:
         # `from` is a word of Python, so it cannot be written as a field above.
-        moments = {name: serializers.DateTimeField(required=False) for name in ("from", "to")}
+        moments = {name: MomentField(required=False) for name in ("from", "to")}
         return {**super().get_fields(), **moments}
+
+
+class WindowQuery(UsageQuery):
+    window = serializers.ChoiceField(choices=["hour", "day", "month"], required=False)
 
 
 class UsageRow(serializers.Serializer[Any]):
@@ -151,7 +171,7 @@ class EstimateItem(serializers.Serializer[Any]):
 
 
 class EstimateRequest(serializers.Serializer[Any]):
-    items = EstimateItem(many=True, min_length=1, max_length=100)
+    items = serializers.ListField(child=EstimateItem(), min_length=1, max_length=100)
 
 
 class EstimatedItem(serializers.Serializer[Any]):
@@ -252,8 +272,8 @@ class InvoiceQuery(ListQuery):
 
 class GenerateRequest(serializers.Serializer[Any]):
     account = serializers.UUIDField()
-    period_start = serializers.DateTimeField()
-    period_end = serializers.DateTimeField()
+    period_start = MomentField()
+    period_end = MomentField()
 
 
 class ReasonRequest(serializers.Serializer[Any]):

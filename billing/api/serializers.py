@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import zoneinfo
 from typing import Any
 
+from django.conf import settings
 from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
-from billing.api.fields import CreditsField, CreditsOrZeroField, SixPlacesField
+from billing.api.fields import CreditsField, CreditsOrZeroField, MomentField, RateField, SixPlacesField
 from billing.models import Account, Entry, Grant, Hold, Transaction
 from billing.periods import Cadence
 
@@ -17,8 +19,8 @@ class Nothing(serializers.Serializer[Any]):
 
 
 class ListQuery(serializers.Serializer[Any]):
-    created_after = serializers.DateTimeField(required=False)
-    created_before = serializers.DateTimeField(required=False)
+    created_after = MomentField(required=False)
+    created_before = MomentField(required=False)
 
 
 class AccountAnswer(serializers.ModelSerializer[Account]):
@@ -36,13 +38,13 @@ class AccountAnswer(serializers.ModelSerializer[Account]):
 class AccountChange(serializers.Serializer[Any]):
     name = serializers.CharField(max_length=120, required=False)
     status = serializers.ChoiceField(choices=Account.Status.choices, required=False)
-    time_zone = serializers.CharField(max_length=64, required=False)
-    currency = serializers.RegexField(r"^[A-Z]{3}$", required=False)
+    time_zone = serializers.ChoiceField(choices=sorted(zoneinfo.available_timezones()), required=False)
+    currency = serializers.ChoiceField(choices=[settings.CREDIT_CURRENCY], required=False)
     locale = serializers.RegexField(r"^[A-Za-z]{2,3}([-_][A-Za-z0-9]{2,8}){0,2}$", max_length=16, required=False)
     legal_name = serializers.CharField(max_length=200, required=False, allow_blank=True)
     address = serializers.CharField(max_length=1000, required=False, allow_blank=True)
     tax_id = serializers.CharField(max_length=40, required=False, allow_blank=True)
-    tax_rate = serializers.DecimalField(max_digits=5, decimal_places=4, min_value=0, max_value=1, required=False)
+    tax_rate = RateField(required=False)
     billing_period = serializers.ChoiceField(choices=[each.value for each in Cadence], required=False)
     overdraft_credits = CreditsOrZeroField(required=False, source="overdraft_ucr")
 
@@ -134,7 +136,7 @@ class GrantRequest(serializers.Serializer[Any]):
     amount = CreditsField()
     category = serializers.ChoiceField(choices=["signup", "paid", "promo", "refund", "adjust"])
     priority = serializers.IntegerField(min_value=0, max_value=100, default=50)
-    expires_at = serializers.DateTimeField(required=False, allow_null=True, default=None)
+    expires_at = MomentField(required=False, allow_null=True, default=None)
     reason = serializers.CharField(max_length=300, required=False, allow_blank=True, default="")
 
     def validate(self, given: dict[str, Any]) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 from zoneinfo import ZoneInfo
@@ -25,6 +25,11 @@ EVENTS = PolymorphicProxySerializer(
     serializers=[metered.EventAnswer, metered.EventResults],
     resource_type_field_name=None,
 )
+GIVEN = PolymorphicProxySerializer(
+    component_name="UsageEventsGiven",
+    serializers=[metered.EventRequest, metered.EventBatch],
+    resource_type_field_name=None,
+)
 
 
 class UsageViewSet(acting.BillingViewSet):
@@ -33,9 +38,9 @@ class UsageViewSet(acting.BillingViewSet):
     pagination_class = None
     serializer_class = Nothing
     request_serializers = {"events": metered.EventsRequest}
-    query_serializers = {"list": metered.UsageQuery, "export": metered.UsageQuery}
+    query_serializers = {"summary": metered.WindowQuery, "export": metered.UsageQuery}
 
-    @extend_schema(request=metered.EventsRequest, responses={200: EVENTS, 201: metered.EventAnswer})
+    @extend_schema(request=GIVEN, responses={200: EVENTS, 201: metered.EventAnswer})
     def events(self, request: Request) -> Response:
         """Record one event (201, or 200 when it is a duplicate), or up to 1,000 (200, answered one by one)."""
         self.given(request)
@@ -49,8 +54,8 @@ class UsageViewSet(acting.BillingViewSet):
         results = [_result(account, item, now) for item in request.data["events"]]
         return Response(metered.EventResults({"results": results}).data)
 
-    @extend_schema(parameters=[metered.UsageQuery], responses=metered.UsageRows)
-    def list(self, request: Request) -> Response:
+    @extend_schema(parameters=[metered.WindowQuery], responses=metered.UsageRows)
+    def summary(self, request: Request) -> Response:
         """Quantity and credits by meter, and by window of the account's clock when asked; the running period
         unless `from` and `to` say otherwise."""
         account, asked = acting.account_of(request), self.asked(request)
@@ -109,7 +114,8 @@ def _first(errors: Any) -> str:
 
 def _range(account: Account, asked: dict[str, Any], window: str) -> reports.Range:
     zone = ZoneInfo(account.time_zone)
-    running = periods.containing(timezone.now(), periods.Cadence(account.billing_period), zone)
+    inside = asked["to"] - timedelta(microseconds=1) if "to" in asked else timezone.now()
+    running = periods.containing(inside, periods.Cadence(account.billing_period), zone)
     start, end = asked.get("from", running.start), asked.get("to", running.end)
     if "from" in asked and "to" not in asked:
         end = max(end, start)
@@ -129,7 +135,7 @@ class PriceViewSet(acting.BillingViewSet):
     request_serializers = {"estimate": metered.EstimateRequest}
 
     @extend_schema(responses=metered.PriceList)
-    def list(self, request: Request) -> Response:
+    def current(self, request: Request) -> Response:
         prices = books.prices_of(account_id=acting.account_of(request).pk, at=timezone.now())
         return Response(metered.PriceList({"results": prices, "next": None, "previous": None}).data)
 

@@ -185,3 +185,18 @@ def test_usage_takes_the_same_number_of_queries_however_much_there_is(alice, dja
 
     with django_assert_max_num_queries(4):
         alice.get("usage", window="day")
+
+
+@pytest.mark.parametrize(
+    "moment", ["2026-07-01", "2026-07-01T00:00:00", "2026-07-01 00:00:00Z", "0001-01-01T00:00:00Z", ""]
+)
+def test_a_time_without_a_zone_or_beyond_the_calendar_is_400(alice, moment):
+    assert alice.get("usage", to=moment).status_code == 400
+
+
+def test_usage_until_a_moment_is_that_of_its_period(alice):
+    ledger_cast.use(alice.account, "mcp_call", 1)
+
+    rows = alice.get("usage", to="2026-04-01T00:00:00Z").json()["results"]
+
+    assert [row["quantity"] for row in rows] == ["1"]
