@@ -288,6 +288,6 @@ def _best_candidate(federation: Federation, now: datetime) -> Agent | None:
     candidates = Agent.objects.available().filter(federation=federation)
     return min(
         candidates,
-        key=lambda agent: (agent.last_heartbeat_at < fresh_after, -len(agent.capabilities), agent.position),
+        key=lambda agent: (agent.last_heartbeat_at <= fresh_after, -len(agent.capabilities), agent.position),
         default=None,
     )

@@ -81,17 +81,25 @@ def _about(task: Task) -> dict[str, Any]:
     tried = Attempt.objects.filter(task=task).select_related("agent", "execution").order_by("epoch")
     tried = list(tried.defer("execution__code", "execution__files", "execution__stdin"))
     found = results.read(task)
-    code = task.payload.get("code") if isinstance(task.payload, dict) else None
-    payload = {name: value for name, value in task.payload.items() if name != "code"} if code else task.payload
+    code, payload = _apart(task.payload)
     return {
         "attempts": tried,
         "cost_ucr": sum(attempt.full_cost_ucr for attempt in tried),
         "found": found,
         "chart": results.curves_of(found) if found else None,
-        "code": code if isinstance(code, str) else None,
+        "code": code,
         "payload": _pretty(payload),
         "result": None if found else _pretty(task.result),
     }
+
+
+def _apart(payload: Any) -> tuple[str, Any]:
+    """Source code reads better as such than inside JSON."""
+    if not isinstance(payload, dict):
+        return "", payload
+    code = payload.get("code") or payload.get("source") or ""
+    rest = {name: value for name, value in payload.items() if name not in ("code", "source")}
+    return (code, rest) if isinstance(code, str) else ("", payload)
 
 
 def _pretty(value: Any) -> str:

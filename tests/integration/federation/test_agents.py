@@ -1,0 +1,218 @@
+"""Joining, leaving, heartbeats, loss, and who leads."""
+
+from datetime import timedelta
+
+import pytest
+from django.utils import timezone
+
+from federation import agents, coordination
+from federation.models import Agent, Event, Federation
+from tests import factories
+
+pytestmark = pytest.mark.django_db
+NOW = timezone.now()
+
+
+def after(seconds):
+    return NOW + timedelta(seconds=seconds)
+
+
+def beat(agent, now, **changes):
+    return agents.heartbeat(**{"agent": agent, "status": "idle", "load": None, "running": [], "now": now} | changes)
+
+
+def kinds(federation):
+    return list(Event.objects.filter(federation=federation).order_by("created_at", "pk").values_list("kind", flat=True))
+
+
+def test_F5_the_first_agent_of_a_federation_leads_it():
+    federation = factories.make_federation()
+
+    agent = factories.make_agent(federation, now=NOW)
+
+    federation.refresh_from_db()
+    assert (federation.leader, federation.epoch) == (agent, 1)
+    assert Agent.objects.members().filter(federation=federation).count() == 1
+
+
+def test_F6_of_two_agents_one_is_left_when_the_first_goes():
+    federation = factories.make_federation()
+    first, second = factories.make_agent(federation, "1"), factories.make_agent(federation, "2")
+
+    agents.leave(agent=first, now=timezone.now())
+
+    assert list(Agent.objects.members().filter(federation=federation)) == [second]
+
+
+def test_each_joining_and_leaving_raises_the_topology_version_by_one():
+    federation = factories.make_federation()
+    first = factories.make_agent(federation, "1")
+    factories.make_agent(federation, "2")
+    agents.leave(agent=first, now=timezone.now())
+    agents.leave(agent=first, now=timezone.now())
+
+    federation.refresh_from_db()
+
+    assert federation.topology_version == 4
+
+
+def test_the_one_after_the_last_is_refused_and_room_is_made_by_leaving():
+    federation = factories.make_federation(max_agents=1)
+    first = factories.make_agent(federation, "1")
+
+    with pytest.raises(agents.FederationFull, match="may have 1 agents"):
+        factories.make_agent(federation, "2")
+
+    agents.leave(agent=first, now=timezone.now())
+    assert factories.make_agent(federation, "2").position == 2
+
+
+def test_when_the_leader_leaves_another_leads_in_the_next_epoch():
+    federation = factories.make_federation(topology="star")
+    first = factories.make_agent(federation, "1", now=NOW)
+    plain = factories.make_agent(federation, "plain", now=NOW)
+    able = factories.make_agent(federation, "able", capabilities=["a", "b"], now=NOW)
+
+    agents.leave(agent=first, now=NOW)
+
+    federation.refresh_from_db()
+    assert (federation.leader, federation.epoch) == (able, 2)
+    members = list(Agent.objects.linked().filter(federation=federation))
+    assert federation.shaped(members).neighbours(plain.pk) == [able.pk]
+
+
+def test_a_leader_that_falls_silent_is_replaced_when_its_lease_ends():
+    federation = factories.make_federation(heartbeat_seconds=2)
+    factories.make_agent(federation, "1", now=NOW)
+    second = factories.make_agent(federation, "2", now=NOW)
+    beat(second, after(3))
+
+    assert agents.see_to_leaders(now=after(3)) == []
+    assert agents.see_to_leaders(now=after(4)) == [federation.pk]
+    assert agents.see_to_leaders(now=after(4)) == []
+
+    federation.refresh_from_db()
+    assert (federation.leader, federation.epoch) == (second, 2)
+
+
+def test_a_leader_that_beats_goes_on_leading_in_the_same_epoch():
+    federation = factories.make_federation(heartbeat_seconds=2)
+    leader = factories.make_agent(federation, "1", now=NOW)
+    for seconds in (3, 6, 9):
+        beat(leader, after(seconds))
+        agents.see_to_leaders(now=after(seconds))
+
+    federation.refresh_from_db()
+
+    assert (federation.leader, federation.epoch) == (leader, 1)
+
+
+def test_a_leader_that_comes_back_late_leads_in_a_new_epoch():
+    federation = factories.make_federation(heartbeat_seconds=2)
+    leader = factories.make_agent(federation, "1", now=NOW)
+
+    beat(leader, after(10))
+    agents.see_to_leaders(now=after(10))
+
+    federation.refresh_from_db()
+    assert (federation.leader, federation.epoch) == (leader, 2)
+
+
+def test_nobody_leads_while_nobody_can():
+    federation = factories.make_federation()
+    only = factories.make_agent(federation, now=NOW)
+
+    agents.leave(agent=only, now=NOW)
+
+    federation.refresh_from_db()
+    assert federation.leader is None
+    assert "leaderless" in kinds(federation)
+    factories.make_agent(federation, "next", now=NOW)
+    federation.refresh_from_db()
+    assert federation.leader.name == "next"
+
+
+def test_silence_past_the_time_out_is_loss_told_once():
+    federation = factories.make_federation(agent_timeout_seconds=60)
+    silent, loud = (
+        factories.make_agent(federation, "silent", now=NOW),
+        factories.make_agent(federation, "loud", now=NOW),
+    )
+    beat(loud, after(50))
+
+    assert agents.lose_silent(now=after(60)) == []
+    assert agents.lose_silent(now=after(61)) == [federation.pk]
+    assert agents.lose_silent(now=after(62)) == []
+
+    silent.refresh_from_db()
+    assert silent.availability == "lost"
+    assert silent in Agent.objects.members()
+    assert kinds(federation).count("lost") == 1
+    federation.refresh_from_db()
+    assert federation.leader == loud
+    with pytest.raises(agents.Gone, match="Register again"):
+        beat(silent, after(63))
+
+
+def test_a_heartbeat_in_the_last_moment_keeps_an_agent():
+    federation = factories.make_federation()
+    agent = factories.make_agent(federation, now=NOW)
+    seen_silent = Agent.objects.get(pk=agent.pk)
+    beat(agent, after(60.5))
+
+    assert agents.lose(agent=seen_silent, now=after(61)) is False
+
+    agent.refresh_from_db()
+    assert agent.availability == "available"
+
+
+def test_a_worker_beats_for_the_managed_agents():
+    federation = factories.make_federation()
+    managed = factories.make_agent(federation, "m", runtime="managed", now=NOW)
+    factories.make_agent(federation, "r", now=NOW)
+
+    for seconds in range(5, 100, 5):
+        agents.beat_managed(now=after(seconds))
+
+    assert agents.lose_silent(now=after(100)) == [federation.pk]
+    managed.refresh_from_db()
+    federation.refresh_from_db()
+    assert (managed.availability, federation.leader, federation.epoch) == ("available", managed, 1)
+
+
+def test_an_idle_product_pays_one_statement_for_its_heartbeats(django_assert_num_queries):
+    with django_assert_num_queries(1):
+        agents.beat_managed(now=NOW)
+    with django_assert_num_queries(1):
+        agents.lose_silent(now=NOW)
+    with django_assert_num_queries(1):
+        agents.see_to_leaders(now=NOW)
+
+
+def test_an_unavailable_agent_says_so_itself_and_comes_back():
+    federation = factories.make_federation()
+    agent = factories.make_agent(federation, now=NOW)
+
+    beat(agent, after(1), status="unavailable")
+    assert Agent.objects.with_running().get(pk=agent.pk).status == "unavailable"
+    beat(agent, after(2), status="idle", load=0.4)
+
+    found = Agent.objects.with_running().get(pk=agent.pk)
+    assert (found.status, found.load) == ("idle", 0.4)
+
+
+def test_a_deleted_federation_takes_nobody_on():
+    federation = factories.make_federation()
+    coordination.delete_federation(federation=federation, by=None, now=NOW)
+
+    with pytest.raises(agents.Gone):
+        factories.make_agent(federation)
+    assert not Federation.objects.present().exists()
+
+
+def test_the_token_stands_for_its_agent_only_by_its_digest():
+    agent, token = factories.make_agent_with_token(factories.make_federation())
+
+    assert agents.by_token(token) == agent
+    assert agents.by_token(token + "x") is None
+    assert token not in str(vars(agent))
