@@ -14,12 +14,13 @@ from typing import Any
 
 from django.http import HttpRequest, HttpResponse
 from django.views.decorators.http import require_safe
+from drf_spectacular.drainage import get_override
 from drf_spectacular.extensions import OpenApiAuthenticationExtension
 from drf_spectacular.generators import SchemaGenerator
 from drf_spectacular.openapi import AutoSchema as SpectacularSchema
 from drf_spectacular.renderers import OpenApiYamlRenderer
 from drf_spectacular.utils import OpenApiParameter
-from rest_framework import permissions
+from rest_framework import permissions, serializers
 
 from ntd_site import api, bodies, problems
 from ntd_site.idempotency import is_required
@@ -112,6 +113,18 @@ class AutoSchema(SpectacularSchema):
             required=is_required(self.view),
             description="The same key and body again get the first answer, with `Idempotent-Replayed: true`.",
         )
+
+    def get_serializer_name(self, serializer: Any, direction: Any) -> str:
+        """With its app: two apps may both have a `NodeOut`."""
+        app = type(serializer).__module__.partition(".")[0]
+        return f"{app}.{super().get_serializer_name(serializer, direction)}"
+
+    def _get_serializer_field_meta(self, field: Any, direction: Any) -> dict[str, Any]:
+        """Any JSON value includes null, which OpenAPI must not be told a second time."""
+        found: dict[str, Any] = super()._get_serializer_field_meta(field, direction)
+        if isinstance(field, serializers.JSONField) or get_override(field, "field") == {}:
+            found.pop("nullable", None)
+        return found
 
     def get_request_serializer(self) -> Any:
         """What the parser checks is what the document shows."""

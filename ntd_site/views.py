@@ -5,6 +5,7 @@ from __future__ import annotations
 from django.contrib.auth.decorators import login_required
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
+from django.views.decorators.http import require_safe
 
 from billing.models import Account
 from ntd_site import overview as pages
@@ -13,6 +14,7 @@ PARTS = ("kpis", "activity", "federations")
 
 
 @login_required
+@require_safe
 def home(request: HttpRequest) -> HttpResponse:
     """To the overview of the account used last."""
     mine = Account.objects.visible_to(request.user)
@@ -22,6 +24,7 @@ def home(request: HttpRequest) -> HttpResponse:
     return redirect("overview", account)
 
 
+@require_safe
 def overview(request: HttpRequest, account: Account) -> HttpResponse:
     """The whole page, or (`?part=`) one piece of it that a nudge asked for."""
     part = request.GET.get("part")

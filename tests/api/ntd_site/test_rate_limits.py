@@ -4,6 +4,7 @@ import threading
 import uuid
 
 import pytest
+from django.http import HttpRequest
 from rest_framework.test import APIClient
 
 from ntd_site import rates
@@ -86,6 +87,8 @@ def test_without_redis_nobody_is_refused(settings, monkeypatch):
 
 
 def test_the_problem_says_the_limit():
+    request, identity = HttpRequest(), f"test:{uuid.uuid4()}"
+    rates.refuse_beyond(request, identity, limit=1)
+
     with pytest.raises(Problem, match="More than 1 calls"):
-        for _ in range(2):
-            rates.refuse_beyond(type("Request", (), {})(), "test:sentence", limit=1)
+        rates.refuse_beyond(request, identity, limit=1)
