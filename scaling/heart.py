@@ -11,6 +11,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable
+from typing import Any
 
 from django.db import DatabaseError, connection
 
@@ -57,10 +58,13 @@ class Heart:
             connection.close()
 
 
-def start(process: str, *, in_flight: Callable[[], int] | None = None) -> Heart:
-    """This will beat for this process from now on; a second call for the same kind changes nothing."""
+def start(process: str, **measured: Callable[[], Any]) -> Heart:
+    """This will beat for this process from now on; a second call for the same kind changes nothing.
+
+    `measured` are what else `probes.Probe` takes: in_flight, error_rate, others.
+    """
     if process not in _started:
-        _started[process] = Heart(probes.Probe(process, in_flight=in_flight))
+        _started[process] = Heart(probes.Probe(process, **measured))
         _started[process].start()
     return _started[process]
 

@@ -229,6 +229,7 @@ class PoolOut(serializers.ModelSerializer[Pool]):
             "language",
             "min_size",
             "max_size",
+            "size",
             "idle_timeout_seconds",
             "max_age_seconds",
             "max_executions",
