@@ -115,6 +115,14 @@ class Product:
         return self.process.wait(timeout=60)
 
 
+def share_libraries(home: Path) -> None:
+    """The sandboxes' packages are installed once a machine and lock, not once a test run."""
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    shelf = cache / "ntd-tests" / "libraries"
+    shelf.mkdir(parents=True, exist_ok=True)
+    (home / "libraries").symlink_to(shelf)
+
+
 def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
