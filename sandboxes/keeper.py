@@ -58,7 +58,7 @@ def _run() -> None:
 
 def keep() -> list[str]:
     """Tell the daemon the sizes that differ from its own; returns the languages told."""
-    has = engine.describe_anew().get("sizes", {})
+    has = engine.describe_anew().get("pool_sizes", {})
     if not has:
         return []
     differing = {name: size for name, size in wanted().items() if name in has and has[name] != vars(size)}

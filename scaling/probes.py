@@ -119,12 +119,12 @@ class Probe:
     def _watch_others(self) -> None:
         """The same objects from beat to beat, because the CPU's share is measured between two readings."""
         said = self._others() if self._others else {}
-        for kind in self._watched.keys() - said.keys() - {self.process}:
-            del self._watched[kind]
-        for kind, pid in said.items():
-            if kind not in self._watched or self._watched[kind].pid != pid:
-                with contextlib.suppress(psutil.Error):
-                    self._watched[kind] = psutil.Process(pid)
+        for kind in self._watched.keys() - {self.process}:
+            if self._watched[kind].pid != said.get(kind):
+                del self._watched[kind]
+        for kind in said.keys() - self._watched.keys():
+            with contextlib.suppress(psutil.Error):
+                self._watched[kind] = psutil.Process(said[kind])
 
 
 def _line(process: psutil.Process) -> dict[str, object]:

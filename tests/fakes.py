@@ -102,7 +102,7 @@ class FakeRuntime:
         limits = dict.fromkeys(("memory", "processes", "cpu", "disk", "output", "timeout"), "fake")
         sizes = {language: vars(size) for language, size in self._sizes.items()}
         said = {"engine": engine, "promises": [], "limits": limits, "probes": [probe], "process": os.getpid()}
-        return {**said, "pools": {"python": counts}, "sizes": sizes}
+        return {**said, "pools": {"python": counts}, "pool_sizes": sizes}
 
 
 def _check(request: Request, reasons: list[str]) -> None:

@@ -87,7 +87,7 @@ class ScriptedRuntime:
             "limits": {"memory": "cgroup v2"},
             "probes": [{"engine": "scripted", "ok": True, "reasons": []}],
             "pools": {"python": pool, "node": dict(pool)},
-            "sizes": {name: vars(self.sizes.get(name, Size(4, 10, 0, 3600))) for name in ("python", "node")},
+            "pool_sizes": {name: vars(self.sizes.get(name, Size(4, 10, 0, 3600))) for name in ("python", "node")},
             "process": os.getpid(),
         }
 

@@ -103,7 +103,7 @@ class Server:
             "languages": engine.languages() if engine else [],
             "probes": [probe.as_dict() for probe in self.choice.probes],
             "pools": {_pool_name(*key): pool.counts() for key, pool in self._opened()},
-            "sizes": {_pool_name(*key): asdict(pool.size) for key, pool in self._opened()},
+            "pool_sizes": {_pool_name(*key): asdict(pool.size) for key, pool in self._opened()},
         }
 
     def _opened(self) -> list[tuple[tuple[str, str], Pool]]:

@@ -105,7 +105,7 @@ class Runtime(Protocol):
         ...
 
     def resize(self, language: str, size: Size) -> None:
-        """`describe` then says it under `sizes`. Raises RuntimeLost, RuntimeUnavailable, InvalidRequest."""
+        """`describe` then says it under `pool_sizes`. Raises RuntimeLost, RuntimeUnavailable, InvalidRequest."""
         ...
 
     def describe(self) -> dict:

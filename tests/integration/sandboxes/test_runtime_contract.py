@@ -279,15 +279,15 @@ def test_the_runtime_describes_itself(runtime):
 
 
 def test_a_new_size_is_taken_and_said(runtime):
-    before = Size(**runtime.describe()["sizes"]["python"])
+    before = Size(**runtime.describe()["pool_sizes"]["python"])
     size = Size(ready=1, running=3, idle_timeout_seconds=30, max_age_seconds=600)
 
     runtime.resize("python", size)
-    said = runtime.describe()["sizes"]["python"]
+    said = runtime.describe()["pool_sizes"]["python"]
     runtime.resize("python", before)
 
     assert said == vars(size)
-    assert runtime.describe()["sizes"]["python"] == vars(before)
+    assert runtime.describe()["pool_sizes"]["python"] == vars(before)
 
 
 @pytest.mark.parametrize(
@@ -295,13 +295,13 @@ def test_a_new_size_is_taken_and_said(runtime):
     [("cobol", {}), ("python", {"ready": -1}), ("python", {"running": 0}), ("python", {"max_age_seconds": 0})],
 )
 def test_a_wrong_size_is_refused_and_changes_nothing(runtime, language, changes):
-    before = runtime.describe()["sizes"]
+    before = runtime.describe()["pool_sizes"]
     wrong = Size(**{"ready": 1, "running": 3, "idle_timeout_seconds": 0, "max_age_seconds": 600} | changes)
 
     with pytest.raises(InvalidRequest):
         runtime.resize(language, wrong)
 
-    assert runtime.describe()["sizes"] == before
+    assert runtime.describe()["pool_sizes"] == before
 
 
 def test_the_process_behind_it_is_one_of_this_machine(runtime):
