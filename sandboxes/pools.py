@@ -16,6 +16,8 @@ from sandboxes import engine, lifecycle, live, programs, tasks
 from sandboxes.limits import InvalidLimits, Limits
 from sandboxes.models import Attempt, Execution, Pool, Template
 
+# What the auto-scaler calls a pool; scaling_target.py registers it.
+SCALING_TYPE = "pool"
 COUNTS = ("starting", "ready", "running", "draining", "failed")
 # What executions take is the mean over the latest of them: this many are looked at, of all pools.
 RECENT = 200

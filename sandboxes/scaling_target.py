@@ -12,7 +12,7 @@ from sandboxes.models import Pool
 from scaling.policy import Load
 from scaling.targets import UnknownTarget
 
-TYPE = "pool"
+TYPE = pools.SCALING_TYPE
 
 
 class PoolTarget:

@@ -17,7 +17,7 @@ from django.views.decorators.http import require_POST, require_safe
 
 from billing import ledger
 from billing.models import Account
-from sandboxes import engine, executions, executor, lifecycle, pages, pools, programs, scaling_target
+from sandboxes import engine, executions, executor, lifecycle, pages, pools, programs
 from sandboxes.forms import EXAMPLE, ExecutionForm, FilterForm, PoolForm
 from sandboxes.models import Execution, Pool, Template
 from sandboxes.models.pools import Language
@@ -183,7 +183,7 @@ def _pools(account: Account) -> list[Pool]:
 
 def _add_decisions(found: list[Pool]) -> None:
     """Why each pool has the size it has; scaling is the operator's."""
-    latest = autoscaler.latest(scaling_target.TYPE)
+    latest = autoscaler.latest(pools.SCALING_TYPE)
     for pool in found:
         pool.decision = latest.get(str(pool.pk))
 
