@@ -64,7 +64,12 @@ def _submit(attempt: Attempt, arguments: dict[str, Any], now: datetime) -> None:
         return
     execution = executions.submit(
         account=task.federation.account,
-        metadata={"federation": task.federation.name, "task": str(task.pk), "epoch": str(attempt.epoch)},
+        metadata={
+            "name": str(task)[:80],
+            "federation": task.federation.name,
+            "task": str(task.pk),
+            "epoch": str(attempt.epoch),
+        },
         agent=str(attempt.agent_id),
         now=now,
         **arguments,

@@ -12,6 +12,7 @@ from federation.models import Federation, Task
 from federation.sample import result, svg, sweep
 
 MOST_TASKS = 500
+NARROW = 360  # of a chart on a phone
 DRAWN = 5
 
 
@@ -91,23 +92,27 @@ def _best(ranked: Sequence[Ranked]) -> SafeString | None:
     curves = [_curve(name_of(row.found), row.found.out_of_sample) for row in ranked[:DRAWN]]
     best = ranked[0].found.out_of_sample
     curves.append(svg.Curve("buy and hold", best.dates, best.benchmark_curve))
-    return _drawn(curves, title="The best so far, out of sample, costs included", chart_id="results-chart")
+    return _drawn(curves, title="The best so far, out of sample, costs included", chart_id="results-chart", width=1080)
 
 
 def curves_of(found: result.Result) -> SafeString:
     """A strategy beside buying and holding."""
     period = found.out_of_sample
     curves = [_curve(name_of(found), period), svg.Curve("buy and hold", period.dates, period.benchmark_curve)]
-    return _drawn(curves, title="Growth out of sample, costs included", chart_id="task-chart")
+    return _drawn(curves, title="Growth out of sample, costs included", chart_id="task-chart", width=720)
 
 
 def _curve(name: str, period: result.Period) -> svg.Curve:
     return svg.Curve(name, period.dates, period.strategy_curve)
 
 
-def _drawn(curves: Iterable[svg.Curve], *, title: str, chart_id: str) -> SafeString:
-    drawn = svg.equity_chart(list(curves), title=title, chart_id=chart_id, width=1080, height=320)
-    return mark_safe(drawn)  # noqa: S308 - escaped there
+def _drawn(curves: Iterable[svg.Curve], *, title: str, chart_id: str, width: int) -> SafeString:
+    """Twice: a drawing scales with its words, so a phone gets one whose words stay readable."""
+    curves = list(curves)
+    wide = svg.equity_chart(curves, title=title, chart_id=chart_id, width=width, height=320)
+    narrow = svg.equity_chart(curves, title=title, chart_id=f"{chart_id}-narrow", width=NARROW, height=240)
+    # svg.py escapes every text it draws.
+    return mark_safe(f'<div class="curves"><div>{wide}</div><div>{narrow}</div></div>')  # noqa: S308
 
 
 def name_of(found: result.Result) -> str:

@@ -3,15 +3,17 @@
 Numbers, money and times have one form each; a state has a shape, a word and a colour.
 """
 
+import re
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from decimal import ROUND_HALF_EVEN, Decimal
 
 from django import template
+from django.apps import apps
 from django.templatetags.static import static
 from django.urls import NoReverseMatch, reverse
 from django.utils import timezone
-from django.utils.html import format_html
+from django.utils.html import conditional_escape, format_html
 from django.utils.safestring import SafeString, mark_safe
 from pygments import highlight as pygmentize
 from pygments.formatters import HtmlFormatter
@@ -25,6 +27,7 @@ register = template.Library()
 MICRO = 1_000_000
 NOTHING = "–"
 NBSP = "\u00a0"
+UUID_LIKE = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 # The shape of a mark, and every state of the glossary that wears it.
 # ok = circle, busy = arrow, warn = triangle, err = square, idle = ring, drain = diamond.
@@ -62,6 +65,14 @@ def percent(share: float | None, places: int = 1) -> str:
     if "." in text:
         text = text.rstrip("0").rstrip(".")
     return f"{text}{NBSP}%"
+
+
+@register.filter
+def percent_column(share: float | None, places: int = 1) -> str:
+    """The same in a column of numbers, where every row shows as many places: -0.69 -> -69.0 %"""
+    if share is None or share == "":
+        return NOTHING
+    return f"{float(share) * 100:.{places}f}{NBSP}%"
 
 
 @register.filter
@@ -292,6 +303,23 @@ def address(context: template.Context, name: str, *args: object) -> str:
         except NoReverseMatch:
             continue
     return ""
+
+
+@register.simple_tag(takes_context=True)
+def agent(context: template.Context, text: str) -> str:
+    """What a usage or an execution says of its agent: a link with the name where it is an agent of this account."""
+    known = context.render_context.setdefault("agents", {})
+    if text not in known:
+        known[text] = _agent_name(context.get("account"), text)
+    url = address(context, "federation:agent", text) if known[text] else ""
+    return format_html('<a href="{}">{}</a>', url, known[text]) if url else conditional_escape(text)
+
+
+def _agent_name(account: object, text: str) -> str:
+    if account is None or not UUID_LIKE.fullmatch(text):
+        return ""
+    ours = apps.get_model("federation", "Agent").objects.filter(federation__account=account, pk=text)
+    return ours.values_list("name", flat=True).first() or ""
 
 
 @register.inclusion_tag("_nav_link.html", takes_context=True)

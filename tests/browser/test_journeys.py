@@ -32,7 +32,7 @@ for number in itertools.count():
     time.sleep(0.2)
 """
 GREEDY = {
-    "output": ("while True: print('x' * 1000)", "It printed more than its 256 KB."),
+    "output": ("while True: print('x' * 1000)", "It printed more than its 1024 KB."),
     "memory": ("held = []\nwhile True: held.append(bytearray(8_000_000))", "It needed more than its 512 MB of memory."),
 }
 PAINTED = """canvas => {
@@ -148,7 +148,7 @@ def test_another_topology_rewires_the_graph_of_whoever_looks(page: Page, new_pag
 def test_an_owner_invites_a_member(page: Page):
     page.goto("/o/demo/settings/members/")
     page.get_by_label("E-mail").fill("bob@example.com")
-    page.get_by_label("Role").last.select_option("viewer")
+    page.get_by_label("Role", exact=True).select_option("viewer")
     page.get_by_role("button", name="Invite").click()
     expect(page.get_by_text("An invitation is on its way to bob@example.com.")).to_be_visible()
     invited = page.get_by_role("row", name="bob@example.com")
@@ -198,11 +198,13 @@ def test_every_page_fits_in_both_themes_and_nothing_complains(page: Page, produc
             faults.append((path, answer))
         if page.evaluate(SIDEWAYS) > 0:
             faults.append((path, "scrolls sideways"))
+        if path == "/admin/":
+            continue  # Django's own pages have their own look
         for theme, fits in (("dark", range(0, 80)), ("light", range(200, 256))):
             page.emulate_media(color_scheme=theme)
             if page.evaluate(GROUND) not in fits:
                 faults.append((path, f"is not {theme}"))
-        if not path.startswith("/admin/") and page.locator("h1").count() != 1:
+        if page.locator("h1").count() != 1:
             faults.append((path, "has not one h1"))
     assert faults == []
 
