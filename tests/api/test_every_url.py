@@ -74,8 +74,10 @@ def _invitation(world: World) -> Any:
 
 
 def _dead_letter(world: World) -> DeadLetter:
-    said = {"federation": world.federation, "message": {}, "reason": "expired", "created_at": world.now}
-    return DeadLetter.objects.create(**said)
+    agent = str(world.agent.pk)
+    message = {"from": agent, "to": agent, "type": "custom", "payload": None, "priority": 5, "ttl_seconds": 300}
+    said = {"federation": world.federation, "reason": "expired", "created_at": world.now}
+    return DeadLetter.objects.create(message={**message, "correlation_id": ""}, **said)
 
 
 def _group(world: World) -> Any:
