@@ -31,6 +31,25 @@ def test_a_probe_reports_this_machine(settings: Any) -> None:
     assert node.metadata["cores"] >= 1
 
 
+@pytest.mark.django_db
+def test_processes_without_a_heart_are_told_by_another_until_they_end(settings: Any) -> None:
+    settings.NODE_NAME = "here"
+    others = {"sandboxes": os.getppid()}
+    probe = probes.Probe("worker", error_rate=lambda: 0.04, others=lambda: others)
+
+    probe.report()
+    told = Node.objects.get(name="here")
+    others["sandboxes"] = 2**22 + 1  # no such process
+    probe.report()
+
+    line = told.metadata["processes"]["sandboxes"]
+    assert (line["pid"], told.error_rate) == (os.getppid(), 0.04)
+    assert line["rss"] > 0
+    after = Node.objects.get(name="here").metadata["processes"]
+    assert after["sandboxes"] == line
+    assert after["worker"]["seen"] > line["seen"]
+
+
 def test_a_node_without_a_given_name_has_the_machines(settings: Any) -> None:
     settings.NODE_NAME = ""
 
