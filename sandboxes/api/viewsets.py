@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
@@ -279,4 +279,5 @@ def _moment(text: str, name: str) -> datetime:
         moment = None
     if moment is None or moment.tzinfo is None:
         raise exceptions.ValidationError({name: ["Give a time such as 2026-01-31T12:00:00Z."]})
-    return moment
+    # In UTC, or an offset of many hours would be a time of day that PostgreSQL does not read.
+    return moment.astimezone(UTC)
