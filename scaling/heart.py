@@ -50,13 +50,13 @@ class Heart:
     def _run(self) -> None:
         last = float("-inf")
         while not self._stopped.is_set():
-            if time.monotonic() - last >= OWN_SECONDS or self._is_silent():
+            if time.monotonic() - last >= OWN_SECONDS or self.is_silent():
                 self.beat()
                 last = time.monotonic()
             self._stopped.wait(BEAT_SECONDS)
         connection.close()
 
-    def _is_silent(self) -> bool:
+    def is_silent(self) -> bool:
         """Whether nobody has beaten for this machine since our last look."""
         try:
             return time.time() - self._beaten.stat().st_mtime > BEAT_SECONDS * 0.9
