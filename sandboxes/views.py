@@ -106,7 +106,13 @@ def _log(execution: Execution) -> dict[str, Any]:
     """The event stream for browsers with scripts; for others what a settled execution printed, up to a size."""
     events = f"/api/v1/executions/{execution.pk}"
     text = execution.stdout[:SHOWN_OUTPUT] + execution.stderr[:SHOWN_OUTPUT] if execution.is_settled else ""
-    return {"id": execution.pk, "src": f"{events}/events", "download": f"{events}/output", "text": text}
+    return {
+        "id": execution.pk,
+        "src": f"{events}/events",
+        "download": f"{events}/output",
+        "text": text,
+        "done": execution.is_settled,
+    }
 
 
 @editors_only
