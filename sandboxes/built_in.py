@@ -10,10 +10,12 @@ from typing import Any
 
 from django.conf import settings
 from django.db import connection, transaction
+from django.db.models import Model
 from django.utils import timezone
 
 from sandboxes.models import Pool, Template
 from scaling import autoscaler
+from scaling.models import Group
 from scaling.policy import Policy
 
 PYTHON_PACKAGES = ["numpy", "pandas"]
@@ -28,7 +30,7 @@ BACKLOG_SECONDS = 5
 @transaction.atomic
 def ensure(**_: Any) -> None:
     """This will add the built-in templates and their default pools where they are missing."""
-    if Pool._meta.db_table not in connection.introspection.table_names():
+    if not all(_is_migrated(model) for model in (Template, Pool, Group)):
         return  # Somebody migrates only a part, or back.
     for language, packages in _PACKAGES.items():
         template, _created = Template.objects.get_or_create(
@@ -48,6 +50,14 @@ def ensure(**_: Any) -> None:
         )
         if is_new and language == SCALED:
             _scale(pool)
+
+
+def _is_migrated(model: type[Model]) -> bool:
+    with connection.cursor() as cursor:
+        if model._meta.db_table not in connection.introspection.table_names(cursor):
+            return False
+        there = {column.name for column in connection.introspection.get_table_description(cursor, model._meta.db_table)}
+    return {field.column for field in model._meta.local_concrete_fields} <= there
 
 
 def _scale(pool: Pool) -> None:

@@ -14,7 +14,7 @@ class Migration(migrations.Migration):
         migrations.AddConstraint(
             model_name="pool",
             constraint=models.CheckConstraint(
-                condition=Q(("size__gte", 1), ("size__gte", F("min_size")), ("size__lte", F("max_size"))),
+                condition=Q(size__gte=1) & Q(size__gte=F("min_size"), size__lte=F("max_size")),
                 name="pool_size_is_between_min_and_max",
             ),
         ),

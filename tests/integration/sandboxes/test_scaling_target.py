@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 
 import pytest
-from django.db import IntegrityError, transaction
+from django.db import IntegrityError, connection, transaction
 from django.urls import reverse
 from django.utils import timezone
 
@@ -298,3 +298,13 @@ def test_customers_see_the_size_and_not_the_operators_reasons(client, account, g
 
     assert "of 3 running" in shown
     assert "Occupancy" not in shown
+
+
+def test_while_a_table_lacks_a_column_nothing_is_ensured():
+    Pool.objects.filter(account=None, name="node").delete()
+    with connection.schema_editor() as editor:
+        editor.execute("alter table scaling_group rename column target_id to was_target_id")
+
+    built_in.ensure()
+
+    assert not Pool.objects.filter(name="node").exists()
