@@ -19,7 +19,7 @@ from django.conf import settings
 from django.db import transaction
 from django.db.models import QuerySet, Sum
 
-from billing import ledger, live, metering, periods, pricing, statements
+from billing import ledger, live, periods, pricing, rating, statements
 from billing.models import Account, Grant, Invoice, InvoiceLine, InvoiceSeries, LedgerAccount, Price, UsageRecord
 
 LONGEST = timedelta(days=400)
@@ -153,7 +153,7 @@ def preview(*, account: Account, now: datetime) -> Preview:
 def running_period(*, account: Account, now: datetime) -> periods.Period:
     """The account's period that is running, from where the last final invoice ends."""
     period = periods.containing(now, periods.Cadence(account.billing_period), ZoneInfo(account.time_zone))
-    start = metering.open_moment(account_id=account.pk, at=period.start)
+    start = rating.open_moment(account_id=account.pk, at=period.start)
     return periods.Period(min(start, now), max(period.end, start))
 
 

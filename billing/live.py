@@ -9,15 +9,19 @@ from django.db import transaction
 
 
 def credits_changed(account_id: UUID) -> None:
-    _nudge(account_id, ["credits", f"account-{account_id}"])
+    _nudge(account_id, _of_credits(account_id))
 
 
-def usage_recorded(account_id: UUID) -> None:
-    _nudge(account_id, ["usage"])
+def usage_recorded(account_id: UUID, *, is_charged: bool) -> None:
+    _nudge(account_id, ["usage", *(_of_credits(account_id) if is_charged else [])])
 
 
 def invoice_changed(account_id: UUID, invoice_id: UUID) -> None:
     _nudge(account_id, ["invoices", f"invoice-{invoice_id}"])
+
+
+def _of_credits(account_id: UUID) -> list[str]:
+    return ["credits", f"account-{account_id}"]
 
 
 def _nudge(account_id: UUID, topics: list[str]) -> None:

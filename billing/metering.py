@@ -2,7 +2,8 @@
 
 record_usage    charges at once
 capture         charges what a hold has set aside, and lets the rest go
-Under the wallet's lock: the earlier record of the same key, the running total, the charge, the record.
+Two calls of the database: what is known of the event, with the wallet locked (rating.py), and then everything
+that is written. What is out of the ordinary (late, expired, capped) costs more calls under the same lock.
 """
 
 from __future__ import annotations
@@ -12,25 +13,22 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal
+from typing import NamedTuple
 from uuid import UUID
-from zoneinfo import ZoneInfo
 
 from django.db import connection, transaction
-from django.db.models import F
+from uuid_utils.compat import uuid7
 
-from billing import amounts, books, ledger, live, periods, pricing
-from billing.models import Account, Hold, Invoice, Price, Rating, UsageRecord
+from billing import amounts, ledger, live, rating
+from billing.models import Hold, UsageRecord
+from billing.rating import Facts, Held, Rated
 
 OLDEST = timedelta(days=35)
 NEWEST = timedelta(minutes=5)
-# One statement adds to the running total and locks it. The wallet's lock comes before it everywhere.
-ADD = """
-insert into billing_rating (account_id, meter, price_id, period_start, quantity, rated_ucr)
-values (%s, %s, %s, %s, %s, 0)
-on conflict (account_id, meter, price_id, period_start)
-do update set quantity = billing_rating.quantity + excluded.quantity
-returning id, quantity, rated_ucr
-"""
+KEEP = (
+    "select * from billing_keep_usage(%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s::jsonb, %s, %s, %s, %s,"
+    " %s, %s)"
+)
 
 
 class OutOfRange(Exception):
@@ -60,7 +58,6 @@ class EventConflict(Exception):
 class Event:
     """What happened, before it is priced."""
 
-    account_id: UUID
     source: str
     key: str
     meter: str
@@ -75,17 +72,6 @@ class Event:
         if with_time:
             contents.append(self.occurred_at.isoformat())
         return ledger.fingerprint(*contents)
-
-
-@dataclass(frozen=True)
-class Rated:
-    """An event priced: by which price, in which period, for how much."""
-
-    price: Price
-    rating_id: int
-    billed_at: datetime
-    late: bool
-    ucr: int
 
 
 def record_usage(
@@ -121,26 +107,18 @@ def record(
     properties: Mapping[str, object] | None = None,
 ) -> tuple[UsageRecord, bool]:
     """Like record_usage; the second value is False when the event had been recorded before."""
-    event = Event(account_id, source, key, meter, _quantity(quantity), occurred_at or now, agent, properties or {})
-    account = Account.objects.get(pk=account_id)
-    ledger.lock_wallet(account_id)
+    event = Event(source, key, meter, _quantity(quantity), occurred_at or now, agent, properties or {})
+    facts = _look_up(event, account_id=account_id)
     # An event without a time of its own happened "now", which differs when it is sent again.
     given = event.fingerprint(with_time=occurred_at is not None)
-    before = _earlier(event, given)
-    if before is not None:
-        return before, False
+    if facts.earlier:
+        return _earlier(facts.earlier, given), False
     if not now - OLDEST <= event.occurred_at <= now + NEWEST:
         raise OutOfRange("occurred_at", "Must be at most 35 days back and at most 5 minutes ahead.")
-    if account.status != Account.Status.ACTIVE:
-        raise ledger.AccountNotActive(account.status)
-    rated = _rate(account, event)
-    receipt = None
-    if rated.ucr:
-        receipt = ledger.charge(
-            account_id=account_id, amount_ucr=_chargeable(rated.ucr), meter=meter, key=key, source=f"usage:{source}",
-            now=now, description=rated.price.name,
-        )  # fmt: skip
-    return _keep(event, given, rated, receipt, now), True
+    if not facts.is_active:
+        raise ledger.AccountNotActive(facts.status)
+    rated = _rate(facts, event)
+    return _keep(facts, event, given, rated, cost_ucr=_chargeable(rated.ucr), now=now), True
 
 
 @transaction.atomic
@@ -161,37 +139,40 @@ def capture(
     When the hold has expired meanwhile, what is still available is charged up to the held amount: the
     work was done, and its record must not be lost.
     """
-    held = Hold.objects.select_related("account").filter(key=hold_key).first()
-    if held is None:
-        raise ledger.UnknownHold
-    event = Event(held.account_id, source, key, meter, _quantity(quantity), occurred_at, agent, properties or {})
-    ledger.lock_wallet(held.account_id)
+    event = Event(source, key, meter, _quantity(quantity), occurred_at, agent, properties or {})
+    facts = _look_up(event, hold_key=hold_key)
     given = event.fingerprint(with_time=True)
-    before = _earlier(event, given)
-    if before is not None:
-        return before
-    held.refresh_from_db(fields=["state"])
+    if facts.earlier:
+        return _earlier(facts.earlier, given)
+    held = facts.held
+    assert held is not None
     if held.state in (Hold.State.CAPTURED, Hold.State.RELEASED):
         raise ledger.HoldEnded(held.state)
-    rated = _rate(held.account, event)
-    receipt = _collect(held, event, rated, now)
-    return _keep(event, given, rated, receipt, now)
+    rated = _rate(facts, event)
+    cost_ucr = min(rated.ucr, held.amount_ucr)
+    if held.is_good(now):
+        return _keep(facts, event, given, rated, cost_ucr=cost_ucr, now=now, held=held)
+    cost_ucr = min(cost_ucr, _left(facts, held, now))
+    return _keep(facts, event, given, rated, cost_ucr=cost_ucr, now=now)
 
 
-def _collect(held: Hold, event: Event, rated: Rated, now: datetime) -> ledger.Receipt | None:
-    wanted = min(rated.ucr, held.amount_ucr)
-    said = {"meter": event.meter, "key": event.key, "source": f"usage:{event.source}", "now": now}
-    if held.state == Hold.State.ACTIVE and held.expires_at > now:
-        if wanted:
-            return ledger.capture(hold_key=held.key, amount_ucr=wanted, description=rated.price.name, **said)
-        ledger.release(key=held.key, now=now)
-        return None
+def _look_up(event: Event, *, account_id: UUID | None = None, hold_key: str | None = None) -> Facts:
+    return rating.look_up(
+        account_id=account_id, hold_key=hold_key, source=event.source, key=event.key, meter=event.meter,
+        at=event.occurred_at,
+    )  # fmt: skip
+
+
+def _rate(facts: Facts, event: Event) -> Rated:
+    return rating.rate(facts, meter=event.meter, quantity=event.quantity, at=event.occurred_at)
+
+
+def _left(facts: Facts, held: Held, now: datetime) -> int:
+    """What can still be had without the hold, which is over."""
     ledger.expire_hold(key=held.key, now=now)
-    left = ledger.balance(account_id=held.account_id, now=now).available_ucr
-    wanted = min(wanted, left) if held.account.status == Account.Status.ACTIVE else 0
-    if wanted <= 0:
-        return None
-    return ledger.charge(account_id=held.account_id, amount_ucr=wanted, description=rated.price.name, **said)
+    if not facts.is_active:
+        return 0
+    return max(0, ledger.balance(account_id=facts.account_id, now=now).available_ucr)
 
 
 def _quantity(quantity: Decimal) -> Decimal:
@@ -209,44 +190,20 @@ def _chargeable(ucr: int) -> int:
     return ucr
 
 
-def _earlier(event: Event, given: str) -> UsageRecord | None:
-    """The record of the same event, if it came before; the same id with other contents is refused."""
-    before = UsageRecord.objects.filter(account_id=event.account_id, source=event.source, key=event.key).first()
-    if before is not None and before.request_hash != given:
-        raise EventConflict(event.key)
+def _earlier(found: UUID, given: str) -> UsageRecord:
+    """The record of the same event, which came before; the same id with other contents is refused."""
+    before = UsageRecord.objects.get(pk=found)
+    if before.request_hash != given:
+        raise EventConflict(before.key)
     return before
 
 
-def _rate(account: Account, event: Event) -> Rated:
-    """Add the event to its running total; its cost is what the total's price grew by."""
-    billed_at = open_moment(account_id=account.pk, at=event.occurred_at)
-    price = books.price_of(account_id=account.pk, meter=event.meter, at=billed_at)
-    cadence = periods.Cadence(account.billing_period)
-    period = periods.containing(billed_at, cadence, ZoneInfo(account.time_zone))
-    with connection.cursor() as cursor:
-        cursor.execute(ADD, [account.pk, event.meter, price.pk, period.start, event.quantity])
-        rating_id, total_quantity, before_ucr = cursor.fetchone()
-    step = pricing.rate(price.rule(), total_quantity=total_quantity, rated_before_ucr=before_ucr)
-    return Rated(price, rating_id, billed_at, billed_at != event.occurred_at, step.step_ucr)
-
-
-def open_moment(*, account_id: UUID, at: datetime) -> datetime:
-    """The moment itself, or the end of the final periods that cover it: those are invoiced already."""
-    final = Invoice.objects.filter(account_id=account_id, state__in=Invoice.FINAL_STATES, period_end__gt=at).order_by(
-        "period_start"
-    )
-    for start, end in final.values_list("period_start", "period_end"):
-        if start > at:
-            break
-        at = end
-    return at
-
-
-def _keep(event: Event, given: str, rated: Rated, receipt: ledger.Receipt | None, now: datetime) -> UsageRecord:
-    if rated.ucr:
-        Rating.objects.filter(pk=rated.rating_id).update(rated_ucr=F("rated_ucr") + rated.ucr)
-    kept = UsageRecord.objects.create(
-        account_id=event.account_id,
+def _keep(
+    facts: Facts, event: Event, given: str, rated: Rated, *, cost_ucr: int, now: datetime, held: Held | None = None
+) -> UsageRecord:
+    """Charge, from a hold or at once, and write the record."""
+    record = UsageRecord(
+        account_id=facts.account_id,
         source=event.source,
         key=event.key,
         request_hash=given,
@@ -256,13 +213,46 @@ def _keep(event: Event, given: str, rated: Rated, receipt: ledger.Receipt | None
         properties=dict(event.properties),
         price=rated.price,
         rated_ucr=rated.ucr,
-        cost_ucr=receipt.amount_ucr if receipt else 0,
-        overdraft_ucr=receipt.overdraft_ucr if receipt else 0,
-        transaction_id=receipt.transaction_id if receipt else None,
+        cost_ucr=cost_ucr,
         occurred_at=event.occurred_at,
         billed_at=rated.billed_at,
-        late=rated.late,
+        late=rated.billed_at != event.occurred_at,
         created_at=now,
     )
-    live.usage_recorded(event.account_id)
-    return kept
+    written = _write(record, rated, held)
+    if written.outcome == "expire_first":
+        ledger.expire_wallet(account_id=facts.account_id, now=now)
+        written = _write(record, rated, held)
+    if written.outcome not in ("ok", "replay"):
+        raise ledger.refusal(
+            written.outcome, account_id=facts.account_id, key=event.key, needed_ucr=cost_ucr,
+            available_ucr=written.available_ucr,
+        )  # fmt: skip
+    record.transaction_id, record.overdraft_ucr = written.transaction_id, written.overdraft_ucr
+    record._state.adding, record._state.db = False, connection.alias
+    live.usage_recorded(facts.account_id, is_charged=bool(cost_ucr or held))
+    return record
+
+
+class Written(NamedTuple):
+    """What the database answered."""
+
+    outcome: str
+    transaction_id: UUID | None
+    available_ucr: int
+    overdraft_ucr: int
+
+
+def _write(record: UsageRecord, rated: Rated, held: Held | None) -> Written:
+    cost_ucr, meter = record.cost_ucr, record.meter
+    if held:
+        charge = ledger.fingerprint("capture", held.key, cost_ucr, meter)
+    else:
+        charge = ledger.fingerprint("charge", cost_ucr, meter)
+    arguments: list[object] = [held.key if held else None, cost_ucr, [uuid7() for _ in range(4)], charge]
+    arguments += [rated.price.name, record.pk, record.account_id, record.source, record.key, record.request_hash, meter]
+    arguments += [record.quantity, record.agent, json.dumps(record.properties), rated.price.pk, rated.period_start]
+    arguments += [rated.ucr, record.occurred_at, record.billed_at, record.created_at]
+    with connection.cursor() as cursor:
+        cursor.execute(KEEP, arguments)
+        return Written(*cursor.fetchone())

@@ -7,7 +7,6 @@ import json
 from typing import Any
 
 from django import forms
-from django.utils.safestring import mark_safe
 
 from federation import topology, workloads
 from federation.models import Agent, Federation, Task
@@ -18,9 +17,10 @@ TEMPLATE = '''import pandas as pd
 
 
 def positions(prices: pd.DataFrame, lookback: int = 60) -> pd.DataFrame:
-    """One row a day, one column a symbol: the share of the capital to hold after that day's close.
+    """prices: one row a day, one column a symbol, daily closes.
 
-    Row t may use prices up to row t. The shares of a day add up to at most 1; 0 holds nothing.
+    Return the share of the capital to hold in each after that day's close; 0 holds nothing.
+    Row t may use prices up to row t. The shares of a day add up to at most 1.
     """
     rising = prices > prices.shift(lookback)
     return rising / prices.shape[1]
@@ -137,9 +137,7 @@ class StrategyForm(forms.Form):
         strip=False,
         initial=TEMPLATE,
         widget=forms.Textarea(attrs=CODE),
-        help_text=mark_safe(
-            "One function <code>positions(prices)</code>. numpy and pandas are there; there is no network."
-        ),
+        help_text="One function, positions(prices). numpy and pandas are there; there is no network.",
     )
 
     def clean_code(self) -> str:

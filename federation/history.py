@@ -40,7 +40,7 @@ def flush_all(*, now: datetime) -> int:
 
 def flush(*, now: datetime) -> int:
     """One round; returns how many entries it moved."""
-    if not store.client().exists(store.key(NAME)):
+    if not store.client().xlen(store.key(NAME)):
         return 0
     with transaction.atomic():
         BusCursor.objects.get_or_create(name=NAME, defaults={"last_id": "0-0"})

@@ -7,9 +7,8 @@ def _every(seconds: float, name: str) -> dict[str, object]:
 
 
 SCHEDULE: dict[str, dict[str, object]] = {
-    "federation-tasks": _every(1.0, "sweep_tasks"),
+    "federation": _every(1.0, "sweep"),
     "federation-agents": _every(2.0, "sweep_agents"),
-    "federation-messages": _every(1.0, "sweep_messages"),
-    "federation-inboxes": _every(5.0, "sweep_inboxes"),
+    "federation-inboxes": _every(10.0, "sweep_inboxes"),
     "federation-usage": _every(60.0, "sweep_usage"),
 }

@@ -58,8 +58,11 @@ def after_stop(*, attempt_id: str) -> None:
 
 
 @shared_task
-def sweep_tasks() -> None:
-    """Finds due tasks, lost starts, unheard ends, lapsed leases and passed deadlines."""
+def sweep() -> None:
+    """Finds due tasks, lost starts, unheard ends, lapsed leases, passed deadlines and unwritten history.
+
+    One background task and not five: an idle product pays mostly for the messages that start them.
+    """
     now = timezone.now()
     for attempt in attempts.expire(now=now):
         after_stop.delay(attempt_id=str(attempt.pk))
@@ -73,6 +76,7 @@ def sweep_tasks() -> None:
         after_stop.delay(attempt_id=str(attempt_id))
     for federation_id in dispatch.federations_with_due_tasks(now=now):
         assign.delay(federation_id=str(federation_id))
+    history.flush_all(now=now)
 
 
 @shared_task
@@ -91,11 +95,6 @@ def sweep_agents() -> None:
 @shared_task
 def sweep_usage() -> None:
     wages.charge_all(now=timezone.now())
-
-
-@shared_task
-def sweep_messages() -> None:
-    history.flush_all(now=timezone.now())
 
 
 @shared_task

@@ -10,6 +10,7 @@ urlpatterns = [
     path("federations/", federations.federation_list, name="federations"),
     path("federations/new/", federations.federation_new, name="new"),
     path(f"{one}/", federations.topology, name="federation"),
+    path(f"{one}/facts/", federations.facts, name="facts"),
     path(f"{one}/graph.json", federations.graph, name="graph"),
     path(f"{one}/agents/", agents.agent_list, name="agents"),
     path(f"{one}/agents/new/", agents.agent_new, name="agent-new"),

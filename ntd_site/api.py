@@ -130,6 +130,8 @@ def scope_needed(view: Any, method: str) -> str | None:
 
 def _require_role(request: Request) -> None:
     account = getattr(request._request, "account", None)
+    if account and account.pk == getattr(request.user, "account_id", None):
+        return  # A key acts as an operator of its own account.
     if account and not Account.objects.editable_by(request.user).filter(pk=account.pk).exists():
         raise Problem("role_required", "A viewer cannot change anything. Ask an owner for the operator role.")
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import math
 import re
+from functools import cache
 from typing import Any
 
 from django.core.exceptions import RequestDataTooBig
@@ -101,7 +102,13 @@ def request_serializer(view: Any) -> Any:
             return None
     if found is None:
         return None
-    return found(context={"view": view, "request": getattr(view, "request", None)})
+    return _form(found)
+
+
+@cache
+def _form(serializer: Any) -> Any:
+    """One of each class is enough to look at its fields: making one copies them all, at every request."""
+    return serializer()
 
 
 def unknown_fields(value: Any, serializer: Any) -> dict[str, Any]:

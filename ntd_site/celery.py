@@ -24,10 +24,12 @@ def scheduler_is_alive(**_: object) -> None:
 
 @worker_ready.connect
 def worker_is_up(**_: object) -> None:
+    from sandboxes import keeper, vitals
     from scaling import heart
 
     heartbeats.beat("workers")
-    heart.start("worker")
+    keeper.start()
+    heart.start("worker", in_flight=vitals.in_flight, error_rate=vitals.error_rate, others=vitals.processes)
 
 
 @beat_init.connect

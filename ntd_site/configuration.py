@@ -39,19 +39,32 @@ class Setting:
 SETTINGS = {
     "Fleet": (
         Setting("NTD_TOPOLOGY", "TOPOLOGY", "Topology of a new federation that names none."),
-        Setting("NTD_MAX_SANDBOXES", "MAX_SANDBOXES", "Most sandboxes of a pool that names no maximum."),
+        Setting("NTD_MAX_SANDBOXES", "MAX_SANDBOXES", "Most sandboxes at once, and the most of a built-in pool."),
         Setting("NTD_MAX_AGENTS", "MAX_AGENTS", "Most agents of a federation that names no maximum."),
         Setting("NTD_AUTO_SCALE", "AUTO_SCALE", "Whether scaling groups act on their decisions."),
-        Setting("FEDERATION_ROLE", "FEDERATION_ROLE", "Coordinator, worker, or both in one."),
-        Setting("COORDINATOR_URL", "COORDINATOR_URL", "Where a worker finds its coordinator."),
+        Setting(
+            "FEDERATION_ROLE",
+            "FEDERATION_ROLE",
+            "What `up` runs here: coordinator, worker, or both.",
+        ),
+        Setting("COORDINATOR_URL", "COORDINATOR_URL", "Address of the coordinator that a worker works for."),
         Setting("NTD_SANDBOX_NETWORK", "SANDBOX_NETWORK", "Whether executions may ask for the network."),
-        Setting("E2B_API_KEY", "E2B_API_KEY", "Key of an E2B cloud to run sandboxes in.", is_secret=True),
+        Setting(
+            "E2B_API_KEY",
+            "E2B_API_KEY",
+            "Key of an E2B cloud. No effect yet.",
+            is_secret=True,
+        ),
     ),
     "Billing": (
         Setting("DEFAULT_CREDITS", "DEFAULT_CREDITS", "Credits a new account is given."),
         Setting("CREDIT_PRICE", "CREDIT_PRICE", "What one credit costs."),
         Setting("CREDIT_CURRENCY", "CREDIT_CURRENCY", "Currency of that price."),
-        Setting("PAYMENT_GATEWAY_URL", "PAYMENT_GATEWAY_URL", "Payment provider; the simulated one when not set."),
+        Setting(
+            "PAYMENT_GATEWAY_URL",
+            "PAYMENT_GATEWAY_URL",
+            "Payment provider. No effect yet.",
+        ),
     ),
     "Service": (
         Setting("NTD_ENV", "NTD_ENV", "Development or production; production is strict about the rest."),

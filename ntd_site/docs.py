@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import functools
 import json
+import re
 from typing import Any
 
 from django.conf import settings
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
+from django.utils.html import conditional_escape
+from django.utils.safestring import SafeString, mark_safe
 from django.views.decorators.http import require_safe
 
 from ntd_site import problems, schema
@@ -53,12 +56,18 @@ def _operation(document: dict[str, Any], path: str, method: str, operation: dict
         "method": method.upper(),
         "path": path,
         "short": path.removeprefix("/api/v1/"),
-        "text": operation.get("description", ""),
+        "text": [_marked(part) for part in operation.get("description", "").split("\n\n") if part],
         "parameters": [_parameter(parameter) for parameter in operation.get("parameters", [])],
         "fields": fields(document, body),
         "answers": [_answer(document, status, found) for status, found in sorted(operation["responses"].items())],
         "curl": _curl(path, method, operation, example),
     }
+
+
+def _marked(text: str) -> SafeString:
+    """Escaped, with `code` marked."""
+    # Escaped before anything of ours is put around it.
+    return mark_safe(re.sub(r"`([^`]+)`", r"<code>\1</code>", conditional_escape(text)))
 
 
 def _parameter(parameter: dict[str, Any]) -> dict[str, Any]:
@@ -67,7 +76,7 @@ def _parameter(parameter: dict[str, Any]) -> dict[str, Any]:
         "where": parameter["in"],
         "kind": kind_of(parameter.get("schema", {})),
         "required": parameter.get("required", False),
-        "text": parameter.get("description", ""),
+        "text": _marked(parameter.get("description", "")),
     }
 
 
@@ -106,7 +115,7 @@ def fields(document: dict[str, Any], node: dict[str, Any] | None, prefix: str = 
                 "name": whole,
                 "kind": kind_of(found, document),
                 "required": name in node.get("required", []),
-                "text": raw.get("description") or found.get("description", ""),
+                "text": _marked(raw.get("description") or found.get("description", "")),
             }
         )
         if depth < MOST_DEPTH:

@@ -27,7 +27,6 @@ register = template.Library()
 MICRO = 1_000_000
 NOTHING = "–"
 NBSP = "\u00a0"
-TICKED = re.compile("`([^`]+)`")
 UUID_LIKE = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 # The shape of a mark, and every state of the glossary that wears it.
@@ -304,12 +303,6 @@ def address(context: template.Context, name: str, *args: object) -> str:
         except NoReverseMatch:
             continue
     return ""
-
-
-@register.filter
-def ticks(text: str) -> SafeString:
-    """What stands between backticks is code: in what the API's document says."""
-    return mark_safe(TICKED.sub(r"<code>\1</code>", conditional_escape(text)))  # noqa: S308 - escaped before
 
 
 @register.simple_tag(takes_context=True)

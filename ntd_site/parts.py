@@ -31,9 +31,17 @@ class Options:
     nodes: int = 1
     sample: bool = True
     json_log: str = ""
+    # What of the product this machine runs: a worker gives its hands to a coordinator elsewhere.
+    role: str = field(default_factory=lambda: os.environ.get("FEDERATION_ROLE") or "both")
+
+    @property
+    def is_worker(self) -> bool:
+        return self.role == "worker"
 
     @property
     def url(self) -> str:
+        if self.is_worker:
+            return os.environ.get("COORDINATOR_URL", "").rstrip("/")
         shown = "127.0.0.1" if self.host in ("0.0.0.0", "::", "") else self.host
         return os.environ.get("NTD_BASE_URL") or f"http://{shown}:{self.port}"
 
@@ -93,9 +101,12 @@ def product(where: embedded.Place, options: Options, provided: Provided) -> list
     """Everything of our own, for one machine that plays `nodes` nodes."""
     names = [_node_name(number, options.nodes) for number in range(1, options.nodes + 1)]
     parts = [sandbox_daemon(where, name, options, provided) for name in names]
-    parts.append(_web(where, names[0], options))
-    parts += [_worker(where, name, options) for name in names]
-    parts.append(_scheduler(where, names[0], options))
+    if not options.is_worker:
+        parts.append(_web(where, names[0], options))
+    if options.role != "coordinator":
+        parts += [_worker(where, name, options) for name in names]
+    if not options.is_worker:
+        parts.append(_scheduler(where, names[0], options))
     return parts
 
 

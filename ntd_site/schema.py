@@ -140,6 +140,7 @@ def describe_errors(result: dict[str, Any], generator: Any, request: Any, public
     }
     components["responses"] = {code: _problem_answer(code) for code in problems.STATUS_OF_CODE}
     components["responses"]["problem"] = _problem_answer()
+    result["paths"] = {_plain(path, operations): operations for path, operations in result["paths"].items()}
     _refuse_unknown_fields(components["schemas"], result["paths"])
     for path, operations in result["paths"].items():
         for method, operation in operations.items():
@@ -147,6 +148,18 @@ def describe_errors(result: dict[str, Any], generator: Any, request: Any, public
                 _complete(operation, path=path, method=method)
     result["tags"] = [{"name": name, "description": text} for name, text in AREAS.items()]
     return result
+
+
+def _plain(path: str, operations: dict[str, Any]) -> str:
+    """The contract's `federations/{id}/agents`, whatever the code calls the id."""
+    names = re.findall(r"{(\w+_pk)}", path)
+    if len(names) != 1 or "{id}" in path:
+        return path
+    for operation in operations.values():
+        for parameter in operation.get("parameters", []) if isinstance(operation, dict) else []:
+            if parameter["name"] == names[0]:
+                parameter["name"] = "id"
+    return path.replace(names[0], "id")
 
 
 def _problem_answer(code: str = "") -> dict[str, Any]:

@@ -294,6 +294,8 @@ LOGGING = {
     "loggers": {
         # django_structlog writes one line a request; its start line and the servers' own would say it again.
         "django_structlog": {"level": "WARNING"},
+        # A sweep that waited too long is dropped on purpose; the next one does its work.
+        "django_structlog.celery": {"level": "ERROR"},
         "django.server": {"level": "WARNING"},
         "uvicorn.access": {"level": "WARNING"},
         "celery.worker.strategy": {"level": "WARNING"},

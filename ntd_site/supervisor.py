@@ -280,6 +280,8 @@ class Supervisor:
         command = [sys.executable, "manage.py", "prepare"]
         if not self.options.sample:
             command.append("--no-sample")
+        if self.options.is_worker:  # the coordinator migrates and has the people
+            command.append("--only-check")
         process = await asyncio.create_subprocess_exec(
             *command,
             cwd=parts.ROOT,
@@ -297,7 +299,7 @@ class Supervisor:
         deadline = time.monotonic() + READY_SECONDS
         while True:
             status, detail = await asyncio.to_thread(_ask_health, self.options)
-            if status == 200:
+            if status == 200 or (self.options.role == "coordinator" and _lacks_only_workers(detail)):
                 return
             for keeper in self.keepers:
                 if keeper.restarts > 4:
@@ -347,18 +349,27 @@ def status_file(where: embedded.Place) -> Path:
 
 
 def _ask_health(options: Options) -> tuple[int, str]:
-    import http.client
+    import urllib.error
+    import urllib.request
 
     host = "127.0.0.1" if options.host in ("0.0.0.0", "::") else options.host
-    connection = http.client.HTTPConnection(host, options.port, timeout=5)
+    address = options.url if options.is_worker else f"http://{host}:{options.port}"
+    headers = {} if options.is_worker else {"Host": "localhost"}
     try:
-        connection.request("GET", "/health", headers={"Host": "localhost"})
-        answer = connection.getresponse()
-        return answer.status, answer.read().decode(errors="replace")
-    except OSError as error:
-        return 0, str(error)
-    finally:
-        connection.close()
+        with urllib.request.urlopen(urllib.request.Request(f"{address}/health", headers=headers), timeout=5) as answer:
+            return answer.status, answer.read().decode(errors="replace")
+    except urllib.error.HTTPError as answer:
+        return answer.code, answer.read().decode(errors="replace")
+    except (OSError, ValueError) as error:
+        return 0, f"{address} does not answer: {error}"
+
+
+def _lacks_only_workers(detail: str) -> bool:
+    """A coordinator is ready before its workers are, which run on other machines."""
+    try:
+        return {name for name, part in json.loads(detail)["parts"].items() if not part["ok"]} <= {"workers"}
+    except (ValueError, KeyError):
+        return False
 
 
 async def _engine(daemon: Keeper) -> str:
@@ -381,6 +392,17 @@ def check_port(options: Options) -> None:
                 f"Cannot listen on {options.host}:{options.port}: {error.strerror or error}. "
                 f"Stop what uses it, or choose another port: manage.py up --port {options.port + 1}"
             ) from error
+
+
+def check_role(options: Options) -> None:
+    """Raises StartFailed when a worker does not know the servers it works with."""
+    needed = ("COORDINATOR_URL", "DATABASE_URL", "REDIS_URL")
+    missing = [name for name in needed if not os.environ.get(name)]
+    if options.is_worker and missing:
+        raise StartFailed(
+            f"FEDERATION_ROLE=worker needs {' and '.join(missing)}: "
+            "the coordinator's address, and the PostgreSQL and Redis that it uses."
+        )
 
 
 def take_lock(where: embedded.Place) -> IO[str]:
@@ -409,8 +431,10 @@ def parse(arguments: list[str]) -> Options:
 def main(arguments: list[str]) -> int:
     options = parse(arguments)
     try:
+        check_role(options)
         held = take_lock(embedded.place(parts.home()))
-        check_port(options)
+        if not options.is_worker:
+            check_port(options)
     except (StartFailed, embedded.CannotStart) as failed:
         print(f"ntd        | {failed}", file=sys.stderr)
         return 1

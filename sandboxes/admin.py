@@ -50,7 +50,7 @@ class ExecutionAdmin(ReadOnly):
 
 @admin.register(Pool)
 class PoolAdmin(ReadOnly):
-    list_display = ("name", "account", "template", "min_size", "max_size", "created_at")
+    list_display = ("name", "account", "template", "min_size", "max_size", "size", "created_at")
     list_select_related = ("account", "template")
 
 

@@ -9,6 +9,9 @@ class SandboxesConfig(AppConfig):
     def ready(self) -> None:
         from sandboxes import built_in, engine
         from sandboxes.runtimes.local import LocalRuntime
+        from sandboxes.scaling_target import TYPE, PoolTarget
+        from scaling import targets
 
         engine.register(engine.LOCAL, LocalRuntime(settings.SANDBOX_SOCKET))
+        targets.register(TYPE, PoolTarget())
         post_migrate.connect(built_in.ensure, sender=self)

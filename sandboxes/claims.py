@@ -22,9 +22,9 @@ with live as (
     where state in ('starting', 'running') group by pool_id
 ),
 room as (
-    select pool.id, pool.max_size - coalesce(live.n, 0) as free
+    select pool.id, pool.size - coalesce(live.n, 0) as free
     from sandboxes_pool pool left join live on live.pool_id = pool.id
-    where coalesce(live.n, 0) < pool.max_size
+    where coalesce(live.n, 0) < pool.size
 ),
 next as (
     select execution.id, room.free
@@ -48,7 +48,7 @@ returning execution.*, template.address as template_address, next.free <= 1 as f
 def claim(*, now: datetime) -> Execution | None:
     """The fairest execution that can run now, leased to this process; None when there is none.
 
-    Claims go one at a time, so that no pool ever runs more than its `max_size`.
+    Claims go one at a time, so that no pool ever starts one more than its `size` allows.
     """
     with connection.cursor() as cursor:
         cursor.execute("select pg_advisory_xact_lock(%s)", [LOCK])

@@ -14,6 +14,7 @@ from sandboxes.runtimes import Runtime, RuntimeLost, RuntimeUnavailable
 
 LOCAL = "local"
 FRESH_SECONDS = 2.0
+STALE_SECONDS = 10.0
 RETRY_AFTER_SECONDS = 5
 
 _runtimes: dict[str, Runtime] = {}
@@ -53,6 +54,18 @@ def describe(name: str = LOCAL) -> dict[str, Any]:
             said = _ask(name)
             _said[name] = (time.monotonic(), said)
         return said
+
+
+def describe_anew(name: str = LOCAL) -> dict[str, Any]:
+    """What the runtime says of itself now."""
+    forget(name)
+    return describe(name)
+
+
+def last_said(name: str = LOCAL) -> dict[str, Any]:
+    """What the runtime said when it was last asked, without asking; nothing when that is long ago or it failed."""
+    at, said = _said.get(name, (0.0, {}))
+    return said if time.monotonic() - at < STALE_SECONDS else {}
 
 
 def _ask(name: str) -> dict[str, Any]:

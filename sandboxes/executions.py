@@ -98,22 +98,29 @@ def submit(
         pool=chosen,
         template=start,
         language=start.language,
-        code=program.code,
-        stdin=program.stdin,
-        args=list(program.args),
-        env=dict(program.env),
-        files={path: base64.b64encode(content).decode() for path, content in program.files.items()},
-        timeout_seconds=program.timeout_seconds,
         limits=allowed.as_dict(),
         network=network,
-        metadata=dict(program.metadata),
         created_by=by if isinstance(by, User) else None,
         agent=agent,
         rerun_of=rerun_of,
         created_at=now,
         available_at=now,
+        **_stored(program),
     )
     return _queue(execution, now)
+
+
+def _stored(program: programs.Program) -> dict[str, Any]:
+    """The fields of an execution that keep its program."""
+    return {
+        "code": program.code,
+        "stdin": program.stdin,
+        "args": list(program.args),
+        "env": dict(program.env),
+        "files": {path: base64.b64encode(content).decode() for path, content in program.files.items()},
+        "timeout_seconds": program.timeout_seconds,
+        "metadata": dict(program.metadata),
+    }
 
 
 @transaction.atomic

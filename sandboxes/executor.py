@@ -21,7 +21,7 @@ from typing import Any
 from django.db import transaction
 
 from billing import ledger, metering
-from sandboxes import engine, leases, lifecycle, live, signals, transcript
+from sandboxes import engine, leases, lifecycle, live, signals, transcript, vitals
 from sandboxes.leases import Clock
 from sandboxes.limits import Limits
 from sandboxes.models import Artifact, Attempt, Execution, OutputChunk
@@ -49,14 +49,17 @@ def run(*, execution: Execution, clock: Clock) -> float | None:
             outcome = runtime.run(_request(execution), on_started=started, on_output=writer.output)
     except RuntimeLost as lost:
         engine.forget(execution.runtime)
+        vitals.attempt_ended(lost=True)
         return lose(execution=execution, outcome=Attempt.Outcome.LOST, reason=str(lost), now=clock())
     except RuntimeUnavailable as unavailable:
         engine.forget(execution.runtime)
+        vitals.attempt_ended(lost=True)
         reason = str(unavailable)
         return lose(execution=execution, outcome=Attempt.Outcome.REFUSED, reason=reason, now=clock())
     except InvalidRequest as invalid:
         give_up(execution=execution, outcome=Attempt.Outcome.REFUSED, error=str(invalid), now=clock())
         return None
+    vitals.attempt_ended(lost=False)
     try:
         finish(execution=execution, outcome=outcome, chunks=writer.finish(outcome.stdout, outcome.stderr), now=clock())
     except Superseded:

@@ -54,6 +54,12 @@ def kept(execution: Execution, runtime: Runtime, clock: Clock) -> Iterator[None]
             _held.pop(execution.request_id, None)
 
 
+def held_here() -> int:
+    """How many executions run in this process."""
+    with _lock:
+        return len(_held)
+
+
 def _ensure_thread() -> None:
     global _thread
     if _thread is None or not _thread.is_alive():

@@ -84,7 +84,7 @@ def ending(*, exit_code: int | None, breach: str | None, cancelled: bool) -> str
 
 def retry_wait(*, attempt: int, chance: float) -> float:
     """Seconds until the next attempt: doubling, capped, and spread by `chance` (0..1) over its upper half."""
-    longest = min(FIRST_WAIT_SECONDS * 2 ** (attempt - 1), LONGEST_WAIT_SECONDS)
+    longest: float = min(FIRST_WAIT_SECONDS * 2 ** (attempt - 1), LONGEST_WAIT_SECONDS)
     return longest * (0.5 + chance / 2)
 
 

@@ -1,18 +1,26 @@
-"""Opens, changes and closes pools."""
+"""Opens, changes, resizes and closes pools, and says what they have to do."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
+from django.conf import settings
 from django.db import IntegrityError, transaction
+from django.db.models import Avg
 
 from billing.models import Account
-from sandboxes import engine, lifecycle, live, programs
+from sandboxes import engine, lifecycle, live, programs, tasks
 from sandboxes.limits import InvalidLimits, Limits
-from sandboxes.models import Pool, Template
+from sandboxes.models import Attempt, Execution, Pool, Template
 
+# What the auto-scaler calls a pool; scaling_target.py registers it.
+SCALING_TYPE = "pool"
 COUNTS = ("starting", "ready", "running", "draining", "failed")
+# What executions take is the mean over the latest of them: this many are looked at, of all pools.
+RECENT = 200
 
 
 class NameTaken(Exception):
@@ -58,6 +66,7 @@ def open_pool(*, account: Account, name: str, template: str, by: Any, **sizes: A
     start = _template(account, template)
     pool = Pool(account=account, name=name, template=start)
     _set(pool, sizes)
+    pool.size = pool.max_size
     try:
         with transaction.atomic():
             pool.save(force_insert=True)
@@ -78,7 +87,10 @@ def change_pool(*, pool: Pool, changes: Mapping[str, Any], by: Any, version: int
     if "template" in wanted:
         row.template = _template(row.account, wanted.pop("template"))
     row.name = wanted.pop("name", row.name)
+    was_full = row.size == row.max_size
     _set(row, wanted)
+    # At its maximum a pool follows that; between the bounds it stays where the auto-scaler put it.
+    row.size = row.max_size if was_full else _bounded(row.size, row)
     row.version += 1
     try:
         with transaction.atomic():
@@ -87,6 +99,33 @@ def change_pool(*, pool: Pool, changes: Mapping[str, Any], by: Any, version: int
         raise NameTaken(row.name) from taken
     live.pool_changed(row)
     return row
+
+
+@transaction.atomic
+def resize(*, pool: Pool, to: int) -> int:
+    """How many may run at once from now on, as near to `to` as the pool's bounds and the setting allow.
+
+    What runs already goes on, even beyond a smaller size. Raises Pool.DoesNotExist.
+    """
+    row = Pool.objects.select_for_update().get(pk=pool.pk)
+    size = _bounded(min(to, settings.MAX_SANDBOXES), row)
+    if size == row.size:
+        return size
+    Pool.objects.filter(pk=row.pk).update(size=size)
+    live.pool_changed(row)
+    # Those whose doorbell found the pool full are still waiting.
+    for _ in range(min(size - row.size, tasks.MOST_RINGS)):
+        tasks.run_execution.delay_on_commit()
+    return size
+
+
+def _bounded(size: int, pool: Pool) -> int:
+    return min(max(size, pool.min_size, 1), pool.max_size)
+
+
+def allowed(pool: Pool) -> int:
+    """How many may run in it now: its size, unless the setting for all pools is smaller."""
+    return min(pool.size, settings.MAX_SANDBOXES)
 
 
 @transaction.atomic
@@ -132,3 +171,26 @@ def counts(pool: Pool) -> dict[str, int]:
         return own
     said = engine.describe()["pools"].get(pool.template.language, {})
     return {state: int(said.get(state, own[state])) for state in COUNTS}
+
+
+@dataclass(frozen=True)
+class Work:
+    """What a pool has to do: the share of its allowed size that is in use, how many wait, what one takes."""
+
+    busy: float
+    queued: int
+    seconds_each: float | None
+
+
+def work(pool: Pool, *, now: datetime) -> Work:
+    here = Execution.objects.filter(pool=pool)
+    # Ids grow with time, so the newest attempts are the end of an index.
+    newest = Attempt.objects.order_by("-pk").values("pk")[:RECENT]
+    ended = Attempt.objects.filter(pk__in=newest, execution__pool=pool, outcome=Attempt.Outcome.FINISHED)
+    mean_ms = ended.aggregate(mean=Avg("duration_ms"))["mean"]
+    return Work(
+        # While a smaller size is being drained to, more than all of it is in use: that is just full.
+        busy=min(here.live().count() / allowed(pool), 1.0),
+        queued=here.waiting(now).count(),
+        seconds_each=None if mean_ms is None else mean_ms / 1000,
+    )

@@ -11,7 +11,6 @@ import json
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import suppress
-from types import SimpleNamespace
 from typing import Any
 from uuid import UUID
 
@@ -23,7 +22,7 @@ from django.utils import timezone
 
 from billing import keys
 from sandboxes import frames, transcript
-from sandboxes.api.serializers import ExecutionOut
+from sandboxes.api import serializers
 from sandboxes.models import Execution
 
 SCOPE = "sandboxes:read"
@@ -148,7 +147,7 @@ async def _replayed(scope: dict[str, Any], execution: Execution, after: int) -> 
 
 @database_sync_to_async
 def _final(scope: dict[str, Any], execution: Execution) -> dict[str, Any]:
-    return json.loads(json.dumps(ExecutionOut(execution, context={"request": _request(scope)}).data, default=str))
+    return json.loads(json.dumps(serializers.shown(execution, address=_addresses(scope)), default=str))
 
 
 @database_sync_to_async
@@ -156,11 +155,11 @@ def _page(replay: Any) -> list[frames.Frame]:
     return [frame for _, frame in zip(range(PAGE), replay, strict=False)]
 
 
-def _request(scope: dict[str, Any]) -> Any:
-    """What building an absolute address needs of a request."""
+def _addresses(scope: dict[str, Any]) -> Callable[[str], str]:
+    """What makes whole addresses of paths."""
     host = _header(scope, b"host") or "localhost"
     start = f"{scope.get('scheme', 'http')}://{host}"
-    return SimpleNamespace(build_absolute_uri=lambda path: start + path)
+    return lambda path: start + path
 
 
 def _header(scope: dict[str, Any], name: bytes) -> str:

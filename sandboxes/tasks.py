@@ -33,7 +33,8 @@ def sweep_executions() -> None:
     now = timezone.now()
     executor.expire_leases(now=now)
     executor.drop_stale(now=now)
-    for _ in range(claims.waiting(now=now, most=MOST_RINGS) - _ringing()):
+    waiting = claims.waiting(now=now, most=MOST_RINGS)
+    for _ in range(waiting - _ringing() if waiting else 0):
         run_execution.delay()
 
 

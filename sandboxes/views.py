@@ -21,6 +21,7 @@ from sandboxes import engine, executions, executor, lifecycle, pages, pools, pro
 from sandboxes.forms import EXAMPLE, ExecutionForm, FilterForm, PoolForm
 from sandboxes.models import Execution, Pool, Template
 from sandboxes.models.pools import Language
+from scaling import autoscaler
 
 EDITORS = ("owner", "operator", "staff")
 PARTS = {"head": "sandboxes/_execution_head.html", "side": "sandboxes/_execution_side.html"}
@@ -186,9 +187,19 @@ def _pools(account: Account) -> list[Pool]:
     return rows
 
 
+def _add_decisions(found: list[Pool]) -> None:
+    """Why each pool has the size it has; scaling is the operator's."""
+    latest = autoscaler.latest(pools.SCALING_TYPE)
+    for pool in found:
+        pool.decision = latest.get(str(pool.pk))
+
+
 @require_safe
 def pool_list(request: HttpRequest, account: Account) -> HttpResponse:
-    shown = {"pools": _pools(account), "said": engine.describe()}
+    found = _pools(account)
+    if request.user.is_staff:
+        _add_decisions(found)
+    shown = {"pools": found, "said": engine.describe()}
     partial = request.wants_partial
     return render(request, f"sandboxes/{'_pool_cards' if partial else 'pool_list'}.html", shown)
 

@@ -14,6 +14,7 @@ from uuid import UUID, uuid4
 
 from django.conf import settings
 from django.db import IntegrityError, transaction
+from django.db.models import OuterRef, Subquery
 
 from scaling import leases, live, policy, targets
 from scaling.models import Decision, Group
@@ -200,10 +201,16 @@ def _apply(group: Group, target: targets.Target, verdict: Verdict, now: datetime
     try:
         with transaction.atomic():
             move(group.target_id, to=verdict.desired, now=now)
+            reached = target.current(group.target_id)
     except Exception as error:  # noqa: BLE001 - whatever a target raises becomes the decision's reason
         log.exception("group %s could not be resized", group.name)
         return _held_back(verdict, f"It could not be applied: {error}", "target")
-    return replace(verdict, history=verdict.history.applied(by=verdict.desired - verdict.current, now=now))
+    if reached == verdict.current:
+        return _held_back(verdict, f"The target allows no other size than {reached}.", "target")
+    if reached != verdict.desired:
+        reason = f"{verdict.reason} The target allows {reached}."
+        verdict = replace(verdict, desired=reached, reason=reason, limited_by="target")
+    return replace(verdict, history=verdict.history.applied(by=reached - verdict.current, now=now))
 
 
 def _record(
@@ -284,6 +291,14 @@ def _written(history: History) -> dict[str, Any]:
         "under": history.under,
         "changed_at": history.changed_at.isoformat() if history.changed_at else None,
     }
+
+
+def latest(target_type: str) -> dict[str, Decision]:
+    """The last decision of each target that has one, by the target's id."""
+    last = Decision.objects.filter(group=OuterRef("pk")).order_by("-created_at", "-pk").values("pk")[:1]
+    groups = Group.objects.filter(target_type=target_type).annotate(last=Subquery(last))
+    found = Decision.objects.filter(pk__in=groups.values("last")).select_related("group")
+    return {decision.group.target_id: decision for decision in found}
 
 
 def prune(*, now: datetime) -> int:

@@ -3,20 +3,28 @@
     heart.start("web")        once, in each process that is to be seen: web, worker, scheduler, sandboxes
 
 All processes of a machine beat into one node (`NTD_NODE_NAME`, else the host's name); each keeps its own
-line under `metadata.processes`.
+line under `metadata.processes`. One beat a second is enough for the machine, so a process beats when no other
+has within the last second, and now and then to be seen itself. Nobody leads, so nobody needs to be replaced.
 """
 
 from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
 
+from django.conf import settings
 from django.db import DatabaseError, connection
 
 from scaling import probes
 
 BEAT_SECONDS = 1.0
+# Each process tells its own line this often.
+OWN_SECONDS = 4.0
 log = logging.getLogger(__name__)
 _started: dict[str, Heart] = {}
 
@@ -29,6 +37,8 @@ class Heart:
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._run, name=f"heart-{probe.process}", daemon=True)
         self._is_failing = False
+        # Its age is that of the machine's last beat, whichever of its processes that was.
+        self._beaten = Path(settings.NTD_HOME) / f"beaten-{quote(probes.node_name(), safe='')}"
 
     def start(self) -> None:
         self._thread.start()
@@ -38,14 +48,25 @@ class Heart:
         self._thread.join(timeout=5)
 
     def _run(self) -> None:
-        self.beat()
-        while not self._stopped.wait(BEAT_SECONDS):
-            self.beat()
+        last = float("-inf")
+        while not self._stopped.is_set():
+            if time.monotonic() - last >= OWN_SECONDS or self.is_silent():
+                self.beat()
+                last = time.monotonic()
+            self._stopped.wait(BEAT_SECONDS)
         connection.close()
+
+    def is_silent(self) -> bool:
+        """Whether nobody has beaten for this machine since our last look."""
+        try:
+            return time.time() - self._beaten.stat().st_mtime > BEAT_SECONDS * 0.9
+        except FileNotFoundError:
+            return True
 
     def beat(self) -> None:
         try:
             self._probe.report()
+            self._beaten.touch()
             self._is_failing = False
         except DatabaseError as error:
             if not self._is_failing:
@@ -57,10 +78,13 @@ class Heart:
             connection.close()
 
 
-def start(process: str, *, in_flight: Callable[[], int] | None = None) -> Heart:
-    """This will beat for this process from now on; a second call for the same kind changes nothing."""
+def start(process: str, **measured: Callable[[], Any]) -> Heart:
+    """This will beat for this process from now on; a second call for the same kind changes nothing.
+
+    `measured` are what else `probes.Probe` takes: in_flight, error_rate, others.
+    """
     if process not in _started:
-        _started[process] = Heart(probes.Probe(process, in_flight=in_flight))
+        _started[process] = Heart(probes.Probe(process, **measured))
         _started[process].start()
     return _started[process]
 

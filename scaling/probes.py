@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
 import platform
@@ -65,13 +66,25 @@ class Machine:
 
 
 class Probe:
-    """One process's view. The latency it tells is how long its last report took to be stored."""
+    """One process's view. The latency it tells is how long its last report took to be stored.
 
-    def __init__(self, process: str, *, in_flight: Callable[[], int] | None = None) -> None:
+    `others` says which processes of the machine have no heart of their own: kind -> process id.
+    """
+
+    def __init__(
+        self,
+        process: str,
+        *,
+        in_flight: Callable[[], int] | None = None,
+        error_rate: Callable[[], float] | None = None,
+        others: Callable[[], dict[str, int]] | None = None,
+    ) -> None:
         self.process = process
         self._in_flight = in_flight
+        self._error_rate = error_rate
+        self._others = others
         self._machine = Machine(Path(settings.NTD_HOME))
-        self._self = psutil.Process()
+        self._watched: dict[str, psutil.Process] = {process: psutil.Process()}
         self._latency_ms: float | None = None
 
     def report(self) -> Node:
@@ -86,20 +99,40 @@ class Probe:
             disk=reading.disk,
             in_flight=self._in_flight() if self._in_flight else None,
             latency_ms=self._latency_ms,
+            error_rate=self._error_rate() if self._error_rate else None,
             observed_at=now,
             now=now,
-            metadata={**_MACHINE, "processes": {self.process: self._line(now.isoformat())}},
+            metadata={**_MACHINE, "processes": self._lines(now.isoformat())},
         )
         self._latency_ms = (time.perf_counter() - began) * 1000
         return node
 
-    def _line(self, seen: str) -> dict[str, object]:
-        with self._self.oneshot():
-            return {
-                "pid": os.getpid(),
-                "rss": self._self.memory_info().rss,
-                "threads": self._self.num_threads(),
-                "cpu": round(self._self.cpu_percent() / 100, 4),
-                "started": self._self.create_time(),
-                "seen": seen,
-            }
+    def _lines(self, seen: str) -> dict[str, dict[str, object]]:
+        self._watch_others()
+        lines = {}
+        for kind, process in self._watched.items():
+            # One that has just ended has no line, and falls silent for those who look.
+            with contextlib.suppress(psutil.Error):
+                lines[kind] = {**_line(process), "seen": seen}
+        return lines
+
+    def _watch_others(self) -> None:
+        """The same objects from beat to beat, because the CPU's share is measured between two readings."""
+        said = self._others() if self._others else {}
+        for kind in self._watched.keys() - {self.process}:
+            if self._watched[kind].pid != said.get(kind):
+                del self._watched[kind]
+        for kind in said.keys() - self._watched.keys():
+            with contextlib.suppress(psutil.Error):
+                self._watched[kind] = psutil.Process(said[kind])
+
+
+def _line(process: psutil.Process) -> dict[str, object]:
+    with process.oneshot():
+        return {
+            "pid": process.pid,
+            "rss": process.memory_info().rss,
+            "threads": process.num_threads(),
+            "cpu": round(process.cpu_percent() / 100, 4),
+            "started": process.create_time(),
+        }

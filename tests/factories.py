@@ -81,7 +81,8 @@ def make_execution(account: Account | None = None, **changes: Any) -> Execution:
 
 def make_pool(account: Account | None = None, **changes: Any) -> Pool:
     template = changes.pop("template", None) or Template.objects.get(account=None, name="python")
-    return Pool.objects.create(**{"account": account, "name": "mine", "template": template} | changes)
+    size = changes.get("max_size", 10)
+    return Pool.objects.create(**{"account": account, "name": "mine", "template": template, "size": size} | changes)
 
 
 def make_federation(account: Account | None = None, **changes: Any) -> Federation:

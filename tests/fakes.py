@@ -28,6 +28,7 @@ from sandboxes.runtimes import (
     Request,
     RuntimeLost,
     RuntimeUnavailable,
+    Size,
     Started,
 )
 from scaling.policy import Load
@@ -49,6 +50,7 @@ class FakeRuntime:
         self._running: dict[str, _FakeRun] = {}
         self._losses = 0
         self._reasons: list[str] = []
+        self._sizes = {"python": Size(ready=1, running=10, idle_timeout_seconds=0, max_age_seconds=3600)}
         self._lock = threading.Lock()
 
     def lose(self, times: int = 1) -> None:
@@ -84,12 +86,23 @@ class FakeRuntime:
         run.stop("cancelled")
         return True
 
+    def resize(self, language: str, size: Size) -> None:
+        if self._reasons:
+            raise RuntimeUnavailable(self._reasons)
+        if language not in ("python", "node"):
+            raise InvalidRequest(f"language: {language!r} is unknown")
+        if min(size.running, size.max_age_seconds) < 1 or min(size.ready, size.idle_timeout_seconds) < 0:
+            raise InvalidRequest("the size is not one")
+        self._sizes[language] = size
+
     def describe(self) -> dict:
         counts = {"ready": 1, "running": len(self._running), "starting": 0, "draining": 0, "failed": 0}
         engine = None if self._reasons else "fake"
         probe = {"engine": "fake", "ok": not self._reasons, "reasons": list(self._reasons)}
         limits = dict.fromkeys(("memory", "processes", "cpu", "disk", "output", "timeout"), "fake")
-        return {"engine": engine, "promises": [], "limits": limits, "probes": [probe], "pools": {"python": counts}}
+        sizes = {language: vars(size) for language, size in self._sizes.items()}
+        said = {"engine": engine, "promises": [], "limits": limits, "probes": [probe], "process": os.getpid()}
+        return {**said, "pools": {"python": counts}, "pool_sizes": sizes}
 
 
 def _check(request: Request, reasons: list[str]) -> None:
@@ -251,6 +264,7 @@ class FakeTarget:
         self.metrics: dict[str, Any] = {"cpu": 0.7, "memory": 0.5} | metrics
         self.moves: list[tuple[str, str, int]] = []
         self.fails_with: Exception | None = None
+        self.most = 1000
 
     def choices(self) -> list[tuple[str, str]]:
         return [(target_id, f"Fake {target_id}") for target_id in self.sizes]
@@ -275,4 +289,4 @@ class FakeTarget:
         if self.fails_with:
             raise self.fails_with
         self.moves.append((verb, target_id, to))
-        self.sizes[target_id] = to
+        self.sizes[target_id] = min(to, self.most)

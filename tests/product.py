@@ -16,6 +16,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from ntd_site import embedded
+
 ROOT = Path(__file__).resolve().parents[1]
 START_SECONDS = 180
 
@@ -47,7 +49,11 @@ class Product:
             *arguments,
         ]
         with open(self.home / "up.out", "ab") as output:
-            self.process = subprocess.Popen(command, cwd=ROOT, env=self.environment, stdout=output, stderr=output)
+            # An aborted test run takes the product with it.
+            self.process = subprocess.Popen(
+                command, cwd=ROOT, env=self.environment, stdout=output, stderr=output,
+                preexec_fn=embedded.child_setup(unprivileged=False),
+            )  # fmt: skip
         deadline = time.monotonic() + START_SECONDS
         while time.monotonic() < deadline:
             for event in self.events():

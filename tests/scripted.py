@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import pytest
 
 from sandboxes import engine
-from sandboxes.runtimes import OnOutput, OnStarted, Outcome, Request, RuntimeUnavailable, Started
+from sandboxes.runtimes import OnOutput, OnStarted, Outcome, Request, RuntimeUnavailable, Size, Started
 
 
 def outcome(**changes: Any) -> Outcome:
@@ -50,6 +51,7 @@ class ScriptedRuntime:
         self.before: Callable[[Request], None] = lambda request: None
         self.during: Callable[[Request, OnOutput], None] = lambda request, on_output: None
         self.described = 0
+        self.sizes: dict[str, Size] = {}
         self._lock = threading.Lock()
 
     def run(self, request: Request, *, on_started: OnStarted, on_output: OnOutput) -> Outcome:
@@ -69,6 +71,11 @@ class ScriptedRuntime:
         self.cancelled.append(request_id)
         return request_id in self.running
 
+    def resize(self, language: str, size: Size) -> None:
+        if self.reasons:
+            raise RuntimeUnavailable(self.reasons)
+        self.sizes[language] = size
+
     def describe(self) -> dict[str, Any]:
         self.described += 1
         if self.reasons:
@@ -80,6 +87,8 @@ class ScriptedRuntime:
             "limits": {"memory": "cgroup v2"},
             "probes": [{"engine": "scripted", "ok": True, "reasons": []}],
             "pools": {"python": pool, "node": dict(pool)},
+            "pool_sizes": {name: vars(self.sizes.get(name, Size(4, 10, 0, 3600))) for name in ("python", "node")},
+            "process": os.getpid(),
         }
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from drf_spectacular.utils import extend_schema_field
+from drf_spectacular.utils import extend_schema_field, extend_schema_serializer
 from rest_framework import serializers
 
 from billing import amounts, pricing
@@ -101,6 +101,7 @@ class UsageRow(serializers.Serializer[Any]):
     cost_ucr = serializers.IntegerField()
 
 
+@extend_schema_serializer(many=False)
 class UsageRows(serializers.Serializer[Any]):
     results = UsageRow(many=True)
     next = serializers.URLField(allow_null=True)
@@ -159,6 +160,7 @@ class PriceAnswer(serializers.ModelSerializer[Price]):
         ]
 
 
+@extend_schema_serializer(many=False)
 class PriceList(serializers.Serializer[Any]):
     results = PriceAnswer(many=True)
     next = serializers.URLField(allow_null=True)

@@ -25,7 +25,7 @@ from billing.ledger.refusals import (
     NotReversible,
     UnknownHold,
 )
-from billing.ledger.spending import Balance, Receipt, balance, charge, fingerprint, lock_wallet
+from billing.ledger.spending import Balance, Receipt, balance, charge, fingerprint, lock_wallet, refusal
 
 __all__ = [
     "AccountNotActive",
@@ -49,6 +49,7 @@ __all__ = [
     "hold",
     "lock_wallet",
     "open_wallet",
+    "refusal",
     "release",
     "reverse",
     "set_overdraft",

@@ -34,9 +34,14 @@ def hold(
         raise spending.refusal(
             outcome, account_id=account_id, key=key, needed_ucr=amount_ucr, available_ucr=available_ucr
         )
-    if outcome == "ok":
-        live.credits_changed(account_id)
-    return Hold.objects.get(pk=found)
+    if outcome == "replay":
+        return Hold.objects.get(pk=found)
+    live.credits_changed(account_id)
+    fields = ("id", "account_id", "key", "purpose", "state", "amount_ucr", "captured_ucr", "expires_at", "created_at")
+    values = (found, account_id, key, purpose, Hold.State.ACTIVE, amount_ucr, 0, expires_at, now)
+    # What is not given here is read when somebody asks for it.
+    new: Hold = Hold.from_db(connection.alias, fields, values)
+    return new
 
 
 def capture(

@@ -58,6 +58,13 @@ def topology(request: HttpRequest, account: Account, pk: UUID) -> HttpResponse:
 
 
 @require_safe
+def facts(request: HttpRequest, account: Account, pk: UUID) -> HttpResponse:
+    federation = one(request, account, pk)
+    found = {"federation": federation, "standing": standing.of([federation])[federation.pk]}
+    return render(request, "federation/_facts.html", found)
+
+
+@require_safe
 def graph(request: HttpRequest, account: Account, pk: UUID) -> HttpResponse:
     """The snapshot that the drawing begins with; small changes follow over the socket."""
     federation = one(request, account, pk)

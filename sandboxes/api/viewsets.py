@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
@@ -145,11 +145,7 @@ class ExecutionViewSet(mixins.ListModelMixin, viewsets.GenericViewSet[Execution]
     def create(self, request: Request) -> Response:
         """Queue code to run. With `wait` the answer comes when it is final."""
         seconds = _wait_seconds(request)
-        body = self.get_serializer(data=request.data)
-        body.is_valid(raise_exception=True)
-        execution = executions.submit(
-            account=acting_account(request), by=request.user, now=timezone.now(), **body.validated_data
-        )
+        execution = self._submit(request, request.data)
         if seconds:
             transcript.wait_for_end([execution.pk], seconds=seconds)
             execution = Execution.objects.light().get(pk=execution.pk)
@@ -172,16 +168,16 @@ class ExecutionViewSet(mixins.ListModelMixin, viewsets.GenericViewSet[Execution]
     def _submit_item(self, request: Request, item: Any) -> Execution | dict[str, Any]:
         """The execution, or the problem that the same body alone would have been answered with."""
         try:
-            body = serializers.ExecutionIn(data=item)
-            body.is_valid(raise_exception=True)
-            return executions.submit(
-                account=acting_account(request), by=request.user, now=timezone.now(), **body.validated_data
-            )
+            return self._submit(request, item)
         except Exception as refused:
             if not isinstance(getattr(refused, "code", None), str) and not isinstance(refused, exceptions.APIException):
                 raise
             answer: Response = self.get_exception_handler()(refused, self.get_exception_handler_context())
             return dict(answer.data)
+
+    def _submit(self, request: Request, body: Any) -> Execution:
+        asked = serializers.asked_of(body)
+        return executions.submit(account=acting_account(request), by=request.user, now=timezone.now(), **asked)
 
     def retrieve(self, request: Request, pk: UUID) -> Response:
         return self._answer(self.get_object(), status.HTTP_200_OK)
@@ -223,7 +219,7 @@ class ExecutionViewSet(mixins.ListModelMixin, viewsets.GenericViewSet[Execution]
         return Response(self._out(execution), status=code)
 
     def _out(self, execution: Execution) -> Any:
-        return serializers.ExecutionOut(execution, context=self.get_serializer_context()).data
+        return serializers.shown(execution, address=self.request.build_absolute_uri)
 
 
 def _raw(content: bytes, content_type: str, headers: dict[str, str]) -> HttpResponse:
@@ -283,4 +279,5 @@ def _moment(text: str, name: str) -> datetime:
         moment = None
     if moment is None or moment.tzinfo is None:
         raise exceptions.ValidationError({name: ["Give a time such as 2026-01-31T12:00:00Z."]})
-    return moment
+    # In UTC, or an offset of many hours would be a time of day that PostgreSQL does not read.
+    return moment.astimezone(UTC)

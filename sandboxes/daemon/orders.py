@@ -1,4 +1,4 @@
-"""Pure. Checks a client's request and makes an order of it; a wrong one is refused before any slot is taken."""
+"""Pure. Makes an order or a size of a client's request; a wrong one is refused before any slot is taken."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import math
 import re
 from collections.abc import Mapping
 
+from sandboxes.daemon.pools import Size
 from sandboxes.daemon.run import Order
 from sandboxes.limits import InvalidLimits, Limits
 
@@ -14,6 +15,8 @@ ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 TEMPLATE = re.compile(r"(?:[A-Za-z0-9][A-Za-z0-9._-]{0,127})?")
 LONGEST_SECONDS = 3600
 LONGEST_NAME = 255
+MOST_SLOTS = 10_000
+LONGEST_WAIT_SECONDS = 86_400
 
 
 class BadOrder(ValueError):
@@ -41,6 +44,24 @@ def read_order(fields: Mapping[str, object], blobs: list[bytes]) -> Order:
         timeout_seconds=_timeout(fields),
         limits=limits,
     )
+
+
+def read_size(fields: Mapping[str, object]) -> tuple[str, Size]:
+    """The language and its pool's size in a RESIZE frame."""
+    size = Size(
+        ready=_whole(fields, "ready", 0, MOST_SLOTS),
+        running=_whole(fields, "running", 1, MOST_SLOTS),
+        idle_timeout_seconds=_whole(fields, "idle_timeout_seconds", 0, LONGEST_WAIT_SECONDS),
+        max_age_seconds=_whole(fields, "max_age_seconds", 1, LONGEST_WAIT_SECONDS),
+    )
+    return _language(fields), size
+
+
+def _whole(fields: Mapping[str, object], name: str, least: int, most: int) -> int:
+    value = fields.get(name)
+    if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
+        raise BadOrder(f"{name}: give a whole number from {least} to {most}")
+    return value
 
 
 def _language(fields: Mapping[str, object]) -> str:

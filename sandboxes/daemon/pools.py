@@ -21,10 +21,14 @@ ZYGOTE_FORKS = 10_000
 
 @dataclass(frozen=True)
 class Size:
-    """How many slots a pool keeps ready, how many may run at once, and how old a ready one may get."""
+    """How many slots a pool keeps ready at least, how many may run at once, and how old a ready one may get.
+
+    For `idle_timeout_seconds` after many ran at once it keeps as many ready, as far as `running` leaves room.
+    """
 
     ready: int = 4
     running: int = 10
+    idle_timeout_seconds: float = 0
     max_age_seconds: float = 3600
 
 
@@ -39,6 +43,8 @@ class Pool:
         self._zygote: Zygote | None = None
         self._retired: list[Zygote] = []
         self._ready: collections.deque[Slot] = collections.deque()
+        self._peak = 0
+        self._peak_at = 0.0
         self._counts = {"starting": 0, "running": 0, "draining": 0, "failed": 0}
         self._changed = threading.Condition()
         self._stopping = False
@@ -57,6 +63,23 @@ class Pool:
         with self._changed:
             return self._changed.wait_for(settled, timeout_seconds) and not self.failure
 
+    def resize(self, size: Size) -> None:
+        """From now on; what runs beyond a smaller size goes on, and what is ready beyond it is ended."""
+        with self._changed:
+            self.size = size
+            self._changed.notify_all()
+
+    def _wanted(self) -> int:
+        """How many to keep ready now; asked with the condition held."""
+        if time.monotonic() - self._peak_at > self.size.idle_timeout_seconds:
+            self._peak = 0
+        return max(self.size.ready, min(self._peak, self.size.running - self._counts["running"]))
+
+    def _note_peak(self) -> None:
+        running = self._counts["running"]
+        if running >= self._peak and self.size.idle_timeout_seconds:
+            self._peak, self._peak_at = running, time.monotonic()
+
     def counts(self) -> dict[str, int]:
         with self._changed:
             return {"ready": len(self._ready), **self._counts}
@@ -68,6 +91,7 @@ class Pool:
                 if self._changed.wait(0.05) is False and abandoned():
                     return None
             self._counts["running"] += 1
+            self._note_peak()
             slot = self._pop()
             zygote = self._zygote
             self._changed.notify_all()
@@ -149,6 +173,7 @@ class Pool:
             try:
                 self._renew_zygote()
                 self._retire_old()
+                self._retire_idle()
                 self._fill()
                 patience = 0.1
             except CannotStart as problem:
@@ -166,11 +191,11 @@ class Pool:
     def _let_runs_go_first(self) -> None:
         """A refill beside a short run would take its core, and there is no hurry while some slots are left."""
         with self._changed:
-            if len(self._ready) * 2 >= self.size.ready:
-                self._changed.wait_for(lambda: self._stopping or len(self._ready) * 2 < self.size.ready, REFILL_DELAY)
+            if len(self._ready) * 2 >= self._wanted():
+                self._changed.wait_for(lambda: self._stopping or len(self._ready) * 2 < self._wanted(), REFILL_DELAY)
 
     def _has_work(self) -> bool:
-        return self._stopping or len(self._ready) < self.size.ready
+        return self._stopping or len(self._ready) != self._wanted()
 
     def _renew_zygote(self) -> None:
         """Zygotes are replaced before they are worn: slots share their memory layout."""
@@ -193,18 +218,27 @@ class Pool:
             self._retired.remove(zygote)
             zygote.stop()
 
+    def _retire_idle(self) -> None:
+        with self._changed:
+            while len(self._ready) > self._wanted():
+                self._discard_later(self._ready.popleft())
+
     def _is_old(self, slot: Slot) -> bool:
         old = time.monotonic() - slot.born > self.size.max_age_seconds
         return old or slot.zygote is not self._zygote or slot.is_dead()
 
     def _fill(self) -> None:
-        while not self._stopping and len(self._ready) < self.size.ready:
+        while self._is_short():
             assert self._zygote
             slot = self._make(self._zygote)
             with self._changed:
                 self._ready.append(slot)
                 self._counts["failed"] = 0
                 self._changed.notify_all()
+
+    def _is_short(self) -> bool:
+        with self._changed:
+            return not self._stopping and len(self._ready) < self._wanted()
 
     def _end_all(self) -> None:
         with self._changed:

@@ -22,6 +22,7 @@ class Kind(enum.IntEnum):
     RUN = 1
     CANCEL = 2
     DESCRIBE = 3
+    RESIZE = 4
     STARTED = 16
     OUTPUT = 17
     ENDED = 18

@@ -8,12 +8,13 @@ import select
 import socket
 import threading
 import time
+from dataclasses import asdict
 from pathlib import Path
 
 from sandboxes.daemon import protocol
 from sandboxes.daemon.bubblewrap import CannotStart
 from sandboxes.daemon.engines import Choice, NotOffered
-from sandboxes.daemon.orders import BadOrder, read_order
+from sandboxes.daemon.orders import BadOrder, read_order, read_size
 from sandboxes.daemon.pools import Pool
 from sandboxes.daemon.protocol import BrokenFrame, Kind
 from sandboxes.daemon.run import Order, Run
@@ -101,8 +102,13 @@ class Server:
             "limits": engine.limits() if engine else {},
             "languages": engine.languages() if engine else [],
             "probes": [probe.as_dict() for probe in self.choice.probes],
-            "pools": {_pool_name(*key): pool.counts() for key, pool in self.pools.items()},
+            "pools": {_pool_name(*key): pool.counts() for key, pool in self._opened()},
+            "pool_sizes": {_pool_name(*key): asdict(pool.size) for key, pool in self._opened()},
         }
+
+    def _opened(self) -> list[tuple[tuple[str, str], Pool]]:
+        with self._lock:
+            return list(self.pools.items())
 
     def _serve_one(self, connection: socket.socket) -> None:
         with connection, contextlib.suppress(OSError, BrokenFrame):
@@ -112,8 +118,22 @@ class Server:
                 protocol.send(connection, Kind.ANSWER, self.describe())
             elif kind is Kind.CANCEL:
                 protocol.send(connection, Kind.ANSWER, {"cancelled": self._cancel(str(fields.get("id")))})
+            elif kind is Kind.RESIZE:
+                protocol.send(connection, *self._resized(fields))
             elif kind is Kind.RUN:
                 self._serve_run(connection, fields, blobs)
+
+    def _resized(self, fields: dict) -> tuple[Kind, dict[str, object]]:
+        if self.choice.engine is None:
+            return Kind.UNAVAILABLE, {"reasons": self.choice.reasons()}
+        try:
+            language, size = read_size(fields)
+            self.pool(language, "").resize(size)
+        except BadOrder as problem:
+            return Kind.REFUSED, {"reason": str(problem)}
+        except NotOffered as problem:
+            return Kind.UNAVAILABLE, {"reasons": [str(problem)]}
+        return Kind.ANSWER, {"size": asdict(size)}
 
     def _cancel(self, request_id: str) -> bool:
         with self._lock:

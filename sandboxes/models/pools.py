@@ -48,8 +48,12 @@ class _SharedQuerySet(models.QuerySet[Any]):
         found = self.filter(name=name).order_by("account").first()
         if found is not None:
             return found
+        return self.with_id(name)
+
+    def with_id(self, text: str) -> Any:
+        """The row of that id, or None; any text may be asked."""
         try:
-            return self.filter(pk=name).first()
+            return self.filter(pk=text).first()
         except ValidationError:
             return None
 
@@ -111,7 +115,10 @@ def _count(state: str) -> Any:
 
 
 class Pool(models.Model):
-    """Sandboxes of one template: how many are kept ready, and how many executions run at once."""
+    """Sandboxes of one template: how many are kept ready, and how many executions run at once.
+
+    `size` is how many may run now. It begins at `max_size`; where a scaling group watches, it follows the load.
+    """
 
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
     account = models.ForeignKey(Account, on_delete=models.CASCADE, null=True, blank=True, related_name="+")
@@ -119,6 +126,7 @@ class Pool(models.Model):
     template = models.ForeignKey(Template, on_delete=models.PROTECT, related_name="pools")
     min_size = models.PositiveIntegerField(default=2)
     max_size = models.PositiveIntegerField(default=10)
+    size = models.PositiveIntegerField()
     idle_timeout_seconds = models.PositiveIntegerField(default=300)
     max_age_seconds = models.PositiveIntegerField(default=3600)
     max_executions = models.PositiveIntegerField(default=1)
@@ -135,6 +143,10 @@ class Pool(models.Model):
             ),
             models.CheckConstraint(
                 condition=Q(max_size__gte=1, min_size__lte=F("max_size")), name="pool_min_is_at_most_max"
+            ),
+            models.CheckConstraint(
+                condition=Q(size__gte=1) & Q(size__gte=F("min_size"), size__lte=F("max_size")),
+                name="pool_size_is_between_min_and_max",
             ),
             models.CheckConstraint(
                 condition=Q(idle_timeout_seconds__gte=1, max_age_seconds__gte=1, max_executions__gte=1),

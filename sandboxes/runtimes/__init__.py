@@ -63,6 +63,16 @@ class Outcome:
     network_received_bytes: int
 
 
+@dataclass(frozen=True)
+class Size:
+    """How many sandboxes of a language a node keeps ready at least, how many may run at once, and for how long."""
+
+    ready: int
+    running: int
+    idle_timeout_seconds: int
+    max_age_seconds: int
+
+
 class RuntimeLost(Exception):
     """The runtime failed, not the program: safe to retry on another slot."""
 
@@ -94,4 +104,10 @@ class Runtime(Protocol):
         """True when it was running here; its `run` then answers within 200 ms."""
         ...
 
-    def describe(self) -> dict: ...
+    def resize(self, language: str, size: Size) -> None:
+        """`describe` then says it under `pool_sizes`. Raises RuntimeLost, RuntimeUnavailable, InvalidRequest."""
+        ...
+
+    def describe(self) -> dict:
+        """What it is and has; `process` is its process id here, when it is one of this machine's."""
+        ...

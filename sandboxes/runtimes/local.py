@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import contextlib
 import socket
+import struct
 from collections.abc import Iterator
+from dataclasses import asdict
 
 from sandboxes.daemon import protocol
 from sandboxes.daemon.protocol import BrokenFrame, Kind
@@ -20,9 +22,11 @@ from sandboxes.runtimes import (
     Request,
     RuntimeLost,
     RuntimeUnavailable,
+    Size,
     Started,
 )
 
+CREDENTIALS = struct.Struct("3i")
 CONNECT_SECONDS = 5
 ANSWER_SECONDS = 5
 # The daemon keeps the deadline; this only notices a daemon that has itself stopped answering.
@@ -42,15 +46,22 @@ class LocalRuntime:
     def cancel(self, request_id: str) -> bool:
         return bool(self._ask(Kind.CANCEL, {"id": request_id})["cancelled"])
 
+    def resize(self, language: str, size: Size) -> None:
+        self._ask(Kind.RESIZE, {"language": language, **asdict(size)})
+
     def describe(self) -> dict:
         return self._ask(Kind.DESCRIBE, {})
 
     def _ask(self, kind: Kind, fields: dict[str, object]) -> dict:
+        """The answer; with `process`, the daemon's process id as the kernel tells it to us."""
         with self._connected() as connection:
             connection.settimeout(ANSWER_SECONDS)
             with _daemon_faults():
                 protocol.send(connection, kind, fields)
-                return protocol.receive(connection)[1]
+                answered, said, _ = protocol.receive(connection)
+            if answered is not Kind.ANSWER:
+                _raise(answered, said)
+            return {**said, "process": _peer(connection)}
 
     @contextlib.contextmanager
     def _connected(self) -> Iterator[socket.socket]:
@@ -61,6 +72,12 @@ class LocalRuntime:
             except OSError as problem:
                 raise RuntimeLost(f"The sandbox daemon cannot be reached at {self.socket_path}.") from problem
             yield connection
+
+
+def _peer(connection: socket.socket) -> int | None:
+    """None when the other side is in a process namespace that we do not see."""
+    credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, CREDENTIALS.size)
+    return CREDENTIALS.unpack(credentials)[0] or None
 
 
 @contextlib.contextmanager

@@ -14,7 +14,7 @@ from django.shortcuts import get_object_or_404, redirect, render
 from django.utils import timezone
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
-from scaling import health, nodes
+from scaling import health, heart, nodes
 from scaling.forms import NodeForm
 from scaling.models import Node
 from scaling.views.door import page_of, staff_only
@@ -75,7 +75,7 @@ def _processes(node: Node, now: datetime) -> list[dict[str, Any]]:
         seen = datetime.fromisoformat(line["seen"])
         if now - seen > FORGET_PROCESS:
             continue
-        is_silent = (now - seen).total_seconds() > health.LEASE_BEATS * node.beat_seconds
+        is_silent = (now - seen).total_seconds() > health.LEASE_BEATS * node.beat_seconds + heart.OWN_SECONDS
         lines.append({**line, "kind": kind, "seen": seen, "state": "lost" if is_silent else "running"})
     return lines
 

@@ -21,6 +21,7 @@ from django.utils import timezone
 from billing import invitations, invoicing, ledger, periods
 from billing.models import Role
 from federation.models import DeadLetter
+from ntd_site import schema
 from sandboxes.models import Artifact, Template
 from tests import factories
 from tests.scripted import runtime  # noqa: F401 - executions of these tests run nowhere
@@ -74,8 +75,10 @@ def _invitation(world: World) -> Any:
 
 
 def _dead_letter(world: World) -> DeadLetter:
-    said = {"federation": world.federation, "message": {}, "reason": "expired", "created_at": world.now}
-    return DeadLetter.objects.create(**said)
+    agent = str(world.agent.pk)
+    message = {"from": agent, "to": agent, "type": "custom", "payload": None, "priority": 5, "ttl_seconds": 300}
+    said = {"federation": world.federation, "reason": "expired", "created_at": world.now}
+    return DeadLetter.objects.create(message={**message, "correlation_id": ""}, **said)
 
 
 def _group(world: World) -> Any:
@@ -265,3 +268,17 @@ def test_stella_sees_everything(address, world):
     status = call(client_of(stella), "get", path + query).status_code
 
     assert status in (200, 204, 302, 400, 405, 410) or (address.name == "health" and status == 503), (path, status)
+
+
+@pytest.mark.parametrize("address", [one for one in ids() if one.values[0].is_api])
+def test_every_write_of_the_api_says_which_fields_it_takes(address):
+    """The parser can refuse only what it knows to be unknown."""
+    kind = _class_of(address.view)
+    for method in address.methods:
+        if kind is None or method == "delete":
+            continue
+        view = kind(**getattr(address.view, "initkwargs", {}))
+        view.request, view.kwargs, view.format_kwarg = None, {}, None
+        view.action = (getattr(address.view, "actions", None) or {}).get(method, method)
+
+        assert schema.has_request_body(view), (address.route, method)

@@ -24,13 +24,17 @@ class Command(BaseCommand):
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("--no-sample", action="store_true")
+        parser.add_argument("--only-check", action="store_true", help="change nothing: for a worker's machine")
 
-    def handle(self, *args: Any, no_sample: bool, **options: Any) -> None:
+    def handle(self, *args: Any, no_sample: bool, only_check: bool, **options: Any) -> None:
         errors = [message for message in run_checks() if isinstance(message, Error) and not message.is_silenced()]
         if errors:
             self.stdout.write("\n".join(f"{error.msg} {error.hint or ''}".strip() for error in errors))
             raise SystemExit(1)
         self._reach_database()
+        if only_check:
+            self.stdout.write("{}")
+            return
         call_command("migrate", verbosity=0, interactive=False)
         if not settings.DEBUG:
             call_command("collectstatic", verbosity=0, interactive=False)

@@ -114,6 +114,11 @@ def test_the_list_filters_and_pages(api, account):
     assert api.get("federations", topology="cube").status_code == 400
 
 
+@pytest.mark.parametrize("moment", ["0811-01-16T20:00:41+17:59", "0001-01-01T00:00:00+14:00", "x", "2026-01-01"])
+def test_a_strange_time_is_answered_not_broken_by(api, federation, moment):
+    assert api.get("federations", created_after=moment).status_code in (200, 400)
+
+
 def test_the_list_costs_the_same_however_many(api, account, django_assert_max_num_queries):
     for number in range(12):
         federation = factories.make_federation(account, name=f"f{number}")

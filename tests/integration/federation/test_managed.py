@@ -8,7 +8,7 @@ from django.utils import timezone
 
 from billing import accounts, ledger
 from billing.models import UsageRecord
-from federation import agents, attempts, coordination, dispatch, managed, showcase, tasks, wages, workloads
+from federation import agents, attempts, coordination, dispatch, managed, showcase, store, tasks, wages, workloads
 from federation.models import Attempt, Task
 from federation.sample import sweep
 from sandboxes import claims, executions, executor
@@ -331,3 +331,83 @@ def test_the_whole_sample_runs_to_its_end(account, runtime):
 
     assert set(Task.objects.values_list("state", flat=True)) == {"succeeded"}
     assert Attempt.objects.count() == Task.objects.count() == Execution.objects.count()
+
+
+# The background tasks themselves
+
+
+@pytest.fixture
+def asked(monkeypatch):
+    """What the sweeps asked for, instead of asking a worker."""
+    calls = []
+    for name in ("assign", "start", "advance", "charge", "after_stop"):
+        monkeypatch.setattr(
+            getattr(tasks, name), "delay", lambda _name=name, **arguments: calls.append((_name, arguments))
+        )
+    return calls
+
+
+def test_assigning_starts_what_managed_agents_got_and_wakes_remote_ones(federation, agent, asked):
+    submit(federation)
+
+    tasks.assign.run(federation_id=str(federation.pk))
+
+    assert asked == [("start", {"attempt_id": str(Attempt.objects.get().pk)})]
+
+
+def test_the_sweep_asks_for_everything_that_waits(federation, agent, asked):
+    submit(federation)
+    tasks.sweep.run()
+    assert asked == [("assign", {"federation_id": str(federation.pk)})]
+
+    start(federation)
+    run_all()
+    asked.clear()
+    tasks.sweep.run()
+    assert asked == [("advance", {"execution_id": str(Execution.objects.get().pk)})]
+
+    tasks.advance.run(execution_id=str(Execution.objects.get().pk))
+    assert {name for name, _ in asked[1:]} == {"assign", "charge"}
+    tasks.charge.run(attempt_id=str(Attempt.objects.get().pk))
+    assert Attempt.objects.get().metered_at is not None
+
+
+def test_the_sweep_stops_what_is_past_its_deadline(federation, agent, asked):
+    submit(federation, deadline=timezone.now() + timedelta(milliseconds=1))
+    start(federation)
+    Task.objects.update(deadline=timezone.now() - timedelta(seconds=1))
+
+    tasks.sweep.run()
+
+    attempt = Attempt.objects.get()
+    assert attempt.state == "expired"
+    assert ("after_stop", {"attempt_id": str(attempt.pk)}) in asked
+
+
+def test_the_sweep_of_agents_gives_the_tasks_of_a_lost_one_away(federation, asked):
+    silent = factories.make_agent(federation, "silent", now=timezone.now() - timedelta(seconds=61))
+
+    tasks.sweep_agents.run()
+
+    silent.refresh_from_db()
+    assert silent.availability == "lost"
+    assert asked == [("assign", {"federation_id": str(federation.pk)})]
+    tasks.sweep_inboxes.run()
+    tasks.sweep_usage.run()
+
+
+def test_when_the_sweep_itself_was_late_nobody_is_lost(federation, asked):
+    agent = factories.make_agent(federation, "silent", now=timezone.now() - timedelta(seconds=61))
+    store.client().set(store.key("last", "sweep_agents"), timezone.now().timestamp() - 60)
+
+    tasks.sweep_agents.run()
+
+    agent.refresh_from_db()
+    assert agent.availability == "available"
+
+
+def test_an_idle_sweep_asks_for_nothing_and_costs_six_statements(asked, django_assert_num_queries):
+    with django_assert_num_queries(6):
+        tasks.sweep.run()
+
+    assert asked == []

@@ -107,6 +107,15 @@ def test_the_graph_is_a_snapshot_with_a_tag(alice, account, federation):
     assert alice.get(url, headers={"If-None-Match": answer["ETag"]}).status_code == 304
 
 
+def test_the_head_of_a_page_is_a_piece_of_its_own(alice, account, federation):
+    busy(federation, 4)
+
+    piece = alice.get(address(account, "facts", federation.pk))
+
+    assert b"<html" not in piece.content
+    assert b"4 agents" in piece.content
+
+
 def test_making_a_federation_and_agents_and_a_task(alice, account):
     form = {"name": "mine", "topology": "star", "strategy": "random", "max_agents": "2"}
     made = alice.post(address(account, "new"), form)

@@ -17,7 +17,7 @@ import pytest
 
 from sandboxes.daemon import protocol
 from sandboxes.daemon.protocol import Kind
-from sandboxes.runtimes import RuntimeLost
+from sandboxes.runtimes import RuntimeLost, RuntimeUnavailable, Size
 from sandboxes.runtimes.local import LocalRuntime, _request_frame
 from tests.integration.sandboxes import daemons
 from tests.integration.sandboxes.daemons import eventually, make_request, run, watch
@@ -171,6 +171,79 @@ def test_a_run_that_waited_starts_when_there_is_room(own_daemon):
 
     assert result[0].stdout == b"late\n"
     assert [each.end().cancelled for each in running] == [True, True]
+
+
+def size(**changes) -> Size:
+    return Size(**{"ready": 2, "running": 2, "idle_timeout_seconds": 0, "max_age_seconds": 3600} | changes)
+
+
+def ready(daemon) -> int:
+    return daemon.runtime.describe()["pools"]["python"]["ready"]
+
+
+def test_it_keeps_as_many_ready_as_it_is_told(own_daemon):
+    counts = []
+    for wanted in (4, 1, 0):
+        own_daemon.runtime.resize("python", size(ready=wanted))
+        assert eventually(lambda wanted=wanted: ready(own_daemon) == wanted)
+        assert eventually(own_daemon.is_quiet)
+        counts.append(ready(own_daemon))
+
+    assert counts == [4, 1, 0]
+
+
+def test_a_larger_size_lets_a_waiting_run_start_at_once(own_daemon):
+    running = [Going(own_daemon.runtime), Going(own_daemon.runtime)]
+
+    own_daemon.runtime.resize("python", size(running=3))
+    outcome = run(own_daemon.runtime, "print('room')")
+
+    assert outcome.stdout == b"room\n"
+    for each in running:
+        own_daemon.runtime.cancel(each.request.id)
+        each.end()
+
+
+def test_a_smaller_size_ends_nothing_that_runs(own_daemon):
+    running = [Going(own_daemon.runtime), Going(own_daemon.runtime)]
+
+    own_daemon.runtime.resize("python", size(ready=1, running=1))
+
+    assert own_daemon.runtime.describe()["pools"]["python"]["running"] == 2
+    for each in running:
+        own_daemon.runtime.cancel(each.request.id)
+    assert all(each.end().cancelled for each in running)
+
+
+def test_after_a_busy_time_as_many_wait_ready_until_the_idle_time_is_over(own_daemon):
+    own_daemon.runtime.resize("python", size(ready=1, running=3, idle_timeout_seconds=3600))
+    running = [Going(own_daemon.runtime) for _ in range(3)]
+    for each in running:
+        own_daemon.runtime.cancel(each.request.id)
+        each.end()
+    assert eventually(lambda: ready(own_daemon) == 3)
+
+    # A shorter time is one that is over.
+    own_daemon.runtime.resize("python", size(ready=1, running=3, idle_timeout_seconds=0))
+
+    assert eventually(lambda: ready(own_daemon) == 1)
+
+
+def test_a_ready_sandbox_that_is_too_old_is_replaced(own_daemon):
+    own_daemon.runtime.resize("python", size(max_age_seconds=1))
+    young = own_daemon.descendants()
+
+    assert eventually(lambda: not {each.pid for each in young if each.is_running()} >= {each.pid for each in young})
+    assert eventually(lambda: ready(own_daemon) == 2)
+
+
+def test_a_language_that_is_not_here_cannot_be_sized(own_daemon):
+    with pytest.raises(RuntimeUnavailable, match="node is not installed"):
+        own_daemon.runtime.resize("node", size())
+
+
+def test_the_client_knows_the_daemons_process(own_daemon):
+    assert own_daemon.runtime.describe()["process"] == own_daemon.child.pid
 
 
 def test_a_slow_reader_does_not_stop_the_clock(own_daemon):

@@ -5,9 +5,10 @@ from __future__ import annotations
 import threading
 import time
 
+import psutil
 import pytest
 
-from sandboxes.runtimes import InvalidRequest, Started
+from sandboxes.runtimes import InvalidRequest, Size, Started
 from tests.fakes import FakeRuntime
 from tests.integration.sandboxes.daemons import make_request, run, watch
 
@@ -275,3 +276,33 @@ def test_the_runtime_describes_itself(runtime):
     assert set(said["limits"]) >= {"memory", "processes", "cpu", "disk", "output", "timeout"}
     assert set(said["pools"]["python"]) == {"ready", "running", "starting", "draining", "failed"}
     assert all(set(probe) == {"engine", "ok", "reasons"} for probe in said["probes"])
+
+
+def test_a_new_size_is_taken_and_said(runtime):
+    before = Size(**runtime.describe()["pool_sizes"]["python"])
+    size = Size(ready=1, running=3, idle_timeout_seconds=30, max_age_seconds=600)
+
+    runtime.resize("python", size)
+    said = runtime.describe()["pool_sizes"]["python"]
+    runtime.resize("python", before)
+
+    assert said == vars(size)
+    assert runtime.describe()["pool_sizes"]["python"] == vars(before)
+
+
+@pytest.mark.parametrize(
+    ("language", "changes"),
+    [("cobol", {}), ("python", {"ready": -1}), ("python", {"running": 0}), ("python", {"max_age_seconds": 0})],
+)
+def test_a_wrong_size_is_refused_and_changes_nothing(runtime, language, changes):
+    before = runtime.describe()["pool_sizes"]
+    wrong = Size(**{"ready": 1, "running": 3, "idle_timeout_seconds": 0, "max_age_seconds": 600} | changes)
+
+    with pytest.raises(InvalidRequest):
+        runtime.resize(language, wrong)
+
+    assert runtime.describe()["pool_sizes"] == before
+
+
+def test_the_process_behind_it_is_one_of_this_machine(runtime):
+    assert psutil.pid_exists(runtime.describe()["process"])

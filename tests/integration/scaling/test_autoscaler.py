@@ -109,6 +109,29 @@ def test_a_target_that_fails_leaves_a_held_decision_with_its_words(fake_target: 
     assert "no room left" in decision.reason
 
 
+def test_a_target_that_goes_less_far_is_believed(fake_target: FakeTarget) -> None:
+    fake_target.metrics["cpu"] = 1.0
+    fake_target.sizes["one"] = 10
+    fake_target.most = 12
+    group = make_group()
+
+    first, second = evaluate(group), evaluate(group, 5)
+
+    assert (first.action, first.recommended, first.applied, first.limited_by) == ("up", 15, 12, "target")
+    assert first.reason.endswith("The target allows 12.")
+    assert (second.action, second.applied, second.limited_by) == ("held", 12, "target")
+
+
+def test_the_latest_decision_of_each_target_is_known(fake_target: FakeTarget) -> None:
+    fake_target.metrics["cpu"] = 1.0
+    one, two = make_group("one"), make_group("two")
+    evaluate(one)
+    newest = {"one": evaluate(one, 5), "two": evaluate(two, 5)}
+
+    assert autoscaler.latest("fake") == newest
+    assert autoscaler.latest("pool") == {}
+
+
 def test_a_target_that_is_gone_is_said_and_harms_no_other_group(fake_target: FakeTarget) -> None:
     fake_target.metrics["cpu"] = 1.0
     make_group("gone")

@@ -31,6 +31,25 @@ def test_a_probe_reports_this_machine(settings: Any) -> None:
     assert node.metadata["cores"] >= 1
 
 
+@pytest.mark.django_db
+def test_processes_without_a_heart_are_told_by_another_until_they_end(settings: Any) -> None:
+    settings.NODE_NAME = "here"
+    others = {"sandboxes": os.getppid()}
+    probe = probes.Probe("worker", error_rate=lambda: 0.04, others=lambda: others)
+
+    probe.report()
+    told = Node.objects.get(name="here")
+    others["sandboxes"] = 2**22 + 1  # no such process
+    probe.report()
+
+    line = told.metadata["processes"]["sandboxes"]
+    assert (line["pid"], told.error_rate) == (os.getppid(), 0.04)
+    assert line["rss"] > 0
+    after = Node.objects.get(name="here").metadata["processes"]
+    assert after["sandboxes"] == line
+    assert after["worker"]["seen"] > line["seen"]
+
+
 def test_a_node_without_a_given_name_has_the_machines(settings: Any) -> None:
     settings.NODE_NAME = ""
 
@@ -79,3 +98,44 @@ def test_a_beat_that_fails_is_missed_and_the_next_one_is_tried(error: Exception,
     assert probe.tries == 2
     assert "web" in caplog.text
     connection.close()
+
+
+class Counting:
+    process = "web"
+
+    def __init__(self) -> None:
+        self.beats = 0
+
+    def report(self) -> None:
+        self.beats += 1
+
+
+def test_a_processis_silent_while_another_beats_for_the_machine(settings: Any, tmp_path: Any) -> None:
+    settings.NTD_HOME = tmp_path
+    first, second = (heart.Heart(Counting()) for _ in range(2))  # type: ignore[arg-type]
+
+    assert second.is_silent()
+    first.beat()
+
+    assert not second.is_silent()
+
+
+def test_a_process_beats_when_the_others_have_stopped(settings: Any, tmp_path: Any) -> None:
+    settings.NTD_HOME = tmp_path
+    first, second = (heart.Heart(Counting()) for _ in range(2))  # type: ignore[arg-type]
+    first.beat()
+    [beaten] = tmp_path.iterdir()
+
+    os.utime(beaten, times=(time.time() - heart.BEAT_SECONDS,) * 2)
+
+    assert second.is_silent()
+
+
+def test_a_beat_that_fails_counts_for_nobody(settings: Any, tmp_path: Any) -> None:
+    settings.NTD_HOME = tmp_path
+    probe = Counting()
+    probe.report = lambda: 1 / 0  # type: ignore[method-assign]
+
+    heart.Heart(probe).beat()  # type: ignore[arg-type]
+
+    assert list(tmp_path.iterdir()) == []

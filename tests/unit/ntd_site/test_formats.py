@@ -64,10 +64,6 @@ def test_a_column_of_percents_shows_as_many_places_in_every_row(share, places, t
     assert spaced(formats.percent_column(share, places)) == text
 
 
-def test_what_stands_between_backticks_is_code_and_nothing_becomes_markup():
-    assert formats.ticks("Needs `a:<b>` & more") == "Needs <code>a:&lt;b&gt;</code> &amp; more"
-
-
 @pytest.mark.parametrize("text", ["alpha", "<b>alpha</b>", "0198"])
 def test_an_agent_that_is_no_id_reads_as_it_was_given(text):
     assert render("{% agent text %}", text=text, account=None) == escape(text)

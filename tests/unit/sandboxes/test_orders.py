@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from sandboxes.daemon.orders import BadOrder, read_order
+from sandboxes.daemon.orders import BadOrder, read_order, read_size
 
 GOOD = {
     "id": "1",
@@ -87,3 +87,33 @@ def test_a_wrong_field_is_refused_by_name(field, wrong):
 def test_contents_and_paths_must_match():
     with pytest.raises(BadOrder, match="files: "):
         order(files=["a"])
+
+
+SIZE = {"language": "python", "ready": 2, "running": 10, "idle_timeout_seconds": 300, "max_age_seconds": 3600}
+
+
+def test_a_good_size_is_read():
+    language, size = read_size(SIZE)
+
+    assert (language, size.ready, size.running, size.idle_timeout_seconds) == ("python", 2, 10, 300)
+
+
+@pytest.mark.parametrize(
+    ("field", "wrong"),
+    [
+        ("language", "ruby"),
+        ("ready", -1),
+        ("ready", True),
+        ("ready", 2.0),
+        ("ready", None),
+        ("running", 0),
+        ("running", 10_001),
+        ("running", "3"),
+        ("idle_timeout_seconds", -1),
+        ("max_age_seconds", 0),
+        ("max_age_seconds", 86_401),
+    ],
+)
+def test_a_wrong_size_is_refused_by_name(field, wrong):
+    with pytest.raises(BadOrder, match=field):
+        read_size({**SIZE, field: wrong})

@@ -1,0 +1,87 @@
+"""Django admin, for looking: everything here changes only through operations."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.contrib import admin
+from django.db.models import QuerySet
+from django.http import HttpRequest
+
+from federation.models import Agent, Attempt, DeadLetter, Event, Federation, Message, Task
+
+
+class ReadOnly(admin.ModelAdmin):
+    show_full_result_count = False
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+
+class Attempts(admin.TabularInline):
+    model = Attempt
+    extra = 0
+    can_delete = False
+    fields = ("epoch", "agent", "state", "execution", "assigned_at", "started_at", "ended_at", "cost_ucr")
+    readonly_fields = fields
+
+    def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+
+@admin.register(Federation)
+class FederationAdmin(ReadOnly):
+    list_display = ("name", "account", "topology", "strategy", "topology_version", "epoch", "created_at", "deleted_at")
+    list_filter = ("topology", "strategy")
+    list_select_related = ("account",)
+    search_fields = ("name", "account__slug")
+
+
+@admin.register(Agent)
+class AgentAdmin(ReadOnly):
+    list_display = ("name", "federation", "runtime", "availability", "last_heartbeat_at", "left_at")
+    list_filter = ("runtime", "availability")
+    list_select_related = ("federation",)
+    search_fields = ("name", "federation__name")
+    exclude = ("token_digest",)
+
+
+@admin.register(Task)
+class TaskAdmin(ReadOnly):
+    list_display = ("id", "federation", "type", "label", "state", "priority", "tries", "created_at")
+    list_filter = ("state", "type")
+    list_select_related = ("federation",)
+    search_fields = ("id__exact", "label", "federation__name")
+    inlines = (Attempts,)
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Task]:
+        rows: Any = super().get_queryset(request)
+        match = request.resolver_match
+        return rows.light() if match and str(match.url_name).endswith("_changelist") else rows
+
+
+@admin.register(Message)
+class MessageAdmin(ReadOnly):
+    list_display = ("id", "federation", "type", "recipients", "delivered", "expired", "dead", "created_at")
+    list_filter = ("type",)
+    list_select_related = ("federation",)
+
+
+@admin.register(DeadLetter)
+class DeadLetterAdmin(ReadOnly):
+    list_display = ("id", "federation", "kind", "reason", "created_at", "replayed_at")
+    list_filter = ("reason",)
+    list_select_related = ("federation",)
+
+
+@admin.register(Event)
+class EventAdmin(ReadOnly):
+    list_display = ("created_at", "federation", "kind", "text")
+    list_filter = ("kind",)
+    list_select_related = ("federation",)
