@@ -45,12 +45,13 @@ def _agents(account: Account) -> dict[str, Any]:
 def _nodes(account: Account) -> dict[str, Any]:
     found = Node.objects.aggregate(all=Count("pk"), healthy=Count("pk", filter=Q(status="healthy")))
     share = found["healthy"] / found["all"] if found["all"] else None
+    ailing = found["all"] - found["healthy"]
     return {
         "id": "kpi-nodes",
         "label": "Healthy nodes",
         "value": found["healthy"],
         "unit": f"of {found['all']}",
-        "note": "" if share is None or share == 1 else f"{found['all'] - found['healthy']} need a look",
+        "note": "" if share is None or share == 1 else f"{ailing} {'needs' if ailing == 1 else 'need'} a look",
         "url": reverse("scaling:nodes", args=[account]),
     }
 
@@ -177,18 +178,22 @@ def _events(account: Account) -> Iterable[dict[str, Any]]:
 
 def _failures(account: Account) -> Iterable[dict[str, Any]]:
     found = Execution.objects.filter(account=account, state__in=("failed", "timed_out"), finished_at__isnull=False)
-    for execution in found.order_by("-created_at", "-pk").only("id", "state", "finished_at", "breach")[:EVENTS]:
+    for execution in found.order_by("-created_at", "-pk").only("id", "state", "finished_at", "breach", "metadata")[
+        :EVENTS
+    ]:
         how = f"ended at its {execution.breach} limit" if execution.breach else "failed"
         yield {
             "state": execution.state,
-            "text": f"Execution {str(execution.pk)[-8:]} {how}",
+            "text": f"Execution {execution.name} {how}",
             "url": reverse("sandboxes:execution", args=[account, execution.pk]),
             "at": execution.finished_at,
         }
 
 
 def _node_changes(account: Account) -> Iterable[dict[str, Any]]:
-    for change in StatusChange.objects.select_related("node").order_by("-at", "-pk")[:EVENTS]:
+    """The last of each node: one that wavers must not push everything else out."""
+    latest = StatusChange.objects.select_related("node").order_by("node", "-at", "-pk").distinct("node")
+    for change in sorted(latest, key=lambda change: change.at, reverse=True)[:EVENTS]:
         yield {
             "state": change.after,
             "text": f"Node {change.node.name} is {change.after}: {change.reason}",

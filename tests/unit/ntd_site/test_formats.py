@@ -5,6 +5,7 @@ from types import SimpleNamespace
 import pytest
 from django.template import Context, Engine
 from django.utils import timezone
+from django.utils.html import escape
 
 from ntd_site import formats
 
@@ -53,6 +54,19 @@ def test_a_number_has_thousands_and_no_idle_zeros(value, text):
 )
 def test_a_share_of_one_reads_as_percent(share, text):
     assert spaced(formats.percent(share)) == text
+
+
+@pytest.mark.parametrize(
+    ("share", "places", "text"),
+    [(-0.69, 1, "-69.0 %"), (0.004, 2, "0.40 %"), (0, 1, "0.0 %"), (None, 1, "–")],
+)
+def test_a_column_of_percents_shows_as_many_places_in_every_row(share, places, text):
+    assert spaced(formats.percent_column(share, places)) == text
+
+
+@pytest.mark.parametrize("text", ["alpha", "<b>alpha</b>", "0198"])
+def test_an_agent_that_is_no_id_reads_as_it_was_given(text):
+    assert render("{% agent text %}", text=text, account=None) == escape(text)
 
 
 @pytest.mark.parametrize(
