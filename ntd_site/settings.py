@@ -183,7 +183,7 @@ CELERY_BROKER_TRANSPORT_OPTIONS = {
     "socket_connect_timeout": 5,
     "socket_keepalive": not REDIS_URL.startswith("unix"),
     "health_check_interval": 10,
-    "unacked_restore_interval": 5,
+    "unacked_restore_interval": 60,
     "unacked_restore_throttle": 1,
     "visibility_timeout": 7200,
 }
