@@ -12,11 +12,11 @@ from django.core.wsgi import get_wsgi_application
 
 wsgi = get_wsgi_application()
 
-from a2wsgi import WSGIMiddleware
 from channels.auth import AuthMiddlewareStack
 from channels.routing import ProtocolTypeRouter, URLRouter
 from channels.security.websocket import AllowedHostsOriginValidator
 
+from ntd_site.bridge import Bridge
 from ntd_site.routing import http_streams, websockets
 from scaling import heart
 
@@ -25,7 +25,7 @@ THREADS = 48
 
 application = ProtocolTypeRouter(
     {
-        "http": http_streams(otherwise=WSGIMiddleware(wsgi, workers=THREADS)),
+        "http": http_streams(otherwise=Bridge(wsgi, threads=THREADS)),
         "websocket": AllowedHostsOriginValidator(AuthMiddlewareStack(URLRouter(websockets))),
     }
 )

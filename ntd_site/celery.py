@@ -5,10 +5,14 @@ import os
 from celery import Celery
 from celery.signals import after_task_publish, beat_init, worker_ready
 from django_structlog.celery.steps import DjangoStructLogInitStep
+from kombu.transport import TRANSPORT_ALIASES
 
 from ntd_site import heartbeats
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "ntd_site.settings")
+
+# A URL of a socket (redis+socket:) chooses its transport by name only.
+TRANSPORT_ALIASES["redis"] = "ntd_site.broker:Transport"
 
 app = Celery("ntd")
 app.config_from_object("django.conf:settings", namespace="CELERY")

@@ -144,7 +144,8 @@ def postgres_command(where: Place, *, durable: bool = True) -> list[str]:
         "unix_socket_permissions": "0700",
         "max_connections": "120",
         "jit": "off",
-        "shared_buffers": "128MB",
+        # The system keeps the files in memory as well; more here would only be the same pages twice.
+        "shared_buffers": "64MB",
         "log_min_messages": "warning",
         "log_line_prefix": "",
     }

@@ -162,6 +162,8 @@ if env.bool("NTD_DB_POOL", default=False):
         "min_size": 1,
         "max_size": env.int("NTD_DB_POOL_SIZE", default=16),
         "timeout": 10,
+        # A connection costs the database several megabytes. The pool lets one of its idle ones go this often.
+        "max_idle": 10,
     }
 CACHES = {"default": {"BACKEND": "django.core.cache.backends.redis.RedisCache", "LOCATION": REDIS_URL}}
 SESSION_ENGINE = "django.contrib.sessions.backends.cached_db"
@@ -183,7 +185,7 @@ CELERY_BROKER_TRANSPORT_OPTIONS = {
     "socket_connect_timeout": 5,
     "socket_keepalive": not REDIS_URL.startswith("unix"),
     "health_check_interval": 10,
-    "unacked_restore_interval": 5,
+    "unacked_restore_interval": 60,
     "unacked_restore_throttle": 1,
     "visibility_timeout": 7200,
 }

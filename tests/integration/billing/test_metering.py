@@ -2,8 +2,6 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
 import pytest
-from django.db import connection
-from django.test.utils import CaptureQueriesContext
 
 from billing import books, invoicing, ledger, metering, periods, pricing
 from billing.models import Account, Hold, Rating, UsageRecord
@@ -284,15 +282,3 @@ def test_usage_for_a_final_period_goes_to_the_next_open_one():
     record = cast.use(account, "mcp_call", 2, now=march.end, occurred_at=NOON)
 
     assert (record.late, record.billed_at, record.occurred_at) == (True, march.end, NOON)
-
-
-def test_recording_an_event_takes_few_statements():
-    account = cast.make_account(1000)
-    cast.use(account, "mcp_call", 1)
-
-    with CaptureQueriesContext(
-        connection,
-    ) as asked:
-        cast.use(account, "mcp_call", 1)
-
-    assert len(asked) <= 13
