@@ -6,9 +6,14 @@ import os
 import tempfile
 
 import django
+import hypothesis
 import pytest
 
 from ntd_site import embedded
+
+# Examples are not timed: on a busy machine a slow one says nothing about the code.
+hypothesis.settings.register_profile("suite", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
+hypothesis.settings.load_profile("suite")
 
 _servers: embedded.Throwaway | None = None
 

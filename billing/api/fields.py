@@ -73,7 +73,8 @@ class SixPlacesField(serializers.Field[Any, Any, Any, Any]):
     """Micro-credits of an answer, as credits with six places."""
 
     def __init__(self, **options: Any) -> None:
-        super().__init__(read_only=True, **options)
+        # A field that may be missing cannot be read-only: OpenAPI would promise that it is always there.
+        super().__init__(**{"read_only": options.get("required", True)} | options)
 
     def to_representation(self, ucr: int) -> str:
         return amounts.six_places(ucr)
