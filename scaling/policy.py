@@ -21,6 +21,8 @@ STALE_AFTER = timedelta(seconds=60)
 CLOCKS_DIFFER_BY = timedelta(seconds=5)
 STEP_PERIOD = timedelta(seconds=15)
 FREE_STEP = 4
+# A measure beyond this is as good as this, and arithmetic with it stays finite.
+BEYOND = 1e12
 # ceil(3 x .7 / .7) must be 3: floats put it a hair above.
 HAIR = 1e-9
 
@@ -89,7 +91,7 @@ class Load:
 
     def known(self, name: str) -> float | None:
         value = getattr(self, name)
-        return None if value is None or not math.isfinite(value) or value < 0 else float(value)
+        return None if value is None or not math.isfinite(value) or value < 0 else min(float(value), BEYOND)
 
     def failed(self) -> list[str]:
         asked = [name for name in ("cpu", "memory", "busy", "queue") if getattr(self, name) is not None]
