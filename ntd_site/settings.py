@@ -266,9 +266,12 @@ _shared = [
     structlog.stdlib.add_logger_name,
     structlog.processors.TimeStamper(fmt="iso", utc=True),
 ]
-_render = [structlog.processors.dict_tracebacks, structlog.processors.JSONRenderer()]
+# Tracebacks without local variables: those hold keys, tokens and customers' code.
+_tracebacks = structlog.processors.ExceptionRenderer(structlog.tracebacks.ExceptionDictTransformer(show_locals=False))
+_render = [_tracebacks, structlog.processors.JSONRenderer()]
 if not LOG_JSON:
-    _render = [structlog.dev.ConsoleRenderer(colors=False, pad_event_to=0)]
+    _plain = structlog.dev.plain_traceback
+    _render = [structlog.dev.ConsoleRenderer(colors=False, pad_event_to=0, exception_formatter=_plain)]
 structlog.configure(
     processors=[structlog.stdlib.filter_by_level, *_shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
     logger_factory=structlog.stdlib.LoggerFactory(),
