@@ -38,7 +38,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         items[number] = item
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def product() -> Iterator[Product]:
     with tempfile.TemporaryDirectory(prefix="ntd-browser-") as folder:
         running = Product(Path(folder), free_port())
@@ -51,7 +51,8 @@ def product() -> Iterator[Product]:
             running.stop()
 
 
-@pytest.fixture(scope="session")
+# For the module alone: Playwright keeps an event loop running in this thread, which other tests must not meet.
+@pytest.fixture(scope="module")
 def chromium() -> Iterator[Browser]:
     program = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
     if program is None:
@@ -64,7 +65,7 @@ def chromium() -> Iterator[Browser]:
         browser.close()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def signed_in(product: Product, chromium: Browser) -> Iterator[dict[str, object]]:
     """The cookies of the first operator, taken once: the link works once."""
     context = chromium.new_context(base_url=product.url)
