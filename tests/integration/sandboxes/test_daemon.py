@@ -247,18 +247,22 @@ def test_the_client_knows_the_daemons_process(own_daemon):
 
 
 def test_a_slow_reader_does_not_stop_the_clock(own_daemon):
-    request = make_request("while True: print('x' * 1000)", timeout_seconds=1)
+    # More than the socket holds, less than the cap: only the clock can end it.
+    request = make_request("print('x' * 900_000, flush=True)\nwhile True: pass", timeout_seconds=1)
     with socket.socket(socket.AF_UNIX) as connection:
         connection.connect(own_daemon.runtime.socket_path)
         connection.sendall(_request_frame(request))
-        # Reads nothing at all until the program must be dead.
-        assert eventually(lambda: own_daemon.runtime.describe()["pools"]["python"]["running"] == 1)
-        assert eventually(lambda: own_daemon.runtime.describe()["pools"]["python"]["running"] == 0)
+        assert protocol.receive(connection)[0] is Kind.STARTED
 
-        kinds = []
-        while Kind.ENDED not in kinds:
-            kinds.append(protocol.receive(connection)[0])
+        # Reads nothing more until the program must be dead.
+        assert eventually(lambda: own_daemon.runtime.describe()["pools"]["python"]["running"] == 0, within_seconds=10)
 
+        kind, fields, printed = Kind.STARTED, {}, 0
+        while kind is not Kind.ENDED:
+            kind, fields, blobs = protocol.receive(connection)
+            printed += len(blobs[0]) if kind is Kind.OUTPUT else 0
+
+    assert (fields["breach"], printed) == ("timeout", 900_001)
     assert eventually(own_daemon.is_quiet)
 
 
