@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from datetime import datetime
 from random import SystemRandom
 
 from celery import shared_task
@@ -64,6 +65,12 @@ def sweep() -> None:
     One background task and not five: an idle product pays mostly for the messages that start them.
     """
     now = timezone.now()
+    if dispatch.has_work():
+        _see_to_tasks(now)
+    history.flush_all(now=now)
+
+
+def _see_to_tasks(now: datetime) -> None:
     for attempt in attempts.expire(now=now):
         after_stop.delay(attempt_id=str(attempt.pk))
     attempts.lapse(now=now)
@@ -76,7 +83,6 @@ def sweep() -> None:
         after_stop.delay(attempt_id=str(attempt_id))
     for federation_id in dispatch.federations_with_due_tasks(now=now):
         assign.delay(federation_id=str(federation_id))
-    history.flush_all(now=now)
 
 
 @shared_task

@@ -406,8 +406,18 @@ def test_when_the_sweep_itself_was_late_nobody_is_lost(federation, asked):
     assert agent.availability == "available"
 
 
-def test_an_idle_sweep_asks_for_nothing_and_costs_six_statements(asked, django_assert_num_queries):
-    with django_assert_num_queries(6):
+def test_a_program_that_outlived_its_task_is_work_enough_for_the_sweep(federation, agent, asked):
+    submit(federation)
+    start(federation)
+    attempts.cancel(task_id=Task.objects.get().pk, now=timezone.now())
+
+    tasks.sweep.run()
+
+    assert asked == [("after_stop", {"attempt_id": str(Attempt.objects.get().pk)})]
+
+
+def test_an_idle_sweep_asks_for_nothing_and_costs_one_statement(asked, django_assert_num_queries):
+    with django_assert_num_queries(1):
         tasks.sweep.run()
 
     assert asked == []
