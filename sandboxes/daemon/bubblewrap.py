@@ -1,4 +1,4 @@
-"""Starts zygotes inside bubblewrap: namespaces, a read-only view of the system, no network, no real root."""
+"""Starts zygotes inside bubblewrap: namespaces, a read-only view of the system, no interface, no real root."""
 
 from __future__ import annotations
 
@@ -30,6 +30,8 @@ SLOT_USERS = 2048
 FIRST_HOST_USER = 1_900_000_000
 HOST_RANGES = 4096
 START_SECONDS = 30
+# Where the one listener of a slot with a network waits, inside it.
+PROXY_PORT = 3128
 PRELOADED = ("json", "math", "statistics", "decimal", "datetime", "csv", "collections", "itertools", "functools", "re")
 
 
@@ -77,11 +79,16 @@ class Users:
             return cls(base=os.geteuid())
         number = zlib.crc32(os.fsencode(os.path.realpath(state))) % HOST_RANGES
         free = list(range(FIRST_SLOT_USER + SLOT_USERS - 1, FIRST_SLOT_USER - 1, -1))
-        return cls(base=FIRST_HOST_USER + number * (SLOT_USERS + 1), free=free)
+        return cls(base=FIRST_HOST_USER + number * (SLOT_USERS + 2), free=free)
 
     @property
     def are_separate(self) -> bool:
         return os.geteuid() == 0
+
+    @property
+    def gateway(self) -> int:
+        """Nobody's but the gateway's, in none of the slots' namespaces; 0 when there is only the daemon's own user."""
+        return self.base + SLOT_USERS + 1 if self.are_separate else 0
 
     def take(self) -> int:
         if not self.are_separate:
@@ -136,7 +143,16 @@ def reach_bwrap(bwrap: Path, stage: Stage) -> Path:
 class Zygote:
     """One bubblewrap with one waiting parent of slots in it."""
 
-    def __init__(self, *, place: Place, language: str, libraries: Path | None, preload: tuple[str, ...], soft: bool):
+    def __init__(
+        self,
+        *,
+        place: Place,
+        language: str,
+        libraries: Path | None,
+        preload: tuple[str, ...],
+        soft: bool,
+        network: bool = False,
+    ):
         self.language = language
         self.forks = 0
         self.living = 0
@@ -151,7 +167,8 @@ class Zygote:
             with theirs:
                 self._child = _launch(place, theirs, libraries=libraries, language=language, stderr=self._stderr)
             self._pidfd = os.pidfd_open(self._child.pid)
-            self._settle(_settings(place, language=language, libraries=libraries, preload=preload, soft=soft))
+            kind = {"language": language, "libraries": libraries, "preload": preload, "soft": soft, "network": network}
+            self._settle(_settings(place, **kind))
         except (OSError, CannotStart) as problem:
             said = self._said(problem)
             self.stop()
@@ -198,7 +215,9 @@ class Zygote:
         self._stderr.close()
 
 
-def _settings(place: Place, *, language: str, libraries: Path | None, preload: tuple[str, ...], soft: bool) -> dict:
+def _settings(
+    place: Place, *, language: str, libraries: Path | None, preload: tuple[str, ...], soft: bool, network: bool
+) -> dict:
     env = {
         "PATH": "/usr/bin:/bin",
         "HOME": "/tmp",
@@ -212,6 +231,8 @@ def _settings(place: Place, *, language: str, libraries: Path | None, preload: t
             env["PYTHONPATH"] = LIBRARIES
         if place.interpreter.library_path:
             env["LD_LIBRARY_PATH"] = place.interpreter.library_path
+    if network:
+        env |= _proxy_variables()
     return {
         "language": language,
         "command": ["/opt/node/node", f"{HOME}/runner.js"],
@@ -221,8 +242,16 @@ def _settings(place: Place, *, language: str, libraries: Path | None, preload: t
         "user": INNER_USER,
         "env": env,
         "soft_memory": soft,
-        "filter": seccomp.build(counted_memory=not soft).hex(),
+        "proxy_port": PROXY_PORT if network else 0,
+        "filter": seccomp.build(counted_memory=not soft, network=network).hex(),
     }
+
+
+def _proxy_variables() -> dict[str, str]:
+    """In both spellings: some programs read the one, some the other. What stays in the sandbox needs no proxy."""
+    proxy, own = f"http://127.0.0.1:{PROXY_PORT}", "localhost,127.0.0.1,::1"
+    said = {"http_proxy": proxy, "https_proxy": proxy, "all_proxy": proxy, "no_proxy": own}
+    return said | {name.upper(): value for name, value in said.items()} | {"NODE_USE_ENV_PROXY": "1"}
 
 
 def _launch(place: Place, control: socket.socket, *, libraries: Path | None, language: str, stderr) -> subprocess.Popen:
