@@ -86,7 +86,7 @@ class FakeRuntime:
         run.stop("cancelled")
         return True
 
-    def resize(self, language: str, size: Size) -> None:
+    def resize(self, language: str, size: Size, *, template: str = "") -> None:
         if self._reasons:
             raise RuntimeUnavailable(self._reasons)
         if language not in ("python", "node"):

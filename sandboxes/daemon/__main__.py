@@ -128,6 +128,7 @@ def _find_place(options: argparse.Namespace, state: Path) -> Place:
         stage=view,
         users=Users.of(state),
         node=node,
+        certificates=bubblewrap.find_certificates(),
     )
 
 

@@ -32,6 +32,14 @@ HOST_RANGES = 4096
 START_SECONDS = 30
 # Where the one listener of a slot with a network waits, inside it.
 PROXY_PORT = 3128
+CERTIFICATES = "/opt/certificates.pem"
+CERTIFICATE_FILES = (
+    "/etc/ssl/certs/ca-certificates.crt",
+    "/etc/pki/tls/certs/ca-bundle.crt",
+    "/etc/ssl/ca-bundle.pem",
+    "/etc/ssl/cert.pem",
+)
+CERTIFICATE_VARIABLES = ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "NODE_EXTRA_CA_CERTS")
 PRELOADED = ("json", "math", "statistics", "decimal", "datetime", "csv", "collections", "itertools", "functools", "re")
 
 
@@ -116,6 +124,7 @@ class Place:
     stage: Stage
     users: Users
     node: Path | None = None
+    certificates: Path | None = None
 
 
 def find_bwrap(given: str = "") -> Path | None:
@@ -130,6 +139,12 @@ def find_bwrap(given: str = "") -> Path | None:
             return found
     found_on_path = shutil.which("bwrap")
     return Path(found_on_path) if found_on_path else None
+
+
+def find_certificates() -> Path | None:
+    """Whom this machine trusts; sandboxes with a network trust the same."""
+    given = os.environ.get("SSL_CERT_FILE")
+    return next((Path(name) for name in (given, *CERTIFICATE_FILES) if name and Path(name).is_file()), None)
 
 
 def reach_bwrap(bwrap: Path, stage: Stage) -> Path:
@@ -165,10 +180,10 @@ class Zygote:
         self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         try:
             with theirs:
-                self._child = _launch(place, theirs, libraries=libraries, language=language, stderr=self._stderr)
+                kind = {"libraries": libraries, "language": language, "network": network}
+                self._child = _launch(place, theirs, self._stderr, **kind)
             self._pidfd = os.pidfd_open(self._child.pid)
-            kind = {"language": language, "libraries": libraries, "preload": preload, "soft": soft, "network": network}
-            self._settle(_settings(place, **kind))
+            self._settle(_settings(place, preload=preload, soft=soft, **kind))
         except (OSError, CannotStart) as problem:
             said = self._said(problem)
             self.stop()
@@ -233,6 +248,8 @@ def _settings(
             env["LD_LIBRARY_PATH"] = place.interpreter.library_path
     if network:
         env |= _proxy_variables()
+        if place.certificates:
+            env |= dict.fromkeys(CERTIFICATE_VARIABLES, CERTIFICATES)
     return {
         "language": language,
         "command": ["/opt/node/node", f"{HOME}/runner.js"],
@@ -254,8 +271,8 @@ def _proxy_variables() -> dict[str, str]:
     return said | {name.upper(): value for name, value in said.items()} | {"NODE_USE_ENV_PROXY": "1"}
 
 
-def _launch(place: Place, control: socket.socket, *, libraries: Path | None, language: str, stderr) -> subprocess.Popen:
-    command = _command(place, control.fileno(), libraries=libraries, language=language)
+def _launch(place: Place, control: socket.socket, stderr, **kind) -> subprocess.Popen:
+    command = _command(place, control.fileno(), **kind)
     options = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL, "stderr": stderr, "env": {}, "cwd": "/"}
     if not place.users.are_separate:
         return subprocess.Popen([*command], pass_fds=(control.fileno(),), **options)
@@ -301,7 +318,7 @@ def _map_users(users: Users, facts: int) -> None:
         Path(f"/proc/{pid}/{name}").write_text(users.maps())
 
 
-def _command(place: Place, control: int, *, libraries: Path | None, language: str) -> list[str]:
+def _command(place: Place, control: int, *, libraries: Path | None, language: str, network: bool) -> list[str]:
     interpreter = place.interpreter
     command = [str(place.bwrap), "--unshare-user", "--unshare-ipc", "--unshare-pid", "--unshare-net", "--unshare-uts"]
     command += ["--unshare-cgroup-try", "--die-with-parent", "--new-session", "--clearenv"]
@@ -314,6 +331,8 @@ def _command(place: Place, control: int, *, libraries: Path | None, language: st
     for folder in ("/usr", "/usr/share", "/opt", "/opt/node", "/scratch", "/workspace", "/tmp"):
         command += ["--perms", "0755", "--dir", folder]
     command += [*_system_folders(), *_own_folders(place, libraries=libraries, language=language)]
+    if network and place.certificates:
+        command += ["--ro-bind", str(place.stage.reach(place.certificates)), CERTIFICATES]
     command += ["--proc", "/proc", "--dev", "/dev", "--remount-ro", "/dev", "--remount-ro", "/", "--chdir", "/"]
     return [*command, "--", interpreter.executable, "-I", "-S", "-B", f"{HOME}/zygote.py", str(control)]
 

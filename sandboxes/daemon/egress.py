@@ -1,7 +1,7 @@
 """Pure. Where a sandbox with a network may reach: outward, never back into the host or its private networks.
 
-off          nowhere
-outward      every public address, every port but 25
+off          nowhere                                          (also 0, false, no, or nothing)
+outward      every public address, every port but 25          (also on, 1, true, yes)
 host:port    only the places named, which may then be private: an operator or a template's build named them
 
 Names are resolved once, every address that came out is judged, and the connection goes to a judged address:
@@ -55,6 +55,7 @@ GLOBAL_V6 = IPv6Network("2000::/3")
 # All of it but Teredo is for protocols, not for hosts.
 PROTOCOLS_V6 = IPv6Network("2001::/23")
 NAT64 = IPv6Network("64:ff9b::/96")
+OFF, ON = ("off", "0", "false", "no", ""), ("outward", "on", "1", "true", "yes")
 REFUSED_PORTS = frozenset({25})
 PLACE = re.compile(r"(?:\[([0-9A-Fa-f:.]+)\]|([^\s:\[\]/@,]+)):([0-9]{1,5})")
 LONGEST_NAME = 253
@@ -81,10 +82,10 @@ OUTWARD = Policy()
 
 def parse(text: str) -> Policy | None:
     """None is no network at all."""
-    asked = text.strip()
-    if asked in ("", "off"):
+    asked = text.strip().lower()
+    if asked in OFF:
         return None
-    return OUTWARD if asked == "outward" else only(place for place in asked.split(",") if place.strip())
+    return OUTWARD if asked in ON else only(place for place in asked.split(",") if place.strip())
 
 
 def only(places: Iterable[str]) -> Policy:
@@ -132,9 +133,10 @@ def judge_addresses(policy: Policy, host: str, addresses: Iterable[tuple[str, bo
     if policy.only is not None:
         return None
     for text, is_own in addresses:
-        kind = "an address of the host itself" if is_own else kind_refused(ip_address(text))
+        kind = kind_refused(ip_address(text)) or ("an address of the host itself" if is_own else None)
         if kind:
-            return f"{host} is {text}, {kind}. Sandboxes reach public addresses only."
+            called = f"{host} is {text}," if canonical(host) != text else f"{host} is"
+            return f"{called} {kind}. Sandboxes reach public addresses only."
     return None
 
 

@@ -40,6 +40,9 @@ RESOLVE_SECONDS = 15
 CONNECT_SECONDS = 10
 IDLE_SECONDS = 300
 SWEEP_SECONDS = 5
+LAST_WORDS_SECONDS = 0.05
+# How long the kernel goes on sending what it took from a run that is over.
+UNDELIVERED_MS = 3000
 PR_SET_NO_NEW_PRIVS = 38
 SOCKS_REPLIES = {403: 2, 502: 4, 504: 6}
 SOCKS_UNKNOWN_COMMAND, SOCKS_UNKNOWN_KIND = 7, 8
@@ -120,12 +123,21 @@ class Outlet:
         with self._lease, self._listener:
             with contextlib.suppress(OSError):
                 await loop.sock_recv(self._lease, 16)
+            await self._hear_last_words()
             tasks = [*own, *self._open]
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
             with contextlib.suppress(OSError):
                 self._lease.send(COUNTS.pack(self.sent, self.received))
+
+    async def _hear_last_words(self) -> None:
+        """The program is dead, but what it wrote last may still be on its way through here."""
+        if self._open:
+            saying = [asyncio.ensure_future(connection.said_all.wait()) for connection in self._open.values()]
+            _, left = await asyncio.wait(saying, timeout=LAST_WORDS_SECONDS)
+            for each in left:
+                each.cancel()
 
     async def _accept(self) -> None:
         """Beyond its room a program's connections wait in the kernel, for as long as it likes."""
@@ -209,6 +221,7 @@ async def _connect_to_first(ask: Ask, places: list[tuple]) -> socket.socket:
             async with asyncio.timeout(CONNECT_SECONDS):
                 await asyncio.get_running_loop().sock_connect(outside, address)
             outside.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            outside.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
             return outside
         except OSError as failed:
             problem = failed
@@ -227,6 +240,7 @@ class Connection:
 
     def __init__(self, outlet: Outlet, program: socket.socket) -> None:
         self.active_at = time.monotonic()
+        self.said_all = asyncio.Event()
         self._outlet, self._program = outlet, program
         self._early = b""
         self._loop = asyncio.get_running_loop()
@@ -234,10 +248,13 @@ class Connection:
 
     async def serve(self) -> None:
         with self._program, contextlib.suppress(OSError, EOFError):
-            self._program.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            async with asyncio.timeout(ASK_SECONDS):
-                self._early = await self._receive()
-            await (self._serve_socks() if self._early[0] == asked.SOCKS5 else self._serve_http())
+            try:
+                self._program.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                async with asyncio.timeout(ASK_SECONDS):
+                    self._early = await self._receive()
+                await (self._serve_socks() if self._early[0] == asked.SOCKS5 else self._serve_http())
+            finally:
+                self.said_all.set()
 
     async def _serve_http(self) -> None:
         try:
@@ -312,7 +329,7 @@ class Connection:
     async def _forward(self, outside: socket.socket, ask: Ask) -> None:
         """One request a connection: what follows its body reaches nobody."""
         await self._send(outside, ask.head)
-        await _together(self._body(outside, ask.body_bytes), self._down(outside))
+        await self._both(outside, self._body(outside, ask.body_bytes))
 
     async def _body(self, outside: socket.socket, left: int) -> None:
         while left:
@@ -322,7 +339,21 @@ class Connection:
             left -= len(part)
 
     async def _relay(self, outside: socket.socket) -> None:
-        await _together(self._up(outside), self._down(outside))
+        await self._both(outside, self._up(outside))
+
+    async def _both(self, outside: socket.socket, up: Coroutine[None, None, None]) -> None:
+        """Until both ways have ended, or one has failed; a socket is closed only when nobody waits for it any more."""
+        tasks = [self._loop.create_task(way) for way in (up, self._down(outside))]
+        tasks[0].add_done_callback(lambda _: self.said_all.set())
+        try:
+            await asyncio.gather(*tasks)
+        except asyncio.CancelledError:
+            outside.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, UNDELIVERED_MS)
+            raise
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.wait(tasks)
 
     async def _up(self, outside: socket.socket) -> None:
         part, self._early = self._early, b""
@@ -342,17 +373,6 @@ class Connection:
             self.active_at = time.monotonic()
             await self._loop.sock_sendall(self._program, part)
         self._program.shutdown(socket.SHUT_WR)
-
-
-async def _together(*ways: Coroutine[None, None, None]) -> None:
-    """Until all have ended, or one has failed; a socket is closed only when nobody waits for it any more."""
-    tasks = [asyncio.get_running_loop().create_task(way) for way in ways]
-    try:
-        await asyncio.gather(*tasks)
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.wait(tasks)
 
 
 def _problem(status: int, sentence: str) -> bytes:

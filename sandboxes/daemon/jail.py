@@ -105,6 +105,7 @@ class Bubblewrap:
             "processes": counted.get("pids", SOFT["pids"]),
             "cpu": counted.get("cpu", SOFT["cpu"]),
             "disk": "tmpfs size and 20,000 inodes",
+            "network": "64 connections at once, idle ones for 5 minutes" if self.network else "none",
             "output": "counted by the daemon for each stream",
             "timeout": "the daemon's monotonic clock",
         }

@@ -24,6 +24,7 @@ from sandboxes.daemon.slots import Slot, SlotLost
 
 REQUEST_SECONDS = 30
 BACKLOG = 512
+UNUSED_SECONDS = 600
 # Language, template, and whether it has a network.
 Key = tuple[str, str, bool]
 
@@ -104,9 +105,20 @@ class Server:
                 self.pools[key] = self.choice.engine.open_pool(language, template, network=network)
                 if network and (plain := self.pools.get((language, template, False))):
                     self.pools[key].resize(replace(plain.size, ready=0))
+            self.pools[key].used_at = time.monotonic()
             return self.pools[key]
 
+    def _close_unused(self) -> None:
+        """A zygote costs memory, and templates are many: one that nobody uses and none is kept ready of goes."""
+        with self._lock:
+            special = {key: pool for key, pool in self.pools.items() if key[1] or key[2]}
+            unused = [key for key, pool in special.items() if pool.is_unused(for_seconds=UNUSED_SECONDS)]
+            closing = [self.pools.pop(key) for key in unused]
+        for pool in closing:
+            threading.Thread(target=pool.close, daemon=True).start()
+
     def describe(self) -> dict[str, object]:
+        self._close_unused()
         engine = self.choice.engine
         return {
             "engine": engine.name if engine else None,

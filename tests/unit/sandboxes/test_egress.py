@@ -143,9 +143,14 @@ def test_named_places_are_all_there_is_and_may_be_private():
         assert "is not among the places" in (judge_place(policy, host, port) or "")
 
 
-@pytest.mark.parametrize("text", ["", "off", " off "])
+@pytest.mark.parametrize("text", ["", "off", " off ", "0", "False", "no"])
 def test_off_is_no_policy(text):
     assert parse(text) is None
+
+
+@pytest.mark.parametrize("text", ["outward", "on", "1", "True", "yes"])
+def test_on_is_outward(text):
+    assert parse(text) == OUTWARD
 
 
 def test_a_policy_survives_being_written_down():
@@ -158,7 +163,7 @@ def test_a_policy_survives_being_written_down():
 
 
 @pytest.mark.parametrize(
-    "text", ["on", "a", "a:", "a:0", "a:65536", ":80", "a b:80", "http://a:80", "a:80;b:80", "::1:80"]
+    "text", ["maybe", "a", "a:", "a:0", "a:65536", ":80", "a b:80", "http://a:80", "a:80;b:80", "::1:80"]
 )
 def test_a_text_that_is_no_policy_is_refused(text):
     with pytest.raises(BadPolicy, match="is not off, outward or a list of host:port"):
