@@ -113,7 +113,7 @@ def _check(request: Request, reasons: list[str]) -> None:
     if request.language == "node":
         raise RuntimeUnavailable(["the fake runs Python only"])
     if request.network:
-        raise InvalidRequest("network: the fake has none")
+        raise InvalidRequest("network: this node's sandboxes have no network; the fake never has")
     if any(path.startswith("/") or "\0" in path or {"", ".", ".."} & {*path.split("/")} for path in request.files):
         raise InvalidRequest("files: a path is not inside /workspace")
     if any("\0" in text for text in (*request.args, *request.env.values())):
