@@ -8,6 +8,8 @@ from urllib.parse import urlsplit
 from django.conf import settings
 from django.core import checks
 
+from sandboxes.daemon import egress
+
 TOPOLOGIES = ("mesh", "ring", "star", "hierarchical", "adaptive")
 ROLES = ("coordinator", "worker", "both")
 
@@ -72,6 +74,10 @@ def _choices() -> list[Found]:
                 "Set it to the address of the coordinator, for example https://ntd.example.",
             )
         )
+    try:
+        egress.parse(settings.SANDBOX_NETWORK)
+    except egress.BadPolicy as problem:
+        found.append(("E011", f"NTD_SANDBOX_NETWORK: {problem}.", "Use off, outward, or host:port,host:port."))
     for name in ("MAX_SANDBOXES", "MAX_AGENTS", "RATE_LIMIT_PER_MINUTE"):
         if getattr(settings, name) < 1:
             found.append(("E007", f"{name} must be at least 1.", "Correct the environment variable."))

@@ -20,6 +20,7 @@ class Setting:
     attribute: str
     meaning: str
     is_secret: bool = False
+    empty: str = "not set"
 
     @property
     def value(self) -> str:
@@ -29,7 +30,7 @@ class Setting:
             return "set" if value else "not set"
         if isinstance(value, bool):
             return "on" if value else "off"
-        return re.sub(r"://([^:/@]*):[^@]*@", r"://\1:•••@", str(value)) or "not set"
+        return re.sub(r"://([^:/@]*):[^@]*@", r"://\1:•••@", str(value)) or self.empty
 
     @property
     def source(self) -> str:
@@ -48,7 +49,12 @@ SETTINGS = {
             "What `up` runs here: coordinator, worker, or both.",
         ),
         Setting("COORDINATOR_URL", "COORDINATOR_URL", "Address of the coordinator that a worker works for."),
-        Setting("NTD_SANDBOX_NETWORK", "SANDBOX_NETWORK", "Whether executions may ask for the network."),
+        Setting(
+            "NTD_SANDBOX_NETWORK",
+            "SANDBOX_NETWORK",
+            "Where executions that ask for a network may reach: off, outward, or a list of host:port.",
+            empty="off",
+        ),
         Setting(
             "E2B_API_KEY",
             "E2B_API_KEY",

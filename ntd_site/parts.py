@@ -138,6 +138,7 @@ def sandbox_daemon(where: embedded.Place, name: str, options: Options, provided:
     suffix = _suffix(name, options)
     command = [sys.executable, "-m", "sandboxes.daemon", "--socket", sandbox_socket(where, name, options)]
     command += ["--state", str(where.home / f"sandboxes{suffix}")]
+    command += ["--network", os.environ.get("NTD_SANDBOX_NETWORK") or "off"]
     if provided.python_libraries:
         command += ["--python-libraries", provided.python_libraries]
     if provided.node:

@@ -29,6 +29,7 @@ from sandboxes.runtimes import InvalidRequest, Outcome, Request, Runtime, Runtim
 
 WAITS_AT_MOST = timedelta(hours=24)
 METER = "sandbox_second"
+BYTES_METER = "data_byte"
 SOURCE = "sandboxes"
 ERROR_LENGTH = 500
 log = logging.getLogger(__name__)
@@ -116,7 +117,7 @@ def _mine(execution: Execution, *states: str) -> Any:
 
 @transaction.atomic
 def finish(*, execution: Execution, outcome: Outcome, chunks: list[OutputChunk], now: datetime) -> None:
-    """Write down, once, how a program ended, what it wrote, left and used, and charge for its seconds."""
+    """Write down, once, how a program ended, what it wrote, left and used, and charge for its seconds and bytes."""
     state = lifecycle.ending(exit_code=outcome.exit_code, breach=outcome.breach, cancelled=outcome.cancelled)
     fields = _result(execution, outcome)
     # A person who cancelled has set state and end already; what was used is still the attempt's to say.
@@ -136,7 +137,8 @@ def finish(*, execution: Execution, outcome: Outcome, chunks: list[OutputChunk],
     if outcome.artifacts:
         Artifact.objects.bulk_create(_artifacts(execution, outcome))
     # The row before the wallet, here as everywhere, so that two ends of one execution cannot deadlock.
-    Execution.objects.filter(pk=execution.pk).update(cost_ucr=_charge(execution, outcome.duration_ms, now))
+    cost_ucr = _charge(execution, outcome.duration_ms, now) + _charge_bytes(execution, outcome, now)
+    Execution.objects.filter(pk=execution.pk).update(cost_ucr=cost_ucr)
     _tell_end(execution)
 
 
@@ -208,6 +210,26 @@ def _charge(execution: Execution, duration_ms: float, now: datetime) -> int:
         occurred_at=now,
         now=now,
         key=execution.hold_key,
+        source=SOURCE,
+        agent=execution.agent,
+        properties={"execution": str(execution.pk)},
+    )
+    cost: int = record.cost_ucr
+    return cost
+
+
+def _charge_bytes(execution: Execution, outcome: Outcome, now: datetime) -> int:
+    """What went over the network is known only at the end, so nothing was held for it."""
+    relayed = outcome.network_sent_bytes + outcome.network_received_bytes
+    if not relayed:
+        return 0
+    record = metering.settle(
+        account_id=execution.account_id,
+        meter=BYTES_METER,
+        quantity=Decimal(relayed),
+        occurred_at=now,
+        now=now,
+        key=f"{execution.hold_key}:bytes",
         source=SOURCE,
         agent=execution.agent,
         properties={"execution": str(execution.pk)},

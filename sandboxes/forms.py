@@ -90,7 +90,11 @@ class ExecutionForm(LimitsForm):
         min_value=programs.SHORTEST_SECONDS,
         max_value=programs.LONGEST_SECONDS,
     )
-    network = forms.BooleanField(required=False, label="Let it reach the network")
+    network = forms.BooleanField(
+        required=False,
+        label="Let it reach the network",
+        help_text="Outward only, through the proxy that <code>HTTPS_PROXY</code> names. What goes through is counted.",
+    )
 
     def __init__(self, *args: Any, account: Account, **options: Any) -> None:
         super().__init__(*args, **options)

@@ -169,8 +169,11 @@ def counts(pool: Pool) -> dict[str, int]:
     own = dict.fromkeys(COUNTS, 0) | {"running": pool.running, "starting": pool.starting}
     if not pool.is_built_in:
         return own
-    said = engine.describe()["pools"].get(pool.template.language, {})
-    return {state: int(said.get(state, own[state])) for state in COUNTS}
+    language = pool.template.language
+    said = engine.describe()["pools"]
+    # Those with a network are kept apart by the node.
+    parts = [said[name] for name in (language, f"{language}+network") if name in said]
+    return {state: sum(int(part.get(state, 0)) for part in parts) if parts else own[state] for state in COUNTS}
 
 
 @dataclass(frozen=True)

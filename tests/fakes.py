@@ -86,7 +86,7 @@ class FakeRuntime:
         run.stop("cancelled")
         return True
 
-    def resize(self, language: str, size: Size) -> None:
+    def resize(self, language: str, size: Size, *, template: str = "") -> None:
         if self._reasons:
             raise RuntimeUnavailable(self._reasons)
         if language not in ("python", "node"):
@@ -113,7 +113,7 @@ def _check(request: Request, reasons: list[str]) -> None:
     if request.language == "node":
         raise RuntimeUnavailable(["the fake runs Python only"])
     if request.network:
-        raise InvalidRequest("network: the fake has none")
+        raise InvalidRequest("network: this node's sandboxes have no network; the fake never has")
     if any(path.startswith("/") or "\0" in path or {"", ".", ".."} & {*path.split("/")} for path in request.files):
         raise InvalidRequest("files: a path is not inside /workspace")
     if any("\0" in text for text in (*request.args, *request.env.values())):

@@ -71,7 +71,7 @@ class ScriptedRuntime:
         self.cancelled.append(request_id)
         return request_id in self.running
 
-    def resize(self, language: str, size: Size) -> None:
+    def resize(self, language: str, size: Size, *, template: str = "") -> None:
         if self.reasons:
             raise RuntimeUnavailable(self.reasons)
         self.sizes[language] = size

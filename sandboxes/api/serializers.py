@@ -46,7 +46,12 @@ class ExecutionIn(Strict):
         required=False, min_value=programs.SHORTEST_SECONDS, max_value=programs.LONGEST_SECONDS, help_text="default 60"
     )
     limits = LimitsIn(required=False)
-    network = Flag(required=False)
+    network = Flag(
+        required=False,
+        help_text="Lets the program reach outward, where the operator allows it (else 403 `network_not_allowed`). "
+        "The way out is a proxy on 127.0.0.1, which `HTTP_PROXY`, `HTTPS_PROXY` and `ALL_PROXY` name: it takes "
+        "HTTP, CONNECT and SOCKS5, and resolves names. Programs that honour no proxy reach nothing.",
+    )
     metadata = serializers.DictField(child=Text(allow_blank=True), required=False)
 
 

@@ -15,8 +15,9 @@ import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
-from sandboxes.daemon import bubblewrap, cgroups, engines, jail, stage
+from sandboxes.daemon import bubblewrap, cgroups, egress, engines, jail, stage
 from sandboxes.daemon.bubblewrap import CannotStart, Interpreter, Place, Users
+from sandboxes.daemon.outlets import Outlets
 from sandboxes.daemon.pools import Size
 from sandboxes.daemon.server import Server
 
@@ -47,11 +48,24 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--running", type=int, default=Size.running, help="most executions at once for each language")
     parser.add_argument("--max-age", type=float, default=Size.max_age_seconds, help="seconds a slot may wait")
     parser.add_argument("--cgroups", choices=("auto", "none"), default="auto", help="none: soft limits only")
+    parser.add_argument(
+        "--network",
+        type=_policy,
+        metavar="off|outward|HOST:PORT,...",
+        help="where executions that ask for a network may reach (default: off)",
+    )
     parser.add_argument("--check", action="store_true", help="probe, say what was found, and end")
     options = parser.parse_args(arguments)
     if not options.state and not options.check:
         parser.error("give --state, a folder of this daemon's own")
     return options
+
+
+def _policy(text: str) -> egress.Policy | None:
+    try:
+        return egress.parse(text)
+    except egress.BadPolicy as problem:
+        raise argparse.ArgumentTypeError(str(problem)) from problem
 
 
 @contextlib.contextmanager
@@ -95,6 +109,7 @@ def _engine(options: argparse.Namespace, state: Path, groups: cgroups.Groups) ->
         groups=groups,
         libraries=libraries,
         size=Size(ready=options.ready, running=options.running, max_age_seconds=options.max_age),
+        network=options.network,
     )
 
 
@@ -113,6 +128,7 @@ def _find_place(options: argparse.Namespace, state: Path) -> Place:
         stage=view,
         users=Users.of(state),
         node=node,
+        certificates=bubblewrap.find_certificates(),
     )
 
 
@@ -142,7 +158,8 @@ def _check(choice: engines.Choice) -> int:
 
 def _serve(options: argparse.Namespace, choice: engines.Choice) -> int:
     path = Path(options.socket) if options.socket else Path(options.state) / "daemon.sock"
-    server = Server(socket_path=path, choice=choice)
+    outlets = Outlets(user=Users.of(Path(options.state)).gateway)
+    server = Server(socket_path=path, choice=choice, outlets=outlets, network=options.network)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: server.stop())
     try:

@@ -7,10 +7,12 @@ import os
 import socket
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from sandboxes.daemon import bubblewrap, cgroups, seccomp
 from sandboxes.daemon.bubblewrap import CannotStart, Place, Zygote
+from sandboxes.daemon.egress import Policy
 from sandboxes.daemon.engines import NotOffered, Probe
 from sandboxes.daemon.pools import Pool, Size
 from sandboxes.daemon.run import Order, Run
@@ -38,8 +40,10 @@ class Bubblewrap:
         groups: cgroups.Groups,
         libraries: Callable[[str, str], Path | None],
         size: Size,
+        network: Policy | None = None,
     ) -> None:
         self.groups = groups
+        self.network = network
         self._find_place = find_place
         self._libraries = libraries
         self._size = size
@@ -81,10 +85,18 @@ class Bubblewrap:
             "Shares the host's kernel; separated by user, process, mount, network, IPC and host name namespaces.",
             f"Runs as {users}, with no capability and no way to gain one; never as root.",
             "System calls that reach for namespaces, mounts, tracing, keys, BPF or io_uring are refused.",
-            "No network of any kind; only local Unix sockets inside the sandbox.",
+            self._promise_of_network(),
             "Read-only system; writes go to a scratch space of limited size that ends with the execution.",
             "One sandbox serves one execution and is then destroyed.",
         ]
+
+    def _promise_of_network(self) -> str:
+        if self.network is None:
+            return "No network of any kind; only local Unix sockets inside the sandbox."
+        reach = "public addresses, never this machine or private networks, and not port 25"
+        if self.network.only is not None:
+            reach = f"these places only: {self.network.as_text().replace(',', ', ')}"
+        return f"No network, unless an execution asks for it; then TCP through a proxy, outward only: {reach}."
 
     def limits(self) -> dict[str, str]:
         counted = dict.fromkeys(self.groups.controllers, self.groups.name)
@@ -93,6 +105,7 @@ class Bubblewrap:
             "processes": counted.get("pids", SOFT["pids"]),
             "cpu": counted.get("cpu", SOFT["cpu"]),
             "disk": "tmpfs size and 20,000 inodes",
+            "network": "64 connections at once, idle ones for 5 minutes" if self.network else "none",
             "output": "counted by the daemon for each stream",
             "timeout": "the daemon's monotonic clock",
         }
@@ -100,22 +113,27 @@ class Bubblewrap:
     def languages(self) -> list[str]:
         return ["python", "node"] if self.place.node else ["python"]
 
-    def open_pool(self, language: str, template: str) -> Pool:
+    def open_pool(self, language: str, template: str, *, network: bool = False) -> Pool:
         if language not in self.languages():
             raise NotOffered(f"{language} is not installed on this node")
         libraries = self._libraries(language, template)
         preload = bubblewrap.PRELOADED + (NUMERIC if libraries and not template else ())
+        preload = preload if language == "python" else ()
         pool = Pool(
-            start_zygote=lambda: self._zygote(language, libraries, preload if language == "python" else ()),
+            start_zygote=lambda: self._zygote(language, libraries, preload, network=network),
             make_slot=lambda zygote: Slot(zygote=zygote, groups=self.groups, users=self.place.users),
-            size=self._size,
+            # Only what everybody uses is kept ready without being asked for.
+            size=replace(self._size, ready=0) if template or network else self._size,
         )
         pool.open()
         return pool
 
-    def _zygote(self, language: str, libraries: Path | None, preload: tuple[str, ...]) -> Zygote:
+    def _zygote(
+        self, language: str, libraries: Path | None, preload: tuple[str, ...], *, network: bool = False
+    ) -> Zygote:
         soft = "memory" not in self.groups.controllers
-        return Zygote(place=self.place, language=language, libraries=libraries, preload=preload, soft=soft)
+        kind = {"language": language, "libraries": libraries, "preload": preload, "soft": soft, "network": network}
+        return Zygote(place=self.place, **kind)
 
     def close(self) -> None:
         self.groups.close()

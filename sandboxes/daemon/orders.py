@@ -43,18 +43,26 @@ def read_order(fields: Mapping[str, object], blobs: list[bytes]) -> Order:
         files=dict(zip(_checked_paths(paths), blobs[2:], strict=True)),
         timeout_seconds=_timeout(fields),
         limits=limits,
+        network=_flag(fields, "network"),
     )
 
 
-def read_size(fields: Mapping[str, object]) -> tuple[str, Size]:
-    """The language and its pool's size in a RESIZE frame."""
+def read_size(fields: Mapping[str, object]) -> tuple[str, str, Size]:
+    """The language, the template and the size of their pool in a RESIZE frame."""
     size = Size(
         ready=_whole(fields, "ready", 0, MOST_SLOTS),
         running=_whole(fields, "running", 1, MOST_SLOTS),
         idle_timeout_seconds=_whole(fields, "idle_timeout_seconds", 0, LONGEST_WAIT_SECONDS),
         max_age_seconds=_whole(fields, "max_age_seconds", 1, LONGEST_WAIT_SECONDS),
     )
-    return _language(fields), size
+    return _language(fields), _template(fields), size
+
+
+def _flag(fields: Mapping[str, object], name: str) -> bool:
+    value = fields.get(name)
+    if not isinstance(value, bool):
+        raise BadOrder(f"{name}: give true or false")
+    return value
 
 
 def _whole(fields: Mapping[str, object], name: str, least: int, most: int) -> int:
@@ -65,8 +73,6 @@ def _whole(fields: Mapping[str, object], name: str, least: int, most: int) -> in
 
 
 def _language(fields: Mapping[str, object]) -> str:
-    if fields.get("network"):
-        raise BadOrder("network: this node's sandboxes have no network")
     if fields.get("language") not in LANGUAGES:
         raise BadOrder(f"language: choose one of {', '.join(LANGUAGES)}")
     return str(fields["language"])

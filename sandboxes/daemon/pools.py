@@ -38,6 +38,7 @@ class Pool:
     def __init__(self, *, start_zygote: Callable[[], Zygote], make_slot: Callable[[Zygote], Slot], size: Size) -> None:
         self.size = size
         self.failure = ""
+        self.used_at = time.monotonic()
         self._start_zygote = start_zygote
         self._make_slot = make_slot
         self._zygote: Zygote | None = None
@@ -83,6 +84,12 @@ class Pool:
     def counts(self) -> dict[str, int]:
         with self._changed:
             return {"ready": len(self._ready), **self._counts}
+
+    def is_unused(self, *, for_seconds: float) -> bool:
+        """Nothing runs in it, nothing is to be kept ready, and nobody has asked for it for so long."""
+        with self._changed:
+            quiet = not self._counts["running"] and not self._wanted()
+            return quiet and time.monotonic() - self.used_at > for_seconds
 
     def checkout(self, *, abandoned: Callable[[], bool]) -> tuple[Slot, bool] | None:
         """A slot and whether it was warm; None when the caller gave up before there was room."""
@@ -148,6 +155,7 @@ class Pool:
         try:
             slot.discard()
         finally:
+            self.used_at = time.monotonic()
             slot.zygote.living -= 1
             self._count("draining", -1)
 

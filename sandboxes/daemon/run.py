@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from sandboxes.daemon import artifacts, breaches, cgroups, protocol
+from sandboxes.daemon.outlets import Outlet, OutletLost, Relayed
 from sandboxes.daemon.slots import Slot, SlotLost
 from sandboxes.limits import Limits
 
@@ -37,6 +38,7 @@ class Order:
     files: Mapping[str, bytes]
     timeout_seconds: float
     limits: Limits
+    network: bool = False
 
 
 @dataclass
@@ -81,8 +83,10 @@ class Stream:
 class Run:
     """Everything waits in one poll: nothing the program or the client does can stop the clock."""
 
-    def __init__(self, *, slot: Slot, order: Order, client: socket.socket, cancel: int) -> None:
-        self.slot, self.order, self.client, self.cancel = slot, order, client, cancel
+    def __init__(
+        self, *, slot: Slot, order: Order, client: socket.socket, cancel: int, outlet: Outlet | None = None
+    ) -> None:
+        self.slot, self.order, self.client, self.cancel, self.outlet = slot, order, client, cancel, outlet
         self.stopped = ""
         self.gone = False
         self.report: tuple | None = None
@@ -94,6 +98,7 @@ class Run:
         self._outbox = bytearray()
         self._poll = select.poll()
         self._begun = self._ended = 0.0
+        self._relayed = Relayed()
         self._to_program = memoryview(_request_bytes(order))
         self._to_stdin = memoryview(order.stdin)
 
@@ -251,6 +256,13 @@ class Run:
         if any(stream.truncated for stream in self.streams.values()) and self.stopped in ("", "died"):
             self.stopped = "output"
         self._send_due(everything=True)
+        self._relayed = self._end_outlet()
+
+    def _end_outlet(self) -> Relayed:
+        try:
+            return self.outlet.end() if self.outlet else Relayed()
+        except OutletLost as problem:
+            raise SlotLost(str(problem)) from problem
 
     def _ask_for_report(self) -> None:
         """Its init can end the program as fast, and then knows what it used; if it is slow, it dies too."""
@@ -309,6 +321,8 @@ class Run:
         return {
             "cpu_ms": cpu_ms,
             "peak_memory_bytes": counted.peak_memory_bytes if counted.peak_memory_bytes is not None else peak,
+            "network_sent_bytes": self._relayed.sent,
+            "network_received_bytes": self._relayed.received,
         }
 
     def finish_sending(self, *, timeout_seconds: float = 30) -> None:

@@ -2,6 +2,7 @@
 
 A deny list: CPython and V8 run unchanged, while what reaches for the kernel's rarer doors
 (namespaces, mounts, tracing, keys, BPF, io_uring, every socket family but AF_UNIX) is refused.
+With a network, TCP is allowed as well: no datagrams, nothing raw.
 """
 
 from __future__ import annotations
@@ -19,7 +20,8 @@ NR, ARCH, ARGS = 0, 4, 16
 # Unknown, newer calls answer "not implemented", which every libc is ready for.
 NEWEST_KNOWN = 462
 NAMESPACE_FLAGS = 0x7E020000
-AF_UNIX = 1
+AF_UNIX, AF_INET, AF_INET6 = 1, 2, 10
+SOCK_STREAM, SOCK_TYPES, IPPROTO_TCP = 1, 0xF, 6
 TIOCSTI, TIOCLINUX = 0x5412, 0x541C
 SHARED_ANONYMOUS = 0x21
 
@@ -96,6 +98,22 @@ class _Assembler:
         self.add(RETURN, refusal(errno.EAFNOSUPPORT))
         self.add(LOAD, NR)
 
+    def answer_unless_unix_or_tcp(self, number: int) -> None:
+        self.add(JUMP_EQUAL, number, 0, 13)
+        self.add(LOAD, ARGS)
+        self.add(JUMP_EQUAL, AF_UNIX, 10, 0)
+        self.add(JUMP_EQUAL, AF_INET, 2, 0)
+        self.add(JUMP_EQUAL, AF_INET6, 1, 0)
+        self.add(RETURN, refusal(errno.EAFNOSUPPORT))
+        self.add(LOAD, ARGS + 8)
+        self.add(AND, SOCK_TYPES)
+        self.add(JUMP_EQUAL, SOCK_STREAM, 0, 3)
+        self.add(LOAD, ARGS + 8 * 2)
+        self.add(JUMP_EQUAL, 0, 2, 0)
+        self.add(JUMP_EQUAL, IPPROTO_TCP, 1, 0)
+        self.add(RETURN, refusal(errno.EPROTONOSUPPORT))
+        self.add(LOAD, NR)
+
     def refuse_shared_anonymous(self, number: int) -> None:
         self.add(JUMP_EQUAL, number, 0, 5)
         self.add(LOAD, ARGS + 8 * 3)
@@ -112,8 +130,8 @@ def refusal(number: int) -> int:
     return 0x00050000 | number
 
 
-def build(*, machine: str = "", counted_memory: bool = True) -> bytes:
-    """The filter; without counted memory it also refuses what no rlimit counts."""
+def build(*, machine: str = "", counted_memory: bool = True, network: bool = False) -> bytes:
+    """The filter; without counted memory it also refuses what no rlimit counts, with a network it allows TCP."""
     machine = machine or platform.machine()
     if machine not in MACHINES:
         raise UnknownMachine(f"There is no system-call table for {machine}.")
@@ -122,7 +140,7 @@ def build(*, machine: str = "", counted_memory: bool = True) -> bytes:
     _check_arch(out, arch=arch, machine=machine)
     out.answer_if_argument(calls["clone"], 0, test=(JUMP_ANY_BIT, NAMESPACE_FLAGS), answer=refusal(errno.EPERM))
     out.answer_if(calls["clone3"], refusal(errno.ENOSYS))
-    out.answer_unless_unix(calls["socket"])
+    (out.answer_unless_unix_or_tcp if network else out.answer_unless_unix)(calls["socket"])
     out.answer_unless_unix(calls["socketpair"])
     for request in (TIOCSTI, TIOCLINUX):
         out.answer_if_argument(calls["ioctl"], 1, test=(JUMP_EQUAL, request), answer=refusal(errno.EPERM))

@@ -8,20 +8,25 @@ import select
 import socket
 import threading
 import time
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from sandboxes.daemon import protocol
 from sandboxes.daemon.bubblewrap import CannotStart
+from sandboxes.daemon.egress import Policy
 from sandboxes.daemon.engines import Choice, NotOffered
 from sandboxes.daemon.orders import BadOrder, read_order, read_size
+from sandboxes.daemon.outlets import Outlet, OutletLost, Outlets
 from sandboxes.daemon.pools import Pool
 from sandboxes.daemon.protocol import BrokenFrame, Kind
 from sandboxes.daemon.run import Order, Run
-from sandboxes.daemon.slots import SlotLost
+from sandboxes.daemon.slots import Slot, SlotLost
 
 REQUEST_SECONDS = 30
 BACKLOG = 512
+UNUSED_SECONDS = 600
+# Language, template, and whether it has a network.
+Key = tuple[str, str, bool]
 
 
 class Live:
@@ -47,10 +52,14 @@ class Live:
 
 
 class Server:
-    def __init__(self, *, socket_path: Path, choice: Choice) -> None:
+    def __init__(
+        self, *, socket_path: Path, choice: Choice, outlets: Outlets | None = None, network: Policy | None = None
+    ) -> None:
         self.socket_path = socket_path
         self.choice = choice
-        self.pools: dict[tuple[str, str], Pool] = {}
+        self.outlets = outlets
+        self.network = network
+        self.pools: dict[Key, Pool] = {}
         self._live: dict[str, Live] = {}
         self._lock = threading.Lock()
         self._stop = os.eventfd(0, os.EFD_CLOEXEC)
@@ -85,16 +94,31 @@ class Server:
             each.finished.wait(5)
         for pool in self.pools.values():
             pool.close()
+        if self.outlets:
+            self.outlets.close()
 
-    def pool(self, language: str, template: str) -> Pool:
+    def pool(self, language: str, template: str, *, network: bool = False) -> Pool:
         assert self.choice.engine
         with self._lock:
-            key = (language, template)
+            key = (language, template, network)
             if key not in self.pools:
-                self.pools[key] = self.choice.engine.open_pool(language, template)
+                self.pools[key] = self.choice.engine.open_pool(language, template, network=network)
+                if network and (plain := self.pools.get((language, template, False))):
+                    self.pools[key].resize(replace(plain.size, ready=0))
+            self.pools[key].used_at = time.monotonic()
             return self.pools[key]
 
+    def _close_unused(self) -> None:
+        """A zygote costs memory, and templates are many: one that nobody uses and none is kept ready of goes."""
+        with self._lock:
+            special = {key: pool for key, pool in self.pools.items() if key[1] or key[2]}
+            unused = [key for key, pool in special.items() if pool.is_unused(for_seconds=UNUSED_SECONDS)]
+            closing = [self.pools.pop(key) for key in unused]
+        for pool in closing:
+            threading.Thread(target=pool.close, daemon=True).start()
+
     def describe(self) -> dict[str, object]:
+        self._close_unused()
         engine = self.choice.engine
         return {
             "engine": engine.name if engine else None,
@@ -102,11 +126,12 @@ class Server:
             "limits": engine.limits() if engine else {},
             "languages": engine.languages() if engine else [],
             "probes": [probe.as_dict() for probe in self.choice.probes],
+            "network": self.network.as_text() if self.network else "off",
             "pools": {_pool_name(*key): pool.counts() for key, pool in self._opened()},
             "pool_sizes": {_pool_name(*key): asdict(pool.size) for key, pool in self._opened()},
         }
 
-    def _opened(self) -> list[tuple[tuple[str, str], Pool]]:
+    def _opened(self) -> list[tuple[Key, Pool]]:
         with self._lock:
             return list(self.pools.items())
 
@@ -127,8 +152,13 @@ class Server:
         if self.choice.engine is None:
             return Kind.UNAVAILABLE, {"reasons": self.choice.reasons()}
         try:
-            language, size = read_size(fields)
-            self.pool(language, "").resize(size)
+            language, template, size = read_size(fields)
+            self.pool(language, template).resize(size)
+            with self._lock:
+                beside = self.pools.get((language, template, True))
+            if beside:
+                # With a network none waits before anybody asks for it; after that it follows the same times.
+                beside.resize(replace(size, ready=0))
         except BadOrder as problem:
             return Kind.REFUSED, {"reason": str(problem)}
         except NotOffered as problem:
@@ -150,6 +180,8 @@ class Server:
             return
         try:
             order = read_order(fields, blobs)
+            if order.network and self.network is None:
+                raise BadOrder("network: this node's sandboxes have no network")
         except BadOrder as problem:
             protocol.send(connection, Kind.REFUSED, {"reason": str(problem)})
             return
@@ -158,7 +190,7 @@ class Server:
             with self._lock:
                 self._live[order.id] = live
             self._run(connection, order, live, began)
-        except (CannotStart, SlotLost) as problem:
+        except (CannotStart, SlotLost, OutletLost) as problem:
             protocol.send(connection, Kind.LOST, {"reason": str(problem)})
         except NotOffered as problem:
             protocol.send(connection, Kind.UNAVAILABLE, {"reasons": [str(problem)]})
@@ -173,20 +205,29 @@ class Server:
         live.finished.set()
 
     def _run(self, connection: socket.socket, order: Order, live: Live, began: float) -> None:
-        pool = self.pool(order.language, order.template)
+        pool = self.pool(order.language, order.template, network=order.network)
         taken = pool.checkout(abandoned=live.is_abandoned)
         if taken is None:
             if live.cancelled:
                 protocol.send(connection, Kind.ENDED, _never_ran())
             return
         slot, warm = taken
-        run = Run(slot=slot, order=order, client=connection, cancel=live.wake)
+        outlet = None
         try:
+            outlet = self._outlet(slot)
+            run = Run(slot=slot, order=order, client=connection, cancel=live.wake, outlet=outlet)
             self._drive(run, live, began, warm=warm)
         finally:
+            if outlet:
+                outlet.close()
             pool.release(slot)
         # The client may be slow, but no slot waits for it.
         run.finish_sending()
+
+    def _outlet(self, slot: Slot) -> Outlet | None:
+        if slot.listener < 0 or self.outlets is None or self.network is None:
+            return None
+        return self.outlets.open(slot.listener, self.network)
 
     def _drive(self, run: Run, live: Live, began: float, *, warm: bool) -> None:
         run.slot.arm(run.order.limits)
@@ -205,14 +246,16 @@ class Server:
 
 def _never_ran() -> dict[str, object]:
     """A run cancelled while it waited for room: it used nothing."""
-    nothing = dict.fromkeys(("duration_ms", "startup_ms", "cpu_ms", "peak_memory_bytes", "disk_bytes"), 0)
+    counted = ("duration_ms", "startup_ms", "cpu_ms", "peak_memory_bytes", "disk_bytes")
+    nothing = dict.fromkeys((*counted, "network_sent_bytes", "network_received_bytes"), 0)
     flags = {"cancelled": True, "stdout_truncated": False, "stderr_truncated": False}
     lists = {"artifacts": [], "artifacts_truncated": []}
     return {"exit_code": None, "signal": None, "breach": None, **flags, **lists, **nothing}
 
 
-def _pool_name(language: str, template: str) -> str:
-    return f"{language}:{template}" if template else language
+def _pool_name(language: str, template: str, network: bool) -> str:
+    name = f"{language}:{template}" if template else language
+    return f"{name}+network" if network else name
 
 
 def _listen(path: Path) -> socket.socket:

@@ -76,8 +76,11 @@ class Slot:
         """Learn from the kernel which process this is, put it in its cgroup, then let it go on."""
         assert self.init
         assert self._group
-        pid, self.scratch = _introduced(self.init)
-        self._open.callback(os.close, self.scratch)
+        pid, given = _introduced(self.init)
+        for descriptor in given:
+            self._open.callback(os.close, descriptor)
+        self.scratch, *listeners = given
+        self.listener = listeners[0] if listeners else -1
         self._pidfd = os.pidfd_open(pid)
         self._group.attach(pid)
         self.init.send(b"go")
@@ -159,19 +162,20 @@ class Slot:
             self._users.give_back(self._user)
 
 
-def _introduced(init: socket.socket) -> tuple[int, int]:
-    """The pid of the slot's init, as the kernel names it to us, and its scratch folder."""
-    room = socket.CMSG_SPACE(CREDENTIALS.size) + socket.CMSG_SPACE(4)
+def _introduced(init: socket.socket) -> tuple[int, list[int]]:
+    """The pid of the slot's init, as the kernel names it to us; its scratch folder, and its listener if it has one."""
+    given = array.array("i")
+    room = socket.CMSG_SPACE(CREDENTIALS.size) + socket.CMSG_SPACE(2 * given.itemsize)
     message, ancillary, _, _ = init.recvmsg(SETTLED, room, socket.MSG_CMSG_CLOEXEC)
-    pid, scratch = 0, -1
+    pid = 0
     for _, kind, content in ancillary:
         if kind == socket.SCM_CREDENTIALS:
             pid = CREDENTIALS.unpack(content[: CREDENTIALS.size])[0]
         elif kind == socket.SCM_RIGHTS:
-            scratch = array.array("i", content[:4])[0]
-    if message != b"settled" or not pid or scratch < 0:
+            given.frombytes(content[: len(content) - len(content) % given.itemsize])
+    if message != b"settled" or not pid or not given:
         raise OSError("the slot's init left before it had settled")
-    return pid, scratch
+    return pid, list(given)
 
 
 def _said(stderr: int) -> str:

@@ -104,7 +104,7 @@ class Runtime(Protocol):
         """True when it was running here; its `run` then answers within 200 ms."""
         ...
 
-    def resize(self, language: str, size: Size) -> None:
+    def resize(self, language: str, size: Size, *, template: str = "") -> None:
         """`describe` then says it under `pool_sizes`. Raises RuntimeLost, RuntimeUnavailable, InvalidRequest."""
         ...
 

@@ -46,8 +46,8 @@ class LocalRuntime:
     def cancel(self, request_id: str) -> bool:
         return bool(self._ask(Kind.CANCEL, {"id": request_id})["cancelled"])
 
-    def resize(self, language: str, size: Size) -> None:
-        self._ask(Kind.RESIZE, {"language": language, **asdict(size)})
+    def resize(self, language: str, size: Size, *, template: str = "") -> None:
+        self._ask(Kind.RESIZE, {"language": language, "template": template, **asdict(size)})
 
     def describe(self) -> dict:
         return self._ask(Kind.DESCRIBE, {})
@@ -133,8 +133,6 @@ def _outcome(fields: dict, blobs: list[bytes], streams: dict[str, bytearray]) ->
         stdout=bytes(streams["stdout"]),
         stderr=bytes(streams["stderr"]),
         artifacts=tuple(Artifact(path, content) for path, content in zip(paths, blobs, strict=True)),
-        network_sent_bytes=0,
-        network_received_bytes=0,
     )
 
 

@@ -1,8 +1,11 @@
 """The kernel calls Python does not offer, for code that runs inside bubblewrap. Standard library only."""
 
 import ctypes
+import fcntl
 import os
 import platform
+import socket
+import struct
 
 _libc = ctypes.CDLL(None, use_errno=True)
 # PyDLL keeps the interpreter lock, which a fork must hold.
@@ -24,6 +27,10 @@ PR_SET_DUMPABLE, PR_SET_SECCOMP, PR_CAPBSET_DROP, PR_SET_NO_NEW_PRIVS = 4, 22, 2
 PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL = 47, 4
 CAP_SETPCAP, CAP_SYS_PTRACE, CAP_SYS_ADMIN = 8, 19, 21
 HIGHEST_CAPABILITY = 63
+
+SIOCGIFFLAGS, SIOCSIFFLAGS, IFF_UP = 0x8913, 0x8914, 1
+# An interface's name and its flags, padded to the size of the kernel's structure.
+INTERFACE = struct.Struct("16sh22x")
 
 
 def _checked(result: int, what: str) -> int:
@@ -48,6 +55,13 @@ def unmount(target: str) -> None:
 
 def set_hostname(name: str) -> None:
     _checked(_libc.sethostname(name.encode(), ctypes.c_size_t(len(name))), "sethostname")
+
+
+def raise_loopback() -> None:
+    """A new network namespace has nothing but a loopback, and that is down."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asking:
+        name, flags = INTERFACE.unpack(fcntl.ioctl(asking, SIOCGIFFLAGS, INTERFACE.pack(b"lo", 0)))
+        fcntl.ioctl(asking, SIOCSIFFLAGS, INTERFACE.pack(name, flags | IFF_UP))
 
 
 def fork_into_namespaces() -> int:

@@ -25,6 +25,7 @@ INODES = 20_000
 REPORT = struct.Struct("!iddQB")
 SAMPLE_MS = 25
 PROGRAM_DESCRIPTOR = 3
+WAITING_CONNECTIONS = 128
 
 
 def run(*, settings: dict, order: dict, descriptors: list[int], gate: int) -> None:
@@ -64,11 +65,23 @@ def _settle(*, settings: dict, order: dict, control: socket.socket) -> None:
     kernel.mount("proc", "/proc", "proc", quiet)
     _write("/proc/sys/user/max_user_namespaces", "0")
     kernel.mount(None, "/proc", None, kernel.MS_REMOUNT | kernel.MS_BIND | kernel.MS_RDONLY | quiet)
+    given = [scratch, *_way_out(settings["proxy_port"])]
     kernel.keep_capabilities((kernel.CAP_SETPCAP, kernel.CAP_SYS_ADMIN, kernel.CAP_SYS_PTRACE))
     kernel.set_dumpable(False)
-    rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [scratch]))]
-    control.sendmsg([b"settled"], rights)
-    os.close(scratch)
+    control.sendmsg([b"settled"], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", given))])
+    for descriptor in given:
+        os.close(descriptor)
+
+
+def _way_out(port: int) -> list[int]:
+    """A slot with a network has one thing to connect to: this listener, which the daemon serves from outside."""
+    if not port:
+        return []
+    kernel.raise_loopback()
+    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    listener.bind(("127.0.0.1", port))
+    listener.listen(WAITING_CONNECTIONS)
+    return [listener.detach()]
 
 
 def _mount_scratch(disk_mb: int) -> int:

@@ -68,7 +68,8 @@ class Daemon:
             return False
         ready = sum(pool["ready"] for pool in pools)
         wanted = len(pools) * PROCESSES_OF_A_ZYGOTE + ready * PROCESSES_OF_A_SLOT
-        return len(self.descendants()) == wanted and all(count == ready for count in self.groups().values())
+        left = [each for each in self.descendants() if not _is_gateway(each)]
+        return len(left) == wanted and all(count == ready for count in self.groups().values())
 
     def groups(self) -> dict[Path, int]:
         return {place: sum(1 for child in place.iterdir() if child.is_dir()) for place in self.group_folders()}
@@ -78,6 +79,11 @@ class Daemon:
 
         name = _group_name(self.state)
         return [place for pattern in (f"*/{name}", name) for place in Path("/sys/fs/cgroup").glob(pattern)]
+
+
+def _is_gateway(process: psutil.Process) -> bool:
+    """One for all, started with the first network and kept."""
+    return "sandboxes.daemon.gateway" in process.cmdline()
 
 
 def _site_packages() -> list[str]:

@@ -322,7 +322,8 @@ def test_it_works_for_a_normal_user_too(tmp_path_factory):
     state.mkdir(mode=0o755)
     os.chown(state, 20001, 20001)
     prefix = (setpriv, "--reuid=20001", "--regid=20001", "--clear-groups")
-    daemon = daemons.Daemon.start(state, "--ready", "1", "--node", "", prefix=prefix, python=python)
+    options = ("--ready", "1", "--node", "", "--network", "outward")
+    daemon = daemons.Daemon.start(state, *options, prefix=prefix, python=python)
     try:
         if daemon.ready["engine"] is None:
             daemons.cannot_isolate(daemon.ready)
@@ -333,6 +334,8 @@ def test_it_works_for_a_normal_user_too(tmp_path_factory):
             daemon.runtime, "import os, time\nwhile True:\n    if not os.fork(): time.sleep(9)", limits={"processes": 9}
         )
         files = run(daemon.runtime, "open('artifacts/a', 'w').write('b')")
+        ask = "import socket; s = socket.create_connection(('127.0.0.1', 3128)); s.sendall(b'CONNECT 10.0.0.1:80 HTTP/1.1\\r\\n\\r\\n')"
+        assert run(daemon.runtime, f"{ask}; print(s.recv(12))", network=True).stdout == b"b'HTTP/1.1 403'\n"
         assert (eater.breach, bomb.breach) == ("memory", "processes")
         assert [(each.path, each.content) for each in files.artifacts] == [("a", b"b")]
         assert eventually(daemon.is_quiet)

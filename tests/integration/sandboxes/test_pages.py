@@ -183,6 +183,19 @@ def test_code_is_run_from_the_form(page, client, account):
     assert execution.created_by.name == "Alice"
 
 
+def test_the_form_offers_the_network_only_where_the_operator_allows_it(page, client, account, settings):
+    before = page("execution-new").content
+    refused = post(client, account, "execution-new", **filled(network="on"))
+    settings.SANDBOX_NETWORK = "outward"
+    offered = page("execution-new").content
+    post(client, account, "execution-new", **filled(network="on"))
+
+    assert b"reach the network" not in before
+    assert refused.status_code == 302
+    assert b"reach the network" in offered
+    assert sorted(Execution.objects.values_list("network", flat=True)) == [False, True]
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [

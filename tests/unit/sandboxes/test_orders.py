@@ -72,7 +72,8 @@ def test_any_other_name_is_allowed(path):
         ("env", []),
         ("limits", {"memory_mb": 1}),
         ("limits", None),
-        ("network", True),
+        ("network", 1),
+        ("network", None),
         ("id", 7),
         ("files", ["a", "a"]),
     ],
@@ -89,19 +90,38 @@ def test_contents_and_paths_must_match():
         order(files=["a"])
 
 
-SIZE = {"language": "python", "ready": 2, "running": 10, "idle_timeout_seconds": 300, "max_age_seconds": 3600}
+def test_a_network_may_be_asked_for():
+    assert order(network=True).network
+    assert not order().network
+
+
+SIZE = {
+    "language": "python",
+    "template": "",
+    "ready": 2,
+    "running": 10,
+    "idle_timeout_seconds": 300,
+    "max_age_seconds": 3600,
+}
 
 
 def test_a_good_size_is_read():
-    language, size = read_size(SIZE)
+    language, template, size = read_size({**SIZE, "template": "python-abc"})
 
-    assert (language, size.ready, size.running, size.idle_timeout_seconds) == ("python", 2, 10, 300)
+    assert (language, template, size.ready, size.running, size.idle_timeout_seconds) == (
+        "python",
+        "python-abc",
+        2,
+        10,
+        300,
+    )
 
 
 @pytest.mark.parametrize(
     ("field", "wrong"),
     [
         ("language", "ruby"),
+        ("template", "../x"),
         ("ready", -1),
         ("ready", True),
         ("ready", 2.0),

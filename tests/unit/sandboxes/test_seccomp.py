@@ -80,6 +80,24 @@ def test_only_unix_sockets(machine):
 
 
 @pytest.mark.parametrize("machine", seccomp.MACHINES)
+def test_with_a_network_tcp_is_all_that_is_added(machine):
+    calls = seccomp.MACHINES[machine][1]
+    stream, datagram, raw, nonblocking_cloexec = 1, 2, 3, 0x80800
+
+    def socket(*arguments: int) -> int:
+        return answer(machine, calls["socket"], *arguments, network=True)
+
+    for family in (2, 10):
+        assert {socket(family, stream | nonblocking_cloexec, protocol) for protocol in (0, 6)} == {ALLOWED}
+        assert {socket(family, kind) for kind in (datagram, raw, 5, 6)} == {refused(errno.EPROTONOSUPPORT)}
+        assert {socket(family, stream, protocol) for protocol in (132, 262)} == {refused(errno.EPROTONOSUPPORT)}
+    assert socket(1, datagram) == ALLOWED
+    assert {socket(family, stream) for family in range(3, 50) if family != 10} == {refused(errno.EAFNOSUPPORT)}
+    assert answer(machine, calls["socketpair"], 2, network=True) == refused(errno.EAFNOSUPPORT)
+    assert answer(machine, calls["mount"], network=True) == refused(errno.EPERM)
+
+
+@pytest.mark.parametrize("machine", seccomp.MACHINES)
 def test_terminals_cannot_be_typed_into(machine):
     ioctl = seccomp.MACHINES[machine][1]["ioctl"]
 
