@@ -38,7 +38,7 @@ def read_order(fields: Mapping[str, object], blobs: list[bytes]) -> Order:
         template=_template(fields),
         code=blobs[0],
         stdin=blobs[1],
-        args=tuple(_without_nul("args", _strings(fields, "args"))),
+        args=tuple(_passable("args", _strings(fields, "args"))),
         env=_env(_mapping(fields, "env")),
         files=dict(zip(_checked_paths(paths), blobs[2:], strict=True)),
         timeout_seconds=_timeout(fields),
@@ -100,25 +100,31 @@ def _env(env: Mapping[str, object]) -> dict[str, str]:
             raise BadOrder(f"env: {name!r} is no name of an environment variable")
         if not isinstance(value, str):
             raise BadOrder(f"env: the value of {name} is no text")
-    _without_nul("env", [str(value) for value in env.values()])
+    _passable("env", [str(value) for value in env.values()])
     return {name: str(value) for name, value in env.items()}
 
 
 def _checked_paths(paths: list[str]) -> list[str]:
-    for path in _without_nul("files", paths):
+    for path in _passable("files", paths):
         parts = path.split("/")
         if not path or path.startswith("/") or {"", ".", ".."} & set(parts):
             raise BadOrder(f"files: {path!r} is not a path inside /workspace")
-        if any(len(part.encode("utf-8", "surrogatepass")) > LONGEST_NAME for part in parts):
+        if any(len(part.encode("utf-8", "surrogateescape")) > LONGEST_NAME for part in parts):
             raise BadOrder("files: a name in a path is longer than 255 bytes")
     if len(set(paths)) != len(paths):
         raise BadOrder("files: a path is given twice")
     return paths
 
 
-def _without_nul(field: str, values: list[str]) -> list[str]:
-    if any("\0" in value for value in values):
-        raise BadOrder(f"{field}: a NUL character is not allowed")
+def _passable(field: str, values: list[str]) -> list[str]:
+    """What the kernel can be handed: no NUL, and no surrogate that is not the escape of a byte."""
+    for value in values:
+        if "\0" in value:
+            raise BadOrder(f"{field}: a NUL character is not allowed")
+        try:
+            value.encode("utf-8", "surrogateescape")
+        except UnicodeEncodeError:
+            raise BadOrder(f"{field}: a lone surrogate is no character") from None
     return values
 
 

@@ -302,7 +302,7 @@ class Run:
         return (None, os.WTERMSIG(status)) if os.WIFSIGNALED(status) else (os.WEXITSTATUS(status), None)
 
     def _breach(self, counted: cgroups.Counted, disk: os.statvfs_result) -> str | None:
-        exit_code, _ = self._status()
+        exit_code, number = self._status()
         stopped = "" if self.stopped == "died" else self.stopped
         facts = breaches.Facts(
             stopped=stopped,
@@ -311,6 +311,7 @@ class Run:
             soft_memory_exceeded=bool(self.report and self.report[4]),
             refused_forks=counted.refused_forks,
             disk_is_full=disk.f_bfree * disk.f_frsize < FREE_ENOUGH_BYTES or disk.f_ffree == 0,
+            signal=number,
             stderr=self.streams[self.slot.stderr].tail,
         )
         return breaches.recognise(facts)

@@ -141,7 +141,9 @@ def _end(status: int) -> None:
             _tell(problem)
     for stream in (sys.stdout, sys.stderr):
         try:
-            stream.flush()
+            # The interpreter, too, forgives a program that has closed its own streams.
+            if stream is not None and not stream.closed:
+                stream.flush()
         except BaseException:
             status = status or 120
     os._exit(status)

@@ -24,6 +24,8 @@ INODES = 20_000
 # status, user seconds, system seconds, peak memory in bytes, 1 when the soft memory limit ended it
 REPORT = struct.Struct("!iddQB")
 SAMPLE_MS = 25
+CRASHES = (signal.SIGSEGV, signal.SIGABRT, signal.SIGTRAP, signal.SIGILL, signal.SIGBUS)
+NEARLY = 0.75
 PROGRAM_DESCRIPTOR = 3
 WAITING_CONNECTIONS = 128
 
@@ -141,7 +143,8 @@ def _watch(*, control: socket.socket, child: int, order: dict, soft: bool) -> No
     os.set_blocking(woken, False)
     os.set_blocking(wake, False)
     signal.signal(signal.SIGCHLD, lambda *_: None)
-    signal.set_wakeup_fd(wake)
+    # The program may send SIGCHLD as often as it likes.
+    signal.set_wakeup_fd(wake, warn_on_full_buffer=False)
     poll = select.poll()
     poll.register(control, select.POLLIN)
     poll.register(woken, select.POLLIN)
@@ -171,7 +174,7 @@ def _watch(*, control: socket.socket, child: int, order: dict, soft: bool) -> No
     _end_everything()
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
     peak = max(memory.peak, used.ru_maxrss << 10 if soft else 0)
-    control.send(REPORT.pack(ended, used.ru_utime, used.ru_stime, peak, memory.exceeded))
+    control.send(REPORT.pack(ended, used.ru_utime, used.ru_stime, peak, memory.is_what_ended(ended)))
 
 
 def _drain(descriptor: int) -> None:
@@ -222,10 +225,14 @@ def _bounds(*, child: int, order: dict) -> dict[int, int]:
     bounds = {
         resource.RLIMIT_FSIZE: order["disk_mb"] << 20,
         resource.RLIMIT_NOFILE: 1024,
-        resource.RLIMIT_CORE: 0,
+        # Not 0, which a core handler of the machine would not heed; the filter keeps it.
+        resource.RLIMIT_CORE: 1,
         resource.RLIMIT_MEMLOCK: 0,
         resource.RLIMIT_MSGQUEUE: 0,
         resource.RLIMIT_SIGPENDING: 1024,
+        # Whatever the daemon itself was allowed.
+        resource.RLIMIT_RTPRIO: 0,
+        resource.RLIMIT_NICE: 0,
     }
     # With a pids cgroup the kernel counts for us, and a limit that fails first would hide its count.
     if order["soft_processes"]:
@@ -262,6 +269,11 @@ class Memory:
         self.peak = max(self.peak, held)
         self.exceeded = self.exceeded or held > self.limit
         return self.exceeded
+
+    def is_what_ended(self, status: int) -> bool:
+        """Also when it was refused memory and crashed without a word, as V8 does."""
+        crashed = os.WIFSIGNALED(status) and os.WTERMSIG(status) in CRASHES
+        return self.exceeded or (crashed and self.peak > self.limit * NEARLY > 0)
 
 
 def _private_bytes(pid: str) -> int:

@@ -17,13 +17,14 @@ import psutil
 import pytest
 
 from sandboxes.limits import Limits
-from sandboxes.runtimes import Outcome, Request, Started
+from sandboxes.runtimes import Outcome, Request, RuntimeLost, Started
 from sandboxes.runtimes.local import LocalRuntime
 
 ROOT = Path(__file__).resolve().parents[3]
 # bubblewrap's monitor, its pid 1 and the zygote itself; a slot's init and its program.
 PROCESSES_OF_A_ZYGOTE = 3
 PROCESSES_OF_A_SLOT = 2
+FOREVER = "import time\nprint('go', flush=True)\ntime.sleep(60)"
 
 
 @dataclass
@@ -109,6 +110,29 @@ def watch(runtime, request: Request) -> Ran:
     ran = Ran()
     ran.outcome = runtime.run(request, on_started=ran.started.append, on_output=lambda *chunk: ran.output.append(chunk))
     return ran
+
+
+class Going:
+    """A run in a thread of its own, known to have started."""
+
+    def __init__(self, runtime: LocalRuntime, code: str = FOREVER, **changes: object) -> None:
+        self.request = make_request(code, **{"timeout_seconds": 60, **changes})
+        self.result: list[object] = []
+        self._going = threading.Event()
+        self._thread = threading.Thread(target=self._run, args=(runtime,))
+        self._thread.start()
+        assert self._going.wait(30)
+
+    def _run(self, runtime: LocalRuntime) -> None:
+        try:
+            told = {"on_started": lambda _: None, "on_output": lambda *_: self._going.set()}
+            self.result.append(runtime.run(self.request, **told))
+        except RuntimeLost as problem:
+            self.result.append(problem)
+
+    def end(self) -> object:
+        self._thread.join(10)
+        return self.result[0]
 
 
 def run(runtime, code: str, *, limits: dict | None = None, **changes: object) -> Outcome:

@@ -20,32 +20,7 @@ from sandboxes.daemon.protocol import Kind
 from sandboxes.runtimes import RuntimeLost, RuntimeUnavailable, Size
 from sandboxes.runtimes.local import LocalRuntime, _request_frame
 from tests.integration.sandboxes import daemons
-from tests.integration.sandboxes.daemons import eventually, make_request, run, watch
-
-FOREVER = "import time\nprint('go', flush=True)\ntime.sleep(60)"
-
-
-class Going:
-    """A run in a thread of its own, known to have started."""
-
-    def __init__(self, runtime: LocalRuntime, code: str = FOREVER) -> None:
-        self.request = make_request(code, timeout_seconds=60)
-        self.result: list[object] = []
-        self._going = threading.Event()
-        self._thread = threading.Thread(target=self._run, args=(runtime,))
-        self._thread.start()
-        assert self._going.wait(10)
-
-    def _run(self, runtime: LocalRuntime) -> None:
-        try:
-            told = {"on_started": lambda _: None, "on_output": lambda *_: self._going.set()}
-            self.result.append(runtime.run(self.request, **told))
-        except RuntimeLost as problem:
-            self.result.append(problem)
-
-    def end(self) -> object:
-        self._thread.join(10)
-        return self.result[0]
+from tests.integration.sandboxes.daemons import FOREVER, Going, eventually, make_request, run, watch
 
 
 def test_a_client_that_vanishes_takes_its_slot_with_it(own_daemon):

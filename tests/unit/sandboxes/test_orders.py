@@ -35,7 +35,9 @@ def test_a_good_request_becomes_an_order():
     assert read.limits.cpu == 2
 
 
-@pytest.mark.parametrize("path", ["", "/", "/a", "..", "a/..", "../a", "a//b", "a/", ".", "./a", "a\0", "x" * 256])
+@pytest.mark.parametrize(
+    "path", ["", "/", "/a", "..", "a/..", "../a", "a//b", "a/", ".", "./a", "a\0", "x" * 256, "\ud800"]
+)
 def test_a_path_that_leaves_the_workspace_is_refused(path):
     with pytest.raises(BadOrder, match="files: "):
         order(b"", files=[path])
@@ -63,11 +65,13 @@ def test_any_other_name_is_allowed(path):
         ("args", "abc"),
         ("args", [1]),
         ("args", ["\0"]),
+        ("args", ["\ud800"]),
         ("env", {"1A": "x"}),
         ("env", {"A=B": "x"}),
         ("env", {"": "x"}),
         ("env", {"A": 1}),
         ("env", {"A": "\0"}),
+        ("env", {"A": "\ud800"}),
         ("env", {"A\n": "x"}),
         ("env", []),
         ("limits", {"memory_mb": 1}),

@@ -107,6 +107,37 @@ def test_terminals_cannot_be_typed_into(machine):
 
 
 @pytest.mark.parametrize("machine", seccomp.MACHINES)
+def test_pipes_and_files_can_be_made_and_devices_cannot(machine):
+    calls = seccomp.MACHINES[machine][1]
+
+    for name, mode in {"mknod": (0,), "mknodat": (0, 0)}.items():
+        for kind in (0o010000, 0o100000, 0o140000) if name in calls else ():
+            assert answer(machine, calls[name], *mode, kind | 0o666) == ALLOWED
+        for kind in (0o020000, 0o060000) if name in calls else ():
+            assert answer(machine, calls[name], *mode, kind | 0o666) == refused(errno.EPERM)
+
+
+@pytest.mark.parametrize("machine", seccomp.MACHINES)
+def test_the_limits_of_pid_1_are_out_of_reach(machine):
+    prlimit = seccomp.MACHINES[machine][1]["prlimit64"]
+
+    assert answer(machine, prlimit, 1, 0, 0x7FFF0000, 0) == refused(errno.EPERM)
+    assert answer(machine, prlimit, 0, 0, 0x7FFF0000, 0) == ALLOWED
+    assert answer(machine, prlimit, 77, 0, 0x7FFF0000, 0) == ALLOWED
+
+
+@pytest.mark.parametrize("machine", seccomp.MACHINES)
+def test_the_core_limit_stays_whatever_is_set(machine):
+    calls = seccomp.MACHINES[machine][1]
+
+    assert answer(machine, calls["prlimit64"], 0, 4, 0x7FFF0000, 0) == refused(0)
+    assert answer(machine, calls["setrlimit"], 4, 0x7FFF0000) == refused(0)
+    assert answer(machine, calls["prlimit64"], 0, 4, 0, 0x7FFF0000) == ALLOWED
+    assert answer(machine, calls["prlimit64"], 0, 7, 0x7FFF0000, 0) == ALLOWED
+    assert answer(machine, calls["setrlimit"], 7, 0x7FFF0000) == ALLOWED
+
+
+@pytest.mark.parametrize("machine", seccomp.MACHINES)
 def test_memory_nobody_counts_is_refused_only_without_a_cgroup(machine):
     calls = seccomp.MACHINES[machine][1]
     shared = (calls["mmap"], 0, 0, 3, 0x21)
