@@ -170,9 +170,8 @@ def counts(pool: Pool) -> dict[str, int]:
     if not pool.is_built_in:
         return own
     language = pool.template.language
-    said = engine.describe()["pools"]
-    # Those with a network are kept apart by the node.
-    parts = [said[name] for name in (language, f"{language}+network") if name in said]
+    # The node keeps apart those with a network, and those with what numerics need.
+    parts = [said for name, said in engine.describe()["pools"].items() if name.split("+")[0] == language]
     return {state: sum(int(part.get(state, 0)) for part in parts) if parts else own[state] for state in COUNTS}
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import contextlib
 import json
 import os
@@ -41,6 +42,14 @@ CERTIFICATE_FILES = (
 )
 CERTIFICATE_VARIABLES = ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "NODE_EXTRA_CA_CERTS")
 PRELOADED = ("json", "math", "statistics", "decimal", "datetime", "csv", "collections", "itertools", "functools", "re")
+# The zygote's own. Bound lazily, a function would be looked up again in each fork that calls it.
+ENVIRONMENT = {
+    "LANG": "C.UTF-8",
+    "OPENBLAS_NUM_THREADS": "1",
+    "HOME": "/tmp",
+    "PATH": "/usr/bin",
+    "LD_BIND_NOW": "1",
+}
 
 
 class CannotStart(Exception):
@@ -78,7 +87,7 @@ class Users:
     """The unprivileged users of slots: as root one each, otherwise all are the daemon's own."""
 
     base: int
-    free: list[int] = field(default_factory=list)
+    free: collections.deque[int] = field(default_factory=collections.deque)
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     @classmethod
@@ -86,7 +95,7 @@ class Users:
         if os.geteuid() != 0:
             return cls(base=os.geteuid())
         number = zlib.crc32(os.fsencode(os.path.realpath(state))) % HOST_RANGES
-        free = list(range(FIRST_SLOT_USER + SLOT_USERS - 1, FIRST_SLOT_USER - 1, -1))
+        free = collections.deque(range(FIRST_SLOT_USER, FIRST_SLOT_USER + SLOT_USERS))
         return cls(base=FIRST_HOST_USER + number * (SLOT_USERS + 2), free=free)
 
     @property
@@ -104,12 +113,12 @@ class Users:
         with self.lock:
             if not self.free:
                 raise CannotStart("every user for slots is in use")
-            return self.free.pop()
+            return self.free.popleft()
 
     def give_back(self, user: int) -> None:
         if self.are_separate:
             with self.lock:
-                self.free.insert(0, user)
+                self.free.append(user)
 
     def maps(self) -> str:
         return f"{INNER_USER} {self.base} 1\n{FIRST_SLOT_USER} {self.base + 1} {SLOT_USERS}\n"
@@ -323,7 +332,7 @@ def _command(place: Place, control: int, *, libraries: Path | None, language: st
     command = [str(place.bwrap), "--unshare-user", "--unshare-ipc", "--unshare-pid", "--unshare-net", "--unshare-uts"]
     command += ["--unshare-cgroup-try", "--die-with-parent", "--new-session", "--clearenv"]
     command += ["--uid", str(INNER_USER), "--gid", str(INNER_USER), "--hostname", "sandbox"]
-    for name, value in {"LANG": "C.UTF-8", "OPENBLAS_NUM_THREADS": "1", "HOME": "/tmp", "PATH": "/usr/bin"}.items():
+    for name, value in ENVIRONMENT.items():
         command += ["--setenv", name, value]
     if interpreter.library_path:
         command += ["--setenv", "LD_LIBRARY_PATH", interpreter.library_path]
@@ -333,7 +342,10 @@ def _command(place: Place, control: int, *, libraries: Path | None, language: st
     command += [*_system_folders(), *_own_folders(place, libraries=libraries, language=language)]
     if network and place.certificates:
         command += ["--ro-bind", str(place.stage.reach(place.certificates)), CERTIFICATES]
-    command += ["--proc", "/proc", "--dev", "/dev", "--remount-ro", "/dev", "--remount-ro", "/", "--chdir", "/"]
+    command += ["--proc", "/proc", "--dev", "/dev"]
+    # The terminals under /dev would be common to all slots.
+    command += ["--size", "4096", "--tmpfs", "/dev/pts", "--remount-ro", "/dev/pts"]
+    command += ["--remount-ro", "/dev", "--remount-ro", "/", "--chdir", "/"]
     return [*command, "--", interpreter.executable, "-I", "-S", "-B", f"{HOME}/zygote.py", str(control)]
 
 

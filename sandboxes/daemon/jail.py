@@ -14,13 +14,12 @@ from sandboxes.daemon import bubblewrap, cgroups, seccomp
 from sandboxes.daemon.bubblewrap import CannotStart, Place, Zygote
 from sandboxes.daemon.egress import Policy
 from sandboxes.daemon.engines import NotOffered, Probe
-from sandboxes.daemon.pools import Pool, Size
-from sandboxes.daemon.run import Order, Run
+from sandboxes.daemon.pools import Pool, Room, Size
+from sandboxes.daemon.run import NUMERIC, Order, Run
 from sandboxes.daemon.slots import Slot, SlotLost
 from sandboxes.daemon.stage import CannotStage
 from sandboxes.limits import Limits
 
-NUMERIC = ("numpy", "pandas")
 CHECK = Path(__file__).parent / "check.py"
 CHECK_SECONDS = 10
 SOFT = {
@@ -47,6 +46,7 @@ class Bubblewrap:
         self._find_place = find_place
         self._libraries = libraries
         self._size = size
+        self._rooms: dict[tuple[str, str], Room] = {}
         self._place: Place | None = None
 
     @property
@@ -113,17 +113,20 @@ class Bubblewrap:
     def languages(self) -> list[str]:
         return ["python", "node"] if self.place.node else ["python"]
 
-    def open_pool(self, language: str, template: str, *, network: bool = False) -> Pool:
+    def preloads_numeric(self, language: str, template: str) -> bool:
+        return language == "python" and not template and self._libraries(language, template) is not None
+
+    def open_pool(self, language: str, template: str, *, network: bool = False, numeric: bool = False) -> Pool:
         if language not in self.languages():
             raise NotOffered(f"{language} is not installed on this node")
         libraries = self._libraries(language, template)
-        preload = bubblewrap.PRELOADED + (NUMERIC if libraries and not template else ())
-        preload = preload if language == "python" else ()
+        preload = (bubblewrap.PRELOADED + (NUMERIC if numeric else ())) if language == "python" else ()
         pool = Pool(
             start_zygote=lambda: self._zygote(language, libraries, preload, network=network),
             make_slot=lambda zygote: Slot(zygote=zygote, groups=self.groups, users=self.place.users),
             # Only what everybody uses is kept ready without being asked for.
             size=replace(self._size, ready=0) if template or network else self._size,
+            room=self._rooms.setdefault((language, template), Room(self._size.running)),
         )
         pool.open()
         return pool
@@ -151,6 +154,7 @@ def run_check(slot: Slot, code: bytes) -> bytes:
         try:
             run = Run(slot=slot, order=order, client=ours, cancel=cancel)
             slot.arm(order.limits)
+            run.begin()
             run.drive()
             said = [stream.tail for stream in run.streams.values()]
         finally:

@@ -32,12 +32,43 @@ class Size:
     max_age_seconds: float = 3600
 
 
-class Pool:
-    """Ready slots of one language and template, refilled in the background, made cold when there is none."""
+class Room:
+    """How many may run at once in pools beside each other."""
 
-    def __init__(self, *, start_zygote: Callable[[], Zygote], make_slot: Callable[[Zygote], Slot], size: Size) -> None:
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._running = 0
+        self._changed = threading.Condition()
+
+    def enter(self, *, abandoned: Callable[[], bool]) -> bool:
+        """False when the caller gave up before there was room."""
+        with self._changed:
+            while self._running >= self._most:
+                if self._changed.wait(0.05) is False and abandoned():
+                    return False
+            self._running += 1
+            return True
+
+    def leave(self) -> None:
+        with self._changed:
+            self._running -= 1
+            self._changed.notify_all()
+
+    def resize(self, most: int) -> None:
+        with self._changed:
+            self._most = most
+            self._changed.notify_all()
+
+
+class Pool:
+    """Ready slots of one zygote, refilled in the background, made cold when there is none."""
+
+    def __init__(
+        self, *, start_zygote: Callable[[], Zygote], make_slot: Callable[[Zygote], Slot], size: Size, room: Room
+    ) -> None:
         self.size = size
         self.failure = ""
+        self._room = room
         self.used_at = time.monotonic()
         self._start_zygote = start_zygote
         self._make_slot = make_slot
@@ -47,7 +78,9 @@ class Pool:
         self._peak = 0
         self._peak_at = 0.0
         self._counts = {"starting": 0, "running": 0, "draining": 0, "failed": 0}
-        self._changed = threading.Condition()
+        lock = threading.RLock()
+        # Those who wait for the pool, and its keeper, whom a run does not wake while it is in a hurry itself.
+        self._changed, self._work = threading.Condition(lock), threading.Condition(lock)
         self._stopping = False
         # The zygote dies with the thread that started it, so this one lives as long as the pool.
         self._keeper = threading.Thread(target=self._keep, name="pool keeper", daemon=True)
@@ -66,9 +99,14 @@ class Pool:
 
     def resize(self, size: Size) -> None:
         """From now on; what runs beyond a smaller size goes on, and what is ready beyond it is ended."""
+        self._room.resize(size.running)
         with self._changed:
             self.size = size
-            self._changed.notify_all()
+            self._tell_all()
+
+    def _tell_all(self) -> None:
+        self._changed.notify_all()
+        self._work.notify_all()
 
     def _wanted(self) -> int:
         """How many to keep ready now; asked with the condition held."""
@@ -93,22 +131,26 @@ class Pool:
 
     def checkout(self, *, abandoned: Callable[[], bool]) -> tuple[Slot, bool] | None:
         """A slot and whether it was warm; None when the caller gave up before there was room."""
+        if not self._room.enter(abandoned=abandoned):
+            return None
         with self._changed:
-            while self._counts["running"] >= self.size.running:
-                if self._changed.wait(0.05) is False and abandoned():
-                    return None
             self._counts["running"] += 1
             self._note_peak()
             slot = self._pop()
             zygote = self._zygote
-            self._changed.notify_all()
         if slot is not None:
             return slot, True
         try:
             return self._cold(zygote), False
         except BaseException:
+            self._room.leave()
             self._count("running", -1)
             raise
+
+    def refill(self) -> None:
+        """To be called when a run that took a slot has begun: whoever waits for it does not wait for this."""
+        with self._work:
+            self._work.notify_all()
 
     def _pop(self) -> Slot | None:
         while self._ready:
@@ -128,7 +170,7 @@ class Pool:
             return self._stopping or (self._zygote is not None and self._zygote.is_alive())
 
         with self._changed:
-            self._changed.notify_all()
+            self._work.notify_all()
             if not self._changed.wait_for(alive, START_SECONDS) or self._zygote is None:
                 raise CannotStart(self.failure or "the zygote is not up")
             return self._zygote
@@ -148,10 +190,11 @@ class Pool:
 
     def release(self, slot: Slot) -> None:
         """After its one run a slot is killed, whatever state it is in."""
+        self._room.leave()
         with self._changed:
             self._counts["running"] -= 1
             self._counts["draining"] += 1
-            self._changed.notify_all()
+            self._tell_all()
         try:
             slot.discard()
         finally:
@@ -171,7 +214,7 @@ class Pool:
     def close(self) -> None:
         with self._changed:
             self._stopping = True
-            self._changed.notify_all()
+            self._tell_all()
         if self._keeper.is_alive():
             self._keeper.join(DEATH_SECONDS)
 
@@ -188,19 +231,19 @@ class Pool:
                 self.failure = str(problem)
                 with self._changed:
                     self._changed.notify_all()
-                    self._changed.wait_for(lambda: self._stopping, patience)
+                    self._work.wait_for(lambda: self._stopping, patience)
                 patience = min(patience * 2, 10)
                 continue
-            with self._changed:
-                self._changed.wait_for(self._has_work, 0.5)
+            with self._work:
+                self._work.wait_for(self._has_work, 0.5)
             self._let_runs_go_first()
         self._end_all()
 
     def _let_runs_go_first(self) -> None:
         """A refill beside a short run would take its core, and there is no hurry while some slots are left."""
-        with self._changed:
+        with self._work:
             if len(self._ready) * 2 >= self._wanted():
-                self._changed.wait_for(lambda: self._stopping or len(self._ready) * 2 < self._wanted(), REFILL_DELAY)
+                self._work.wait_for(lambda: self._stopping or len(self._ready) * 2 < self._wanted(), REFILL_DELAY)
 
     def _has_work(self) -> bool:
         return self._stopping or len(self._ready) != self._wanted()

@@ -22,6 +22,7 @@ COALESCE_SECONDS = 0.025
 REPORT_SECONDS = 0.1
 # What the empty scratch holds already.
 FREE_ENOUGH_BYTES = 4096
+NUMERIC = ("numpy", "pandas")
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,12 @@ class Order:
     timeout_seconds: float
     limits: Limits
     network: bool = False
+
+    @property
+    def is_numeric(self) -> bool:
+        """Whether it seems to want what takes long to import, and longer to fork. It may import it anyhow."""
+        texts = (self.code, *self.files.values())
+        return any(name.encode() in text for name in NUMERIC for text in texts)
 
 
 @dataclass
@@ -90,6 +97,7 @@ class Run:
         self.stopped = ""
         self.gone = False
         self.report: tuple | None = None
+        self.startup_ms = 0.0
         cap = order.limits.output_kb << 10
         self.streams = {
             slot.stdout: Stream("stdout", slot.stdout, cap),
@@ -102,8 +110,13 @@ class Run:
         self._to_program = memoryview(_request_bytes(order))
         self._to_stdin = memoryview(order.stdin)
 
-    def drive(self) -> None:
+    def begin(self) -> None:
+        """The program goes on from here while the client is told."""
         self._begun = time.monotonic()
+        self._feed_program()
+        self._feed_stdin()
+
+    def drive(self) -> None:
         self._register()
         deadline = self._begun + self.order.timeout_seconds
         while not self.stopped and not self.gone and self.report is None:
@@ -128,8 +141,6 @@ class Run:
             self.cancel,
         ):
             self._poll.register(descriptor, select.POLLIN)
-        self._feed_program()
-        self._feed_stdin()
         if self._to_program:
             self._poll.register(slot.program.fileno(), select.POLLOUT)
         if slot.stdin >= 0:

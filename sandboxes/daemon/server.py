@@ -10,6 +10,7 @@ import threading
 import time
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import NamedTuple
 
 from sandboxes.daemon import protocol
 from sandboxes.daemon.bubblewrap import CannotStart
@@ -17,16 +18,33 @@ from sandboxes.daemon.egress import Policy
 from sandboxes.daemon.engines import Choice, NotOffered
 from sandboxes.daemon.orders import BadOrder, read_order, read_size
 from sandboxes.daemon.outlets import Outlet, OutletLost, Outlets
-from sandboxes.daemon.pools import Pool
+from sandboxes.daemon.pools import Pool, Size
 from sandboxes.daemon.protocol import BrokenFrame, Kind
 from sandboxes.daemon.run import Order, Run
 from sandboxes.daemon.slots import Slot, SlotLost
 
 REQUEST_SECONDS = 30
 BACKLOG = 512
+WAITING = 4
 UNUSED_SECONDS = 600
-# Language, template, and whether it has a network.
-Key = tuple[str, str, bool]
+
+
+class PoolKey(NamedTuple):
+    """Which programs a pool is for; `numeric`: its zygote has what numerics need."""
+
+    language: str
+    template: str
+    network: bool = False
+    numeric: bool = False
+
+    @property
+    def name(self) -> str:
+        name = f"{self.language}:{self.template}" if self.template else self.language
+        return name + "+network" * self.network + "+numeric" * self.numeric
+
+    def size_beside(self, plain: Size) -> Size:
+        """With a network none waits before anybody asks for it; after that it follows the same times."""
+        return replace(plain, ready=0) if self.network else plain
 
 
 class Live:
@@ -59,30 +77,49 @@ class Server:
         self.choice = choice
         self.outlets = outlets
         self.network = network
-        self.pools: dict[Key, Pool] = {}
+        self.pools: dict[PoolKey, Pool] = {}
         self._live: dict[str, Live] = {}
         self._lock = threading.Lock()
         self._stop = os.eventfd(0, os.EFD_CLOEXEC)
-        self._stopping = False
+        self._waiting = 0
         self._listener = _listen(socket_path)
 
     def serve(self) -> None:
-        """Accept until `stop`; each connection is its own thread."""
-        poll = select.poll()
-        poll.register(self._listener, select.POLLIN)
-        poll.register(self._stop, select.POLLIN)
-        while not self._stopping:
-            for descriptor, _ in poll.poll():
-                if descriptor == self._listener.fileno():
-                    connection, _ = self._listener.accept()
-                    threading.Thread(target=self._serve_one, args=(connection,), daemon=True).start()
+        """Accept until `stop`; each connection is served by the thread that accepted it."""
+        for _ in range(WAITING):
+            self._wait_for_one_more()
+        os.read(self._stop, 8)
+
+    def _wait_for_one_more(self) -> None:
+        with self._lock:
+            self._waiting += 1
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def _accept(self) -> None:
+        """Threads wait for connections before they come, since starting one takes as long as a short run."""
+        while True:
+            try:
+                connection, _ = self._listener.accept()
+            except OSError:
+                return
+            with self._lock:
+                self._waiting -= 1
+                last = not self._waiting
+            if last:
+                self._wait_for_one_more()
+            self._serve_one(connection)
+            with self._lock:
+                if self._waiting >= WAITING:
+                    return
+                self._waiting += 1
 
     def stop(self) -> None:
-        self._stopping = True
         os.eventfd_write(self._stop, 1)
 
     def close(self) -> None:
         """End every run, then every pool; clients of runs still going learn that they are lost."""
+        # Wakes those that wait in accept.
+        self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
         with contextlib.suppress(FileNotFoundError):
             self.socket_path.unlink()
@@ -97,21 +134,23 @@ class Server:
         if self.outlets:
             self.outlets.close()
 
-    def pool(self, language: str, template: str, *, network: bool = False) -> Pool:
-        assert self.choice.engine
+    def pool(self, language: str, template: str, *, network: bool = False, numeric: bool = False) -> Pool:
+        """Programs that do numerics have a pool of their own: forks of a process with pandas cost three others."""
+        engine = self.choice.engine
+        assert engine
+        key = PoolKey(language, template, network, numeric and engine.preloads_numeric(language, template))
         with self._lock:
-            key = (language, template, network)
             if key not in self.pools:
-                self.pools[key] = self.choice.engine.open_pool(language, template, network=network)
-                if network and (plain := self.pools.get((language, template, False))):
-                    self.pools[key].resize(replace(plain.size, ready=0))
+                self.pools[key] = engine.open_pool(*key[:2], network=key.network, numeric=key.numeric)
+                if plain := self.pools.get(PoolKey(language, template)):
+                    self.pools[key].resize(key.size_beside(plain.size))
             self.pools[key].used_at = time.monotonic()
             return self.pools[key]
 
     def _close_unused(self) -> None:
         """A zygote costs memory, and templates are many: one that nobody uses and none is kept ready of goes."""
         with self._lock:
-            special = {key: pool for key, pool in self.pools.items() if key[1] or key[2]}
+            special = {key: pool for key, pool in self.pools.items() if key.template or key.network}
             unused = [key for key, pool in special.items() if pool.is_unused(for_seconds=UNUSED_SECONDS)]
             closing = [self.pools.pop(key) for key in unused]
         for pool in closing:
@@ -127,11 +166,11 @@ class Server:
             "languages": engine.languages() if engine else [],
             "probes": [probe.as_dict() for probe in self.choice.probes],
             "network": self.network.as_text() if self.network else "off",
-            "pools": {_pool_name(*key): pool.counts() for key, pool in self._opened()},
-            "pool_sizes": {_pool_name(*key): asdict(pool.size) for key, pool in self._opened()},
+            "pools": {key.name: pool.counts() for key, pool in self._opened()},
+            "pool_sizes": {key.name: asdict(pool.size) for key, pool in self._opened()},
         }
 
-    def _opened(self) -> list[tuple[Key, Pool]]:
+    def _opened(self) -> list[tuple[PoolKey, Pool]]:
         with self._lock:
             return list(self.pools.items())
 
@@ -153,12 +192,10 @@ class Server:
             return Kind.UNAVAILABLE, {"reasons": self.choice.reasons()}
         try:
             language, template, size = read_size(fields)
-            self.pool(language, template).resize(size)
-            with self._lock:
-                beside = self.pools.get((language, template, True))
-            if beside:
-                # With a network none waits before anybody asks for it; after that it follows the same times.
-                beside.resize(replace(size, ready=0))
+            self.pool(language, template)
+            for key, pool in self._opened():
+                if key[:2] == (language, template):
+                    pool.resize(key.size_beside(size))
         except BadOrder as problem:
             return Kind.REFUSED, {"reason": str(problem)}
         except NotOffered as problem:
@@ -205,7 +242,7 @@ class Server:
         live.finished.set()
 
     def _run(self, connection: socket.socket, order: Order, live: Live, began: float) -> None:
-        pool = self.pool(order.language, order.template, network=order.network)
+        pool = self.pool(order.language, order.template, network=order.network, numeric=order.is_numeric)
         taken = pool.checkout(abandoned=live.is_abandoned)
         if taken is None:
             if live.cancelled:
@@ -216,7 +253,8 @@ class Server:
         try:
             outlet = self._outlet(slot)
             run = Run(slot=slot, order=order, client=connection, cancel=live.wake, outlet=outlet)
-            self._drive(run, live, began, warm=warm)
+            self._begin(run, pool, began, warm=warm)
+            self._drive(run, live)
         finally:
             if outlet:
                 outlet.close()
@@ -229,11 +267,16 @@ class Server:
             return None
         return self.outlets.open(slot.listener, self.network)
 
-    def _drive(self, run: Run, live: Live, began: float, *, warm: bool) -> None:
+    def _begin(self, run: Run, pool: Pool, began: float, *, warm: bool) -> None:
         run.slot.arm(run.order.limits)
         run.client.setblocking(False)
-        startup_ms = (time.monotonic() - began) * 1000
-        run.queue(protocol.pack(Kind.STARTED, {"sandbox": run.slot.id, "warm": warm, "startup_ms": startup_ms}))
+        run.startup_ms = (time.monotonic() - began) * 1000
+        run.begin()
+        started = {"sandbox": run.slot.id, "warm": warm, "startup_ms": run.startup_ms}
+        run.queue(protocol.pack(Kind.STARTED, started))
+        pool.refill()
+
+    def _drive(self, run: Run, live: Live) -> None:
         run.drive()
         if run.gone:
             return
@@ -241,7 +284,7 @@ class Server:
             run.client.settimeout(REQUEST_SECONDS)
             raise SlotLost("the daemon is stopping")
         fields, blobs = run.outcome()
-        run.queue(protocol.pack(Kind.ENDED, {**fields, "startup_ms": startup_ms}, blobs))
+        run.queue(protocol.pack(Kind.ENDED, {**fields, "startup_ms": run.startup_ms}, blobs))
 
 
 def _never_ran() -> dict[str, object]:
@@ -251,11 +294,6 @@ def _never_ran() -> dict[str, object]:
     flags = {"cancelled": True, "stdout_truncated": False, "stderr_truncated": False}
     lists = {"artifacts": [], "artifacts_truncated": []}
     return {"exit_code": None, "signal": None, "breach": None, **flags, **lists, **nothing}
-
-
-def _pool_name(language: str, template: str, network: bool) -> str:
-    name = f"{language}:{template}" if template else language
-    return f"{name}+network" if network else name
 
 
 def _listen(path: Path) -> socket.socket:

@@ -15,7 +15,9 @@ import sys
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 
+import forks  # noqa: F401 - before anything that asks for hooks of a fork
 import kernel
+import program
 import slot_init
 
 MESSAGE_LIMIT = 1 << 17
@@ -26,6 +28,10 @@ def main(descriptor: int) -> None:
     settings = json.loads(control.recv(MESSAGE_LIMIT))
     settings["filter"] = bytes.fromhex(settings["filter"])
     _preload(settings)
+    if settings["language"] == "python":
+        program.prepare(settings["env"])
+    kernel.rehearse()
+    slot_init.rehearse()
     # Children are reaped by the kernel, so none waits here as a zombie.
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -10,6 +10,7 @@ import socket
 import subprocess
 import sys
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
@@ -108,6 +109,95 @@ def test_a_ready_slot_is_warm(daemon):
     assert eventually(daemon.is_quiet)
 
     assert watch(daemon.runtime, make_request()).started[0].warm
+
+
+@pytest.fixture
+def numeric_daemon(tmp_path: Path) -> Iterator[daemons.Daemon]:
+    """A daemon whose libraries are an empty numpy and an empty pandas."""
+    libraries = tmp_path / "libraries"
+    for name in ("numpy", "pandas"):
+        (libraries / name).mkdir(parents=True)
+        (libraries / name / "__init__.py").write_text(f"seen = {name!r}\n")
+    options = ("--python-libraries", str(libraries), "--ready", "1", "--running", "1", "--node", "")
+    daemon = daemons.Daemon.start(tmp_path, *options)
+    if daemon.ready["engine"] is None:
+        daemon.stop()
+        daemons.cannot_isolate(daemon.ready)
+    yield daemon
+    daemon.stop()
+
+
+def test_a_program_that_names_numerics_finds_them_imported_and_others_do_not_carry_them(numeric_daemon):
+    loaded = "import sys; print(sorted(n for n in sys.modules if n in ('nump' + 'y', 'panda' + 's')))"
+
+    numeric, plain = run(numeric_daemon.runtime, f"{loaded} # pandas"), run(numeric_daemon.runtime, loaded)
+    unnamed = run(numeric_daemon.runtime, "import importlib; print(importlib.import_module('nump' + 'y').seen)")
+
+    assert (numeric.stdout, plain.stdout, unnamed.stdout) == (b"['numpy', 'pandas']\n", b"[]\n", b"numpy\n")
+    assert eventually(numeric_daemon.is_quiet)
+
+
+def test_numeric_programs_and_others_share_the_room_there_is(numeric_daemon):
+    numeric = Going(numeric_daemon.runtime, f"import numpy\n{FOREVER}")
+    result = []
+    thread = threading.Thread(target=lambda: result.append(run(numeric_daemon.runtime, "print('late')")))
+    thread.start()
+
+    waited = not eventually(lambda: bool(result), within_seconds=0.3)
+    numeric_daemon.runtime.cancel(numeric.request.id)
+    thread.join(10)
+
+    assert waited
+    assert numeric.end().cancelled
+    assert result[0].stdout == b"late\n"
+
+
+def test_a_programs_own_forks_draw_other_chances(daemon):
+    code = """
+import os, random, threading
+parent = random.random()
+if os.fork() == 0:
+    print(random.random() != parent, threading.active_count())
+    os._exit(0)
+os.wait()
+print(random.random() != parent)
+"""
+
+    assert run(daemon.runtime, code).stdout == b"True 1\nTrue\n"
+
+
+def test_calling_pid_1_without_end_hides_no_memory_from_its_sampling(tmp_path):
+    daemon = daemons.Daemon.start(tmp_path, "--cgroups", "none", "--ready", "1", "--node", "")
+    try:
+        if daemon.ready["engine"] is None:
+            daemons.cannot_isolate(daemon.ready)
+        code = """
+import os, signal
+if os.fork() == 0:
+    while True: os.kill(1, signal.SIGIO)
+for n in range(4):
+    if os.fork() == 0:
+        held = bytearray(b'x') * (30 << 20)
+        signal.pause()
+signal.pause()
+"""
+
+        outcome = run(daemon.runtime, code, limits={"memory_mb": 64}, timeout_seconds=20)
+
+        assert outcome.breach == "memory"
+    finally:
+        daemon.stop()
+
+
+def test_many_ask_at_once_and_all_are_answered(daemon):
+    answers = []
+    threads = [threading.Thread(target=lambda: answers.append(daemon.runtime.describe())) for _ in range(40)]
+    for each in threads:
+        each.start()
+    for each in threads:
+        each.join(10)
+
+    assert len(answers) == 40
 
 
 def test_no_slot_serves_twice(daemon):

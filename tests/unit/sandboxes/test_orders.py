@@ -35,6 +35,12 @@ def test_a_good_request_becomes_an_order():
     assert read.limits.cpu == 2
 
 
+def test_a_program_that_names_numerics_anywhere_is_numeric():
+    assert read_order(GOOD, [b"import pandas as pd", b""]).is_numeric
+    assert order(b"from numpy import array", files=["strategy.py"]).is_numeric
+    assert not order(b"1,2", files=["prices.csv"]).is_numeric
+
+
 @pytest.mark.parametrize(
     "path", ["", "/", "/a", "..", "a/..", "../a", "a//b", "a/", ".", "./a", "a\0", "x" * 256, "\ud800"]
 )
