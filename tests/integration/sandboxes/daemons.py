@@ -69,7 +69,7 @@ class Daemon:
             return False
         ready = sum(pool["ready"] for pool in pools)
         wanted = len(pools) * PROCESSES_OF_A_ZYGOTE + ready * PROCESSES_OF_A_SLOT
-        left = [each for each in self.descendants() if not _is_gateway(each)]
+        left = [each for each in self.descendants() if not is_gateway(each)]
         return len(left) == wanted and all(count == ready for count in self.groups().values())
 
     def groups(self) -> dict[Path, int]:
@@ -82,9 +82,12 @@ class Daemon:
         return [place for pattern in (f"*/{name}", name) for place in Path("/sys/fs/cgroup").glob(pattern)]
 
 
-def _is_gateway(process: psutil.Process) -> bool:
-    """One for all, started with the first network and kept."""
-    return "sandboxes.daemon.gateway" in process.cmdline()
+def is_gateway(process: psutil.Process) -> bool:
+    """One for all, started with the first network and kept. What ended while it was listed is none."""
+    try:
+        return "sandboxes.daemon.gateway" in process.cmdline()
+    except psutil.NoSuchProcess:
+        return False
 
 
 def _site_packages() -> list[str]:

@@ -74,10 +74,11 @@ def test_the_mounts_of_the_machine_stay_as_they_were(own_daemon):
 
 def test_a_killed_zygote_loses_its_runs_and_is_replaced(own_daemon):
     going = Going(own_daemon.runtime)
-    for each in [each for each in own_daemon.descendants() if each.name() == "bwrap"]:
+    for each in own_daemon.descendants():
         # The first to die takes the others with it.
         with contextlib.suppress(psutil.NoSuchProcess):
-            each.kill()
+            if each.name() == "bwrap":
+                each.kill()
 
     assert isinstance(going.end(), RuntimeLost)
     assert eventually(lambda: _works(own_daemon.runtime), within_seconds=10)

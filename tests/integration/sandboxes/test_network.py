@@ -573,7 +573,7 @@ def test_after_the_first_one_sandboxes_with_a_network_are_kept_ready_as_well(tmp
 
 
 def gateways(daemon: daemons.Daemon) -> list[psutil.Process]:
-    return [each for each in daemon.descendants() if "sandboxes.daemon.gateway" in each.cmdline()]
+    return [each for each in daemon.descendants() if daemons.is_gateway(each)]
 
 
 def _connections_to(port: int) -> list[str]:
