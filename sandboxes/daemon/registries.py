@@ -48,24 +48,30 @@ class Registry:
         return egress.only(self.places)
 
     def words(self) -> list[str]:
-        """What of the operator's machine and network is no customer's to read, longest first."""
-        values = [word for value in self.settings.values() for word in value.split()]
+        """What of the operator's network is no customer's to read, longest first."""
+        values = [word for value in self.settings.values() for word in value.split() if "/" in word]
         hosts = [place.rpartition(":")[0] for place in self.places]
-        paths = [target for _, target in self.binds if not target.startswith(TOOLS)]
-        return sorted({*values, *hosts, *paths} - {"", "true", "1"}, key=len, reverse=True)
+        return sorted({*values, *hosts}, key=len, reverse=True)
 
-    def add(self, location: str) -> None:
-        """A registry's address, or a folder or file of this machine."""
+    def add(self, location: str) -> str:
+        """A registry's address, or a folder or file of this machine; returns what it is called in the sandbox."""
         parts = urlsplit(location)
         if parts.scheme in PORTS and parts.hostname:
             host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
             self.places.add(f"{host}:{parts.port or PORTS[parts.scheme]}")
-            return
+            return location
         path = Path(unquote(parts.path) if parts.scheme == "file" else location)
         # The pages of an index name its files beside them.
         shown = path.parent if path.name == "simple" else path
-        if path.is_absolute() and shown.exists():
-            self.binds.append((shown, str(shown)))
+        if not path.is_absolute() or not shown.exists():
+            return ""
+        inside = f"{TOOLS}/offer/{len(self.binds)}"
+        self.binds.append((shown, inside))
+        inside = f"{inside}/simple" if shown != path else inside
+        return f"file://{inside}" if parts.scheme == "file" else inside
+
+    def add_all(self, locations: str) -> str:
+        return " ".join(filter(None, (self.add(location) for location in locations.split())))
 
 
 def find_pip() -> Path | None:
@@ -110,15 +116,19 @@ def _pip() -> Registry:
     answer = _ask([sys.executable, "-c", ASK_PIP], PYTHONPATH=str(source if source.suffix else source.parent))
     said = pip_options(answer["said"])
     registry = Registry(binds=[(source, f"{TOOLS}/{source.name}")])
-    has_index = said.get("no-index", "").lower() not in ("1", "true", "yes", "on")
-    index = said.get("index-url", answer["index"]) if has_index else ""
-    for location in (index, *said.get("extra-index-url", "").split() * has_index, *said.get("find-links", "").split()):
-        registry.add(location)
-    if urlsplit(index).hostname == urlsplit(answer["index"]).hostname:
-        registry.add(f"https://{answer['files']}/")
     registry.certificates = Path(said["cert"]) if Path(said.get("cert", "")).is_file() else None
-    kept = ("index-url", "extra-index-url", "find-links", "no-index", "trusted-host")
-    registry.settings = {_pip_variable(name): said[name] for name in kept if name in said}
+    settings = {
+        "find-links": registry.add_all(said.get("find-links", "")),
+        "trusted-host": said.get("trusted-host", ""),
+    }
+    if said.get("no-index", "").lower() in ("1", "true", "yes", "on"):
+        settings["no-index"] = "1"
+    else:
+        settings["index-url"] = registry.add(said.get("index-url", answer["index"]))
+        settings["extra-index-url"] = registry.add_all(said.get("extra-index-url", ""))
+        if urlsplit(settings["index-url"]).hostname == urlsplit(answer["index"]).hostname:
+            registry.add(f"https://{answer['files']}/")
+    registry.settings = {_pip_variable(name): value for name, value in settings.items() if value}
     return registry
 
 
