@@ -14,7 +14,9 @@ OUT, WHEELS, LOCK = "/workspace/out", "/workspace/wheels", "/workspace/artifacts
 TOOLS = "/opt/builder"
 # Said of the operator's machine before anything happens, and no use to who reads the log.
 UNTOLD = re.compile(r"Looking in |WARNING: Location |\[notice\]|npm (notice|error A complete log|ERR! A complete log)")
-FAULT = re.compile(r"(?:ERROR:|npm (?:error|ERR!)) (?!code |errno |A complete log)(.*\S)")
+FAULT = re.compile(
+    r"(?:ERROR:|npm (?:error|ERR!)(?: [a-z0-9]+)?) (?!code |errno |syscall |path |A complete log)([A-Z0-9'].*\S)"
+)
 
 
 class Failed(Exception):
@@ -86,7 +88,12 @@ def install_node(order: dict) -> str:
     if order["lock"]:
         with open(f"{OUT}/package-lock.json", "w") as file:
             file.write(order["lock"])
-    env = {**quiet_environment(), "npm_config_git": "/bin/false", "npm_config_cache": "/workspace/tmp"}
+    env = {
+        **quiet_environment(),
+        "npm_config_git": "/bin/false",
+        "npm_config_cache": "/workspace/tmp",
+        "npm_config_fetch_retries": "1",
+    }
     plain = ["--ignore-scripts", "--omit=dev", "--no-audit", "--no-fund", "--no-update-notifier", "--no-progress"]
     verb = "ci" if order["lock"] else "install"
     npm = ["/opt/node/node", f"{TOOLS}/npm/bin/npm-cli.js", verb]
@@ -99,7 +106,9 @@ def install_node(order: dict) -> str:
 
 
 def quiet_environment() -> dict[str, str]:
-    return {**os.environ, "HOME": "/tmp/home", "TMPDIR": "/workspace/tmp", "NO_COLOR": "1"}
+    """A registry may be on the operator's own machine, so nothing is excepted from the proxy."""
+    kept = {name: value for name, value in os.environ.items() if name.lower() != "no_proxy"}
+    return {**kept, "HOME": "/tmp/home", "TMPDIR": "/workspace/tmp", "NO_COLOR": "1"}
 
 
 def run(command: list[str], env: dict[str, str], words: list[str]) -> None:
