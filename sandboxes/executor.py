@@ -19,9 +19,10 @@ from functools import partial
 from typing import Any
 
 from django.db import transaction
+from django.db.models import F
 
 from billing import ledger, metering
-from sandboxes import engine, leases, lifecycle, live, signals, transcript, vitals
+from sandboxes import engine, leases, lifecycle, live, signals, stock, transcript, vitals
 from sandboxes.leases import Clock
 from sandboxes.limits import Limits
 from sandboxes.models import Artifact, Attempt, Execution, OutputChunk
@@ -32,6 +33,8 @@ METER = "sandbox_second"
 BYTES_METER = "data_byte"
 SOURCE = "sandboxes"
 ERROR_LENGTH = 500
+# How often an execution looks whether its template has come to the node.
+TEMPLATE_SECONDS = 2.0
 log = logging.getLogger(__name__)
 
 
@@ -41,6 +44,8 @@ class Superseded(Exception):
 
 def run(*, execution: Execution, clock: Clock) -> float | None:
     """Run a claimed execution to its end; seconds to wait before it should be tried again, or None."""
+    if execution.template_address and not stock.has(execution.template_address):
+        return wait_for_template(execution=execution, now=clock())
     runtime = engine.runtime(execution.runtime)
     writer = transcript.Writer(execution)
     writer.state("starting")
@@ -66,6 +71,27 @@ def run(*, execution: Execution, clock: Clock) -> float | None:
     except Superseded:
         log.warning("attempt %s at execution %s came too late", execution.attempt, execution.pk)
     return None
+
+
+@transaction.atomic
+def wait_for_template(*, execution: Execution, now: datetime) -> float | None:
+    """This node has not got what it starts from yet: back to its place, as if it had not been claimed."""
+    problem = stock.fetch(execution.template_address)
+    if problem:
+        return lose(execution=execution, outcome=Attempt.Outcome.REFUSED, reason=problem, now=now)
+    moved = _mine(execution, lifecycle.STARTING).update(
+        state=lifecycle.QUEUED,
+        attempt=F("attempt") - 1,
+        available_at=now + timedelta(seconds=TEMPLATE_SECONDS),
+        lease_expires_at=None,
+        claimed_by="",
+        claimed_at=None,
+    )
+    if not moved:
+        settle_cancelled(execution=execution, now=now)
+        return None
+    live.execution_changed(execution)
+    return TEMPLATE_SECONDS
 
 
 def _request(execution: Execution) -> Request:

@@ -6,4 +6,9 @@ SCHEDULE: dict[str, dict[str, object]] = {
         "schedule": 2.0,
         "options": {"expires": 2, "queue": "sweeps"},
     },
+    "sandboxes-builds": {
+        "task": "sandboxes.tasks.sweep_builds",
+        "schedule": 5.0,
+        "options": {"expires": 5, "queue": "sweeps"},
+    },
 }

@@ -10,7 +10,17 @@ from typing import Any
 import pytest
 
 from sandboxes import engine
-from sandboxes.runtimes import OnOutput, OnStarted, Outcome, Request, RuntimeUnavailable, Size, Started
+from sandboxes.runtimes import (
+    BuildRequest,
+    Built,
+    OnOutput,
+    OnStarted,
+    Outcome,
+    Request,
+    RuntimeUnavailable,
+    Size,
+    Started,
+)
 
 
 def outcome(**changes: Any) -> Outcome:
@@ -52,6 +62,10 @@ class ScriptedRuntime:
         self.during: Callable[[Request, OnOutput], None] = lambda request, on_output: None
         self.described = 0
         self.sizes: dict[str, Size] = {}
+        self.builds: list[BuildRequest] = []
+        self.build_script: Callable[[BuildRequest, OnOutput], Built] = lambda request, on_output: Built("lock", 1000)
+        self.templates: set[str] = set()
+        self.cannot_build = {"python": "", "node": ""}
         self._lock = threading.Lock()
 
     def run(self, request: Request, *, on_started: OnStarted, on_output: OnOutput) -> Outcome:
@@ -74,7 +88,21 @@ class ScriptedRuntime:
     def resize(self, language: str, size: Size, *, template: str = "") -> None:
         if self.reasons:
             raise RuntimeUnavailable(self.reasons)
-        self.sizes[language] = size
+        self.sizes[f"{language}:{template}" if template else language] = size
+
+    def build(self, request: BuildRequest, *, on_output: OnOutput) -> Built:
+        with self._lock:
+            self.builds.append(request)
+        built = self.build_script(request, on_output)
+        if not built.reason:
+            self.templates.add(request.address)
+        return built
+
+    def discard(self, address: str) -> bool:
+        if address not in self.templates:
+            return False
+        self.templates.remove(address)
+        return True
 
     def describe(self) -> dict[str, Any]:
         self.described += 1
@@ -87,7 +115,11 @@ class ScriptedRuntime:
             "limits": {"memory": "cgroup v2"},
             "probes": [{"engine": "scripted", "ok": True, "reasons": []}],
             "pools": {"python": pool, "node": dict(pool)},
-            "pool_sizes": {name: vars(self.sizes.get(name, Size(4, 10, 0, 3600))) for name in ("python", "node")},
+            "pool_sizes": {
+                name: vars(self.sizes.get(name, Size(4, 10, 0, 3600))) for name in {"python", "node", *self.sizes}
+            },
+            "templates": sorted(self.templates),
+            "builds": dict(self.cannot_build),
             "process": os.getpid(),
         }
 

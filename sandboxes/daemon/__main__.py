@@ -17,9 +17,11 @@ from pathlib import Path
 
 from sandboxes.daemon import bubblewrap, cgroups, egress, engines, jail, stage
 from sandboxes.daemon.bubblewrap import CannotStart, Interpreter, Place, Users
+from sandboxes.daemon.builds import Builder
 from sandboxes.daemon.outlets import Outlets
 from sandboxes.daemon.pools import Size
 from sandboxes.daemon.server import Server
+from sandboxes.daemon.shelf import Shelf
 
 WARM_SECONDS = 30
 # A thread that refills a pool must not hold up one that serves a run for the usual 5 ms.
@@ -34,7 +36,7 @@ def main(arguments: list[str] | None = None) -> int:
         engine = _engine(options, state, groups)
         try:
             choice = engines.choose([engines.GVisor(), engine])
-            return _check(choice) if options.check else _serve(options, choice)
+            return _check(choice) if options.check else _serve(options, choice, engine)
         finally:
             engine.close()
 
@@ -98,12 +100,13 @@ def _group_name(state: Path) -> str:
 
 
 def _engine(options: argparse.Namespace, state: Path, groups: cgroups.Groups) -> jail.Bubblewrap:
+    shelf = _shelf(state)
+
     def libraries(language: str, template: str) -> Path | None:
         if template:
-            place = state / "libraries" / template
-            if not place.is_dir():
+            if not shelf.has(template):
                 raise engines.NotOffered(f"the template {template} is not on this node")
-            return place
+            return shelf.place(template)
         return Path(options.python_libraries) if language == "python" and options.python_libraries else None
 
     return jail.Bubblewrap(
@@ -113,6 +116,10 @@ def _engine(options: argparse.Namespace, state: Path, groups: cgroups.Groups) ->
         size=Size(ready=options.ready, running=options.running, max_age_seconds=options.max_age),
         network=options.network,
     )
+
+
+def _shelf(state: Path) -> Shelf:
+    return Shelf(state / "libraries")
 
 
 def _find_place(options: argparse.Namespace, state: Path) -> Place:
@@ -158,11 +165,14 @@ def _check(choice: engines.Choice) -> int:
     return 0 if engine else 1
 
 
-def _serve(options: argparse.Namespace, choice: engines.Choice) -> int:
+def _serve(options: argparse.Namespace, choice: engines.Choice, bubblewrap_engine: jail.Bubblewrap) -> int:
     sys.setswitchinterval(SWITCH_SECONDS)
     path = Path(options.socket) if options.socket else Path(options.state) / "daemon.sock"
     outlets = Outlets(user=Users.of(Path(options.state)).gateway)
-    server = Server(socket_path=path, choice=choice, outlets=outlets, network=options.network)
+    shelf = _shelf(Path(options.state))
+    shelf.sweep()
+    builder = Builder(jail=bubblewrap_engine, shelf=shelf, outlets=outlets)
+    server = Server(socket_path=path, choice=choice, outlets=outlets, network=options.network, builder=builder)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: server.stop())
     try:

@@ -15,6 +15,7 @@ import tempfile
 import threading
 import time
 import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -31,6 +32,7 @@ SLOT_USERS = 2048
 FIRST_HOST_USER = 1_900_000_000
 HOST_RANGES = 4096
 START_SECONDS = 30
+INODES = 20_000
 # Where the one listener of a slot with a network waits, inside it.
 PROXY_PORT = 3128
 CERTIFICATES = "/opt/certificates.pem"
@@ -176,6 +178,8 @@ class Zygote:
         preload: tuple[str, ...],
         soft: bool,
         network: bool = False,
+        binds: Sequence[tuple[Path, str]] = (),
+        inodes: int = INODES,
     ):
         self.language = language
         self.forks = 0
@@ -190,9 +194,9 @@ class Zygote:
         try:
             with theirs:
                 kind = {"libraries": libraries, "language": language, "network": network}
-                self._child = _launch(place, theirs, self._stderr, **kind)
+                self._child = _launch(place, theirs, self._stderr, binds=binds, **kind)
             self._pidfd = os.pidfd_open(self._child.pid)
-            self._settle(_settings(place, preload=preload, soft=soft, **kind))
+            self._settle(_settings(place, preload=preload, soft=soft, **kind) | {"inodes": inodes})
         except (OSError, CannotStart) as problem:
             said = self._said(problem)
             self.stop()
@@ -327,7 +331,15 @@ def _map_users(users: Users, facts: int) -> None:
         Path(f"/proc/{pid}/{name}").write_text(users.maps())
 
 
-def _command(place: Place, control: int, *, libraries: Path | None, language: str, network: bool) -> list[str]:
+def _command(
+    place: Place,
+    control: int,
+    *,
+    libraries: Path | None,
+    language: str,
+    network: bool,
+    binds: Sequence[tuple[Path, str]],
+) -> list[str]:
     interpreter = place.interpreter
     command = [str(place.bwrap), "--unshare-user", "--unshare-ipc", "--unshare-pid", "--unshare-net", "--unshare-uts"]
     command += ["--unshare-cgroup-try", "--die-with-parent", "--new-session", "--clearenv"]
@@ -342,6 +354,10 @@ def _command(place: Place, control: int, *, libraries: Path | None, language: st
     command += [*_system_folders(), *_own_folders(place, libraries=libraries, language=language)]
     if network and place.certificates:
         command += ["--ro-bind", str(place.stage.reach(place.certificates)), CERTIFICATES]
+    for source, target in binds:
+        for folder in reversed(Path(target).parents[:-1]):
+            command += ["--perms", "0755", "--dir", str(folder)]
+        command += ["--ro-bind", str(place.stage.reach(source)), target]
     command += ["--proc", "/proc", "--dev", "/dev"]
     # The terminals under /dev would be common to all slots.
     command += ["--size", "4096", "--tmpfs", "/dev/pts", "--remount-ro", "/dev/pts"]
@@ -361,6 +377,9 @@ def _own_folders(place: Place, *, libraries: Path | None, language: str) -> list
     arguments += ["--ro-bind", str(inside), HOME, "--ro-bind", str(inside / "etc"), "/etc"]
     if libraries:
         arguments += ["--ro-bind", str(reach(libraries)), LIBRARIES]
+    if libraries and language == "node":
+        # Looked for from /workspace upwards, by require and by import.
+        arguments += ["--symlink", f"{LIBRARIES}/node_modules", "/node_modules"]
     if language == "node" and place.node:
         arguments += ["--ro-bind", str(reach(place.node)), "/opt/node/node"]
     return arguments

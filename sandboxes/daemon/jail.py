@@ -50,6 +50,10 @@ class Bubblewrap:
         self._place: Place | None = None
 
     @property
+    def is_probed(self) -> bool:
+        return self._place is not None
+
+    @property
     def place(self) -> Place:
         assert self._place, "probe first"
         return self._place
@@ -59,7 +63,7 @@ class Bubblewrap:
         zygote = None
         try:
             self._place = self._find_place()
-            zygote = self._zygote("python", None, ())
+            zygote = self.zygote("python", None, ())
             faults = self._faults(zygote)
         except (CannotStart, CannotStage, SlotLost, OSError, seccomp.UnknownMachine) as problem:
             faults = [str(problem), *_hints()]
@@ -69,7 +73,7 @@ class Bubblewrap:
         return Probe(self.name, ok=not faults, reasons=tuple(faults))
 
     def _faults(self, zygote: Zygote) -> list[str]:
-        slot = Slot(zygote=zygote, groups=self.groups, users=self.place.users)
+        slot = self.slot(zygote)
         try:
             said = run_check(slot, CHECK.read_bytes())
         finally:
@@ -122,8 +126,8 @@ class Bubblewrap:
         libraries = self._libraries(language, template)
         preload = (bubblewrap.PRELOADED + (NUMERIC if numeric else ())) if language == "python" else ()
         pool = Pool(
-            start_zygote=lambda: self._zygote(language, libraries, preload, network=network),
-            make_slot=lambda zygote: Slot(zygote=zygote, groups=self.groups, users=self.place.users),
+            start_zygote=lambda: self.zygote(language, libraries, preload, network=network),
+            make_slot=self.slot,
             # Only what everybody uses is kept ready without being asked for.
             size=replace(self._size, ready=0) if template or network else self._size,
             room=self._rooms.setdefault((language, template), Room(self._size.running)),
@@ -131,12 +135,13 @@ class Bubblewrap:
         pool.open()
         return pool
 
-    def _zygote(
-        self, language: str, libraries: Path | None, preload: tuple[str, ...], *, network: bool = False
-    ) -> Zygote:
+    def zygote(self, language: str, libraries: Path | None, preload: tuple[str, ...], **special) -> Zygote:
         soft = "memory" not in self.groups.controllers
-        kind = {"language": language, "libraries": libraries, "preload": preload, "soft": soft, "network": network}
-        return Zygote(place=self.place, **kind)
+        kind = {"place": self.place, "language": language, "libraries": libraries, "preload": preload, "soft": soft}
+        return Zygote(**kind | special)
+
+    def slot(self, zygote: Zygote) -> Slot:
+        return Slot(zygote=zygote, groups=self.groups, users=self.place.users)
 
     def close(self) -> None:
         self.groups.close()

@@ -6,12 +6,18 @@ import math
 import re
 from collections.abc import Mapping
 
+from sandboxes.daemon.builds import BuildOrder
 from sandboxes.daemon.pools import Size
 from sandboxes.daemon.run import Order
 from sandboxes.limits import InvalidLimits, Limits
 
 LANGUAGES = ("python", "node")
 ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+# Never an option, an address or a path: it becomes a word on a command line.
+PACKAGES = {
+    "python": re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*(?:\[[A-Za-z0-9._, -]+\])?==[A-Za-z0-9][A-Za-z0-9.!+_-]*"),
+    "node": re.compile(r"(?:@[a-z0-9~-][a-z0-9._~-]*/)?[A-Za-z0-9~_][A-Za-z0-9._~-]*@[0-9][A-Za-z0-9.+-]*"),
+}
 TEMPLATE = re.compile(r"(?:[A-Za-z0-9][A-Za-z0-9._-]{0,127})?")
 LONGEST_SECONDS = 3600
 LONGEST_NAME = 255
@@ -63,6 +69,29 @@ def _flag(fields: Mapping[str, object], name: str) -> bool:
     if not isinstance(value, bool):
         raise BadOrder(f"{name}: give true or false")
     return value
+
+
+def read_build(fields: Mapping[str, object]) -> BuildOrder:
+    """The template to build in a BUILD frame. That the packages are names and versions is checked here again."""
+    packages = _strings(fields, "packages")
+    language = _language(fields)
+    wrong = next((package for package in packages if not PACKAGES[language].fullmatch(package)), None)
+    if wrong is not None:
+        raise BadOrder(f"packages: {wrong!r} is not a name and a version")
+    return BuildOrder(
+        id=_string(fields, "id"),
+        address=read_address(fields, language),
+        language=language,
+        packages=tuple(packages),
+        lock=_string(fields, "lock"),
+    )
+
+
+def read_address(fields: Mapping[str, object], language: str = "") -> str:
+    address = _template(fields)
+    if not address or not address.startswith(f"{language}-" if language else ("python-", "node-")):
+        raise BadOrder("template: this is no address of a template of that language")
+    return address
 
 
 def _whole(fields: Mapping[str, object], name: str, least: int, most: int) -> int:

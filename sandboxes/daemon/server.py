@@ -8,15 +8,17 @@ import select
 import socket
 import threading
 import time
+from collections.abc import Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import NamedTuple
 
 from sandboxes.daemon import protocol
 from sandboxes.daemon.bubblewrap import CannotStart
+from sandboxes.daemon.builds import Abandoned, Builder
 from sandboxes.daemon.egress import Policy
 from sandboxes.daemon.engines import Choice, NotOffered
-from sandboxes.daemon.orders import BadOrder, read_order, read_size
+from sandboxes.daemon.orders import BadOrder, read_address, read_build, read_order, read_size
 from sandboxes.daemon.outlets import Outlet, OutletLost, Outlets
 from sandboxes.daemon.pools import Pool, Size
 from sandboxes.daemon.protocol import BrokenFrame, Kind
@@ -71,12 +73,19 @@ class Live:
 
 class Server:
     def __init__(
-        self, *, socket_path: Path, choice: Choice, outlets: Outlets | None = None, network: Policy | None = None
+        self,
+        *,
+        socket_path: Path,
+        choice: Choice,
+        outlets: Outlets | None = None,
+        network: Policy | None = None,
+        builder: Builder | None = None,
     ) -> None:
         self.socket_path = socket_path
         self.choice = choice
         self.outlets = outlets
         self.network = network
+        self.builder = builder
         self.pools: dict[PoolKey, Pool] = {}
         self._live: dict[str, Live] = {}
         self._lock = threading.Lock()
@@ -166,6 +175,8 @@ class Server:
             "languages": engine.languages() if engine else [],
             "probes": [probe.as_dict() for probe in self.choice.probes],
             "network": self.network.as_text() if self.network else "off",
+            "builds": self.builder.offers() if self.builder else {},
+            "templates": self.builder.shelf.addresses() if self.builder else [],
             "pools": {key.name: pool.counts() for key, pool in self._opened()},
             "pool_sizes": {key.name: asdict(pool.size) for key, pool in self._opened()},
         }
@@ -186,6 +197,10 @@ class Server:
                 protocol.send(connection, *self._resized(fields))
             elif kind is Kind.RUN:
                 self._serve_run(connection, fields, blobs)
+            elif kind is Kind.BUILD:
+                self._serve_build(connection, fields)
+            elif kind is Kind.DISCARD:
+                protocol.send(connection, *self._discarded(fields))
 
     def _resized(self, fields: dict) -> tuple[Kind, dict[str, object]]:
         if self.choice.engine is None:
@@ -222,22 +237,60 @@ class Server:
         except BadOrder as problem:
             protocol.send(connection, Kind.REFUSED, {"reason": str(problem)})
             return
+        with self._lived(connection, order.id) as live:
+            self._run(connection, order, live, began)
+
+    def _serve_build(self, connection: socket.socket, fields: dict) -> None:
+        if self.builder is None or self.choice.engine is None:
+            protocol.send(connection, Kind.UNAVAILABLE, {"reasons": self.choice.reasons() or ["nothing builds here"]})
+            return
+        try:
+            order = read_build(fields)
+        except BadOrder as problem:
+            protocol.send(connection, Kind.REFUSED, {"reason": str(problem)})
+            return
+        with self._lived(connection, order.id) as live:
+            connection.setblocking(False)
+            built = self.builder.build(
+                order, run={"client": connection, "cancel": live.wake}, drive=_drive_build, abandoned=live.is_abandoned
+            )
+            connection.settimeout(REQUEST_SECONDS)
+            protocol.send(connection, Kind.ENDED, built.as_fields())
+
+    def _discarded(self, fields: dict) -> tuple[Kind, dict[str, object]]:
+        try:
+            address = read_address(fields)
+        except BadOrder as problem:
+            return Kind.REFUSED, {"reason": str(problem)}
+        with self._lock:
+            in_use = any(key.template == address for key in self.pools)
+        return Kind.ANSWER, {"discarded": not in_use and self.builder is not None and self.builder.discard(address)}
+
+    @contextlib.contextmanager
+    def _lived(self, connection: socket.socket, request_id: str) -> Iterator[Live]:
+        """Can be cancelled while inside; what goes wrong there is told to the client."""
         live = Live(connection)
         try:
             with self._lock:
-                self._live[order.id] = live
-            self._run(connection, order, live, began)
+                self._live[request_id] = live
+            yield live
+        except Abandoned:
+            if live.cancelled:
+                connection.settimeout(REQUEST_SECONDS)
+                protocol.send(connection, Kind.LOST, {"reason": "it was cancelled"})
         except (CannotStart, SlotLost, OutletLost) as problem:
+            connection.settimeout(REQUEST_SECONDS)
             protocol.send(connection, Kind.LOST, {"reason": str(problem)})
         except NotOffered as problem:
+            connection.settimeout(REQUEST_SECONDS)
             protocol.send(connection, Kind.UNAVAILABLE, {"reasons": [str(problem)]})
         finally:
-            self._forget(order, live)
+            self._forget(request_id, live)
 
-    def _forget(self, order: Order, live: Live) -> None:
+    def _forget(self, request_id: str, live: Live) -> None:
         with self._lock:
-            if self._live.get(order.id) is live:
-                del self._live[order.id]
+            if self._live.get(request_id) is live:
+                del self._live[request_id]
             os.close(live.wake)
         live.finished.set()
 
@@ -285,6 +338,12 @@ class Server:
             raise SlotLost("the daemon is stopping")
         fields, blobs = run.outcome()
         run.queue(protocol.pack(Kind.ENDED, {**fields, "startup_ms": run.startup_ms}, blobs))
+
+
+def _drive_build(run: Run) -> None:
+    run.begin()
+    run.drive()
+    run.finish_sending()
 
 
 def _never_ran() -> dict[str, object]:

@@ -15,6 +15,7 @@ from pathlib import Path
 CANDIDATES = ("/mnt", "/media", "/srv", "/opt", "/var/lib", "/tmp")
 CLONE_NEWNS = 0x00020000
 MS_BIND, MS_REC, MS_SLAVE = 4096, 16384, 1 << 19
+MNT_DETACH = 2
 
 
 class CannotStage(Exception):
@@ -27,6 +28,9 @@ class Stage:
     def reach(self, path: Path) -> Path:
         return path
 
+    def release(self, path: Path) -> None:
+        """This will have the path looked for anew the next time."""
+
 
 class PrivateStage(Stage):
     """As root: binds under a tmpfs in a private mount namespace."""
@@ -34,6 +38,7 @@ class PrivateStage(Stage):
     def __init__(self, *, avoid: Iterable[Path]) -> None:
         self._libc = ctypes.CDLL(None, use_errno=True)
         self._reached: dict[Path, Path] = {}
+        self._count = -1
         avoided = [Path(os.path.realpath(path)) for path in avoid]
         self._root = _quiet_place(avoided)
         self._checked(self._libc.unshare(CLONE_NEWNS), "unshare the mount namespace")
@@ -47,8 +52,14 @@ class PrivateStage(Stage):
             self._reached[source] = self._bind(source)
         return self._reached[source]
 
+    def release(self, path: Path) -> None:
+        target = self._reached.pop(Path(os.path.realpath(path)), None)
+        if target is not None:
+            self._libc.umount2(os.fsencode(target), MNT_DETACH)
+
     def _bind(self, source: Path) -> Path:
-        target = self._root / str(len(self._reached)) / source.name
+        self._count += 1
+        target = self._root / str(self._count) / source.name
         target.parent.mkdir(mode=0o755)
         if source.is_dir():
             target.mkdir(mode=0o755)

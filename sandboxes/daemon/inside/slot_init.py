@@ -20,7 +20,6 @@ import program
 
 SCRATCH = "/scratch"
 PLACES = (("workspace", "/workspace", 0o755), ("tmp", "/tmp", 0o1777), ("shm", "/dev/shm", 0o1777))
-INODES = 20_000
 # For dropping the program's, for other sizes of the scratch space, and for limits on a program of another standing.
 KEPT = (kernel.CAP_SETPCAP, kernel.CAP_SYS_ADMIN, kernel.CAP_SYS_PTRACE)
 # For forbidding user namespaces, and for raising the loopback.
@@ -41,7 +40,7 @@ def rehearse() -> None:
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     with ours, theirs:
         theirs.setblocking(False)
-        watch = Watch(control=theirs, child=0, disk_mb=0, soft=False)
+        watch = Watch(control=theirs, child=0, disk_mb=0, settings={"soft_memory": False, "inodes": 0})
         for _ in range(kernel.REHEARSALS):
             signal.signal(signal.SIGINT, signal.SIG_DFL)
             os.umask(0o022)
@@ -71,11 +70,11 @@ def run(*, settings: dict, order: dict, descriptors: list[int], gate: int) -> No
         if child == 0:
             _become_program(settings=settings, order=order, descriptors=descriptors[1:], place=waited)
             os._exit(70)
-        _settle(control=control, disk_mb=order["disk_mb"], proxy_port=settings["proxy_port"])
+        _settle(control=control, disk_mb=order["disk_mb"], settings=settings)
         os.write(made, b"1")
         os.closerange(3, control.fileno())
         os.closerange(control.fileno() + 1, 1 << 16)
-        Watch(control=control, child=child, disk_mb=order["disk_mb"], soft=settings["soft_memory"]).keep()
+        Watch(control=control, child=child, disk_mb=order["disk_mb"], settings=settings).keep()
     except BaseException as problem:
         print(f"slot: {type(problem).__name__}: {problem}", file=sys.stderr)
     finally:
@@ -95,14 +94,14 @@ def _become_user(user: int) -> None:
     kernel.set_dumpable(False)
 
 
-def _settle(*, control: socket.socket, disk_mb: int, proxy_port: int) -> None:
+def _settle(*, control: socket.socket, disk_mb: int, settings: dict) -> None:
     """Make the slot's own /proc, scratch space and way out, and hand the last two to the daemon."""
-    scratch = _mount_scratch(disk_mb)
+    scratch = _mount_scratch(disk_mb, settings["inodes"])
     quiet = kernel.MS_NOSUID | kernel.MS_NODEV | kernel.MS_NOEXEC
     kernel.mount("proc", "/proc", "proc", quiet)
     _write("/proc/sys/user/max_user_namespaces", "0")
     kernel.mount(None, "/proc", None, kernel.MS_REMOUNT | kernel.MS_BIND | kernel.MS_RDONLY | quiet)
-    given = [scratch, *_way_out(proxy_port)]
+    given = [scratch, *_way_out(settings["proxy_port"])]
     kernel.keep_capabilities(KEPT, of=AT_FIRST)
     _hand_over(control, given)
     for descriptor in given:
@@ -124,10 +123,10 @@ def _hand_over(control: socket.socket, given: list[int]) -> None:
     control.sendmsg([b"settled"], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", given))])
 
 
-def _mount_scratch(disk_mb: int) -> int:
+def _mount_scratch(disk_mb: int, inodes: int) -> int:
     """One file system under every writable place, so that one size bounds them all."""
     flags = kernel.MS_NOSUID | kernel.MS_NODEV
-    kernel.mount("scratch", SCRATCH, "tmpfs", flags, f"size={disk_mb}m,nr_inodes={INODES},mode=0755")
+    kernel.mount("scratch", SCRATCH, "tmpfs", flags, f"size={disk_mb}m,nr_inodes={inodes},mode=0755")
     for name, target, mode in PLACES:
         path = f"{SCRATCH}/{name}"
         os.mkdir(path)
@@ -175,8 +174,9 @@ def _become_program(*, settings: dict, order: dict, descriptors: list[int], plac
 class Watch:
     """Reaps whatever dies, obeys the daemon's two messages, and reports when the program itself has ended."""
 
-    def __init__(self, *, control: socket.socket, child: int, disk_mb: int, soft: bool) -> None:
-        self.control, self.child, self.disk_mb, self.soft = control, child, disk_mb, soft
+    def __init__(self, *, control: socket.socket, child: int, disk_mb: int, settings: dict) -> None:
+        self.control, self.child, self.disk_mb = control, child, disk_mb
+        self.soft, self.inodes = settings["soft_memory"], settings["inodes"]
         self.memory = Memory(limit=0)
         self.abandoned = False
 
@@ -225,7 +225,7 @@ class Watch:
         """Put the request's own limits on the waiting program, before it sees the request."""
         if limits["disk_mb"] != self.disk_mb:
             flags = kernel.MS_REMOUNT | kernel.MS_NOSUID | kernel.MS_NODEV
-            kernel.mount(None, "/workspace", None, flags, f"size={limits['disk_mb']}m,nr_inodes={INODES}")
+            kernel.mount(None, "/workspace", None, flags, f"size={limits['disk_mb']}m,nr_inodes={self.inodes}")
             self.disk_mb = limits["disk_mb"]
         _bound(self.child, limits)
         self.memory = Memory(limit=limits["soft_memory_mb"] << 20)

@@ -37,9 +37,12 @@ class Daemon:
     arguments: list[str]
 
     @classmethod
-    def start(cls, state: Path, *options: str, prefix: tuple[str, ...] = (), python: str = sys.executable) -> Daemon:
+    def start(
+        cls, state: Path, *options: str, prefix: tuple[str, ...] = (), python: str = sys.executable, **more: str
+    ) -> Daemon:
+        """`more` is added to the daemon's environment."""
         arguments = [*prefix, python, "-m", "sandboxes.daemon", "--state", str(state), *options]
-        env = {"PATH": os.environ["PATH"], "PYTHONPATH": os.pathsep.join([str(ROOT), *_site_packages()])}
+        env = {"PATH": os.environ["PATH"], "PYTHONPATH": os.pathsep.join([str(ROOT), *_site_packages()]), **more}
         log = (state / "daemon.log").open("ab")
         child = subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=log, env=env, cwd=ROOT)
         log.close()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from sandboxes.daemon.orders import BadOrder, read_order, read_size
+from sandboxes.daemon.orders import BadOrder, read_address, read_build, read_order, read_size
 
 GOOD = {
     "id": "1",
@@ -147,3 +147,44 @@ def test_a_good_size_is_read():
 def test_a_wrong_size_is_refused_by_name(field, wrong):
     with pytest.raises(BadOrder, match=field):
         read_size({**SIZE, field: wrong})
+
+
+BUILD = {"id": "b", "language": "python", "template": "python-abc", "packages": ["six==1.17.0", "a[b]==1"], "lock": ""}
+
+
+def test_a_good_build_is_read():
+    built = read_build(BUILD)
+
+    assert (built.address, built.language, built.packages) == ("python-abc", "python", ("six==1.17.0", "a[b]==1"))
+    node = {"language": "node", "template": "node-abc", "packages": ["@s/x@1.2.3"]}
+    assert read_build(BUILD | node).packages == ("@s/x@1.2.3",)
+
+
+@pytest.mark.parametrize(
+    ("field", "wrong"),
+    [
+        ("language", "ruby"),
+        ("template", ""),
+        ("template", "node-abc"),
+        ("template", "python-../x"),
+        ("packages", "six==1.0"),
+        ("packages", [7]),
+        ("packages", ["-r/etc/passwd"]),
+        ("packages", ["--index-url=x==1"]),
+        ("packages", ["https://example.com/six.whl"]),
+        ("packages", ["six==1.0\n--pre"]),
+        ("packages", ["six"]),
+        ("packages", ["../six==1"]),
+        ("lock", None),
+        ("id", 7),
+    ],
+)
+def test_a_wrong_build_is_refused_by_name(field, wrong):
+    with pytest.raises(BadOrder, match=f"^{field}: "):
+        read_build(BUILD | {field: wrong})
+
+
+def test_an_address_alone_is_checked_too():
+    assert read_address({"template": "node-abc"}) == "node-abc"
+    with pytest.raises(BadOrder, match="template: "):
+        read_address({"template": "x-abc"})
