@@ -11,6 +11,7 @@ from django.core import checks
 from sandboxes.daemon import egress
 
 TOPOLOGIES = ("mesh", "ring", "star", "hierarchical", "adaptive")
+ENGINES = ("auto", "gvisor", "bubblewrap")
 ROLES = ("coordinator", "worker", "both")
 
 
@@ -19,7 +20,7 @@ def register() -> None:
 
 
 def check_settings(app_configs: Any, **_: Any) -> list[checks.CheckMessage]:
-    found = [*_urls(), *_choices(), *_production()]
+    found = [*_urls(), *_choices(), *_sandboxes(), *_production()]
     return [checks.Error(text, hint=hint, id=f"ntd.{code}") for code, text, hint in found]
 
 
@@ -74,15 +75,23 @@ def _choices() -> list[Found]:
                 "Set it to the address of the coordinator, for example https://ntd.example.",
             )
         )
-    try:
-        egress.parse(settings.SANDBOX_NETWORK)
-    except egress.BadPolicy as problem:
-        found.append(("E011", f"NTD_SANDBOX_NETWORK: {problem}.", "Use off, outward, or host:port,host:port."))
     for name in ("MAX_SANDBOXES", "MAX_AGENTS", "RATE_LIMIT_PER_MINUTE"):
         if getattr(settings, name) < 1:
             found.append(("E007", f"{name} must be at least 1.", "Correct the environment variable."))
     if settings.DEFAULT_CREDITS < 0:
         found.append(("E007", "DEFAULT_CREDITS must not be negative.", "Correct the environment variable."))
+    return found
+
+
+def _sandboxes() -> list[Found]:
+    found = []
+    if settings.SANDBOX_ENGINE not in ENGINES:
+        text = f"NTD_SANDBOX_ENGINE is {settings.SANDBOX_ENGINE!r}."
+        found.append(("E012", text, f"Use one of {', '.join(ENGINES)}."))
+    try:
+        egress.parse(settings.SANDBOX_NETWORK)
+    except egress.BadPolicy as problem:
+        found.append(("E011", f"NTD_SANDBOX_NETWORK: {problem}.", "Use off, outward, or host:port,host:port."))
     return found
 
 

@@ -56,6 +56,17 @@ SETTINGS = {
             empty="off",
         ),
         Setting(
+            "NTD_SANDBOX_ENGINE",
+            "SANDBOX_ENGINE",
+            "What isolates sandboxes: auto, the strongest that passes; gvisor or bubblewrap, that one or nothing.",
+        ),
+        Setting("RUNSC_PATH", "RUNSC_PATH", "gVisor's program; the runsc on PATH when not set."),
+        Setting(
+            "NTD_SANDBOX_GVISOR_SOFT_MEMORY",
+            "SANDBOX_GVISOR_SOFT_MEMORY",
+            "Take gVisor where no memory cgroup can be made: its memory is then only sampled.",
+        ),
+        Setting(
             "E2B_API_KEY",
             "E2B_API_KEY",
             "Key of an E2B cloud. No effect yet.",

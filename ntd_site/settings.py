@@ -78,6 +78,9 @@ def _network() -> str:
 
 
 SANDBOX_NETWORK = _network()
+SANDBOX_ENGINE = env("NTD_SANDBOX_ENGINE", default="auto") or "auto"
+SANDBOX_GVISOR_SOFT_MEMORY = env.bool("NTD_SANDBOX_GVISOR_SOFT_MEMORY", default=False)
+RUNSC_PATH = env("RUNSC_PATH", default="")
 NODE_NAME = env("NTD_NODE_NAME", default="")
 METRICS_TOKEN = env("METRICS_TOKEN", default="")
 

@@ -171,16 +171,7 @@ class Keeper:
 
 def _environment_of(part: Part) -> dict[str, str]:
     if not part.environment:  # servers and the sandbox daemon: nothing of ours, least of all secrets
-        kept = (
-            "PATH",
-            "HOME",
-            "LANG",
-            "TMPDIR",
-            "NTD_SANDBOX_ENGINE",
-            "SANDBOX_ALLOW_WEAK",
-            "RUNSC_PATH",
-            "SSL_CERT_FILE",
-        )
+        kept = ("PATH", "HOME", "LANG", "TMPDIR", "SSL_CERT_FILE")
         # How the operator told pip and npm where packages come from: templates are built with what these say.
         package_tools = ("PIP_", "npm_config_", "NPM_CONFIG_")
         passed = {name: value for name, value in os.environ.items() if name in kept or name.startswith(package_tools)}

@@ -30,7 +30,7 @@ TAIL_LINES = 24
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """How a run ended. `stopped` is why the daemon ended it: timeout, output, cancelled, or ""."""
+    """How a run ended. `stopped` is why the daemon ended it: timeout, memory, output, cancelled, or ""."""
 
     stopped: str
     failed: bool
@@ -43,7 +43,7 @@ class Facts:
 
 
 def recognise(facts: Facts) -> str | None:
-    if facts.stopped in ("timeout", "output"):
+    if facts.stopped in ("timeout", "memory", "output"):
         return facts.stopped
     if facts.stopped or not facts.failed:
         return None

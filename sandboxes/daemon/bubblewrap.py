@@ -15,11 +15,12 @@ import tempfile
 import threading
 import time
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from sandboxes.daemon import seccomp
+from sandboxes.daemon.engines import CannotStart
 from sandboxes.daemon.stage import Stage
 
 INSIDE = Path(__file__).parent / "inside"
@@ -52,10 +53,6 @@ ENVIRONMENT = {
     "PATH": "/usr/bin",
     "LD_BIND_NOW": "1",
 }
-
-
-class CannotStart(Exception):
-    """A sandbox or its zygote did not come up; the text says what the machine answered."""
 
 
 @dataclass(frozen=True)
@@ -180,7 +177,9 @@ class Zygote:
         network: bool = False,
         binds: Sequence[tuple[Path, str]] = (),
         inodes: int = INODES,
-    ):
+        otherwise: Mapping[str, object] | None = None,
+    ) -> None:
+        """`otherwise`: how slots begin, where they do not begin with the program."""
         self.language = language
         self.forks = 0
         self.living = 0
@@ -196,7 +195,8 @@ class Zygote:
                 kind = {"libraries": libraries, "language": language, "network": network}
                 self._child = _launch(place, theirs, self._stderr, binds=binds, **kind)
             self._pidfd = os.pidfd_open(self._child.pid)
-            self._settle(_settings(place, preload=preload, soft=soft, **kind) | {"inodes": inodes})
+            settings = slot_settings(place, preload=preload, soft=soft, **kind)
+            self._settle({**settings, "inodes": inodes, **(otherwise or {})})
         except (OSError, CannotStart) as problem:
             said = self._said(problem)
             self.stop()
@@ -243,7 +243,7 @@ class Zygote:
         self._stderr.close()
 
 
-def _settings(
+def slot_settings(
     place: Place, *, language: str, libraries: Path | None, preload: tuple[str, ...], soft: bool, network: bool
 ) -> dict:
     env = {
@@ -264,6 +264,8 @@ def _settings(
         if place.certificates:
             env |= dict.fromkeys(CERTIFICATE_VARIABLES, CERTIFICATES)
     return {
+        "init": "slot_init",
+        "nests": False,
         "language": language,
         "command": ["/opt/node/node", f"{HOME}/runner.js"],
         "home": HOME,

@@ -35,7 +35,9 @@ class Counted:
 
 class Group(Protocol):
     def limit(self, limits: Limits) -> None: ...
+    def count_anew(self) -> None: ...
     def attach(self, pid: int) -> None: ...
+    def end_together(self) -> int: ...
     def counted(self) -> Counted: ...
     def remove(self) -> bool: ...
 
@@ -77,8 +79,15 @@ class _NoGroup:
     def limit(self, limits: Limits) -> None:
         """The slot's init sets rlimits instead."""
 
+    def count_anew(self) -> None:
+        """Nobody counts."""
+
     def attach(self, pid: int) -> None:
         """There is nothing to attach to."""
+
+    def end_together(self) -> int:
+        """The slot's init ends everything itself."""
+        return -1
 
     def counted(self) -> Counted:
         return Counted()
@@ -159,20 +168,34 @@ class _V1Group:
     def limit(self, limits: Limits) -> None:
         if "memory" in self.places:
             _write(self._file("memory", "memory.limit_in_bytes"), limits.memory_mb << 20)
-            _write(self._peak, 0)
         if "pids" in self.places:
             # One more: the slot's init is counted as well.
             _write(self._file("pids", "pids.max"), limits.processes + 1)
         if "cpu" in self.places:
             _write(self._file("cpu", "cpu.cfs_quota_us"), int(limits.cpu * CPU_PERIOD_US))
         self._counts.open(self._usage, self._peak, self._kills, self._forks)
+        self.count_anew()
+
+    def count_anew(self) -> None:
+        """What the slot used to get ready is not the program's."""
+        if "memory" in self.places:
+            _write(self._peak, 0)
         if "cpuacct" in self.places:
-            # What the slot used to get ready is not the program's.
             _write(self._usage, 0)
 
     def attach(self, pid: int) -> None:
         for place in dict.fromkeys(self.places.values()):
             _write(f"{place}/cgroup.procs", pid)
+
+    def end_together(self) -> int:
+        """A descriptor that can be read once memory has run out: this kernel ends one process, the caller the rest."""
+        told = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        watched = os.open(self._kills, os.O_RDONLY)
+        try:
+            _write(self._file("memory", "cgroup.event_control"), f"{told} {watched}")
+        finally:
+            os.close(watched)
+        return told
 
     def counted(self) -> Counted:
         used = self._counts.number(self._usage)
@@ -227,10 +250,18 @@ class _V2Group:
         if "cpu" in self.controllers:
             _write(f"{self.place}/cpu.max", f"{int(limits.cpu * CPU_PERIOD_US)} {CPU_PERIOD_US}")
         self._counts.open(self._usage, self._peak, self._kills, self._forks)
+        self.count_anew()
+
+    def count_anew(self) -> None:
         self._used_before = self._counts.field(self._usage, b"usage_usec")
 
     def attach(self, pid: int) -> None:
         _write(f"{self.place}/cgroup.procs", pid)
+
+    def end_together(self) -> int:
+        """When memory runs out the kernel ends every process of the group, so there is nothing to watch."""
+        _write(f"{self.place}/memory.oom.group", 1)
+        return -1
 
     def counted(self) -> Counted:
         return Counted(

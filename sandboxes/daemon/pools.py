@@ -9,11 +9,13 @@ import collections
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from sandboxes.daemon.bubblewrap import CannotStart, Zygote
-from sandboxes.daemon.slots import DEATH_SECONDS, START_SECONDS, Slot
+from sandboxes.daemon.engines import CannotStart, Slot, Zygote
 
+START_SECONDS = 10
+CLOSE_SECONDS = 5
+FAILING_STARTS = 3
 REFILL_DELAY = 0.005
 ZYGOTE_SECONDS = 3600
 ZYGOTE_FORKS = 10_000
@@ -186,7 +188,12 @@ class Pool:
         finally:
             self._count("starting", -1)
         zygote.living += 1
+        self._succeeded()
         return slot
+
+    def _succeeded(self) -> None:
+        if self._counts["failed"]:
+            self._count("failed", -self._counts["failed"])
 
     def release(self, slot: Slot) -> None:
         """After its one run a slot is killed, whatever state it is in."""
@@ -211,12 +218,27 @@ class Pool:
             self._counts[state] += by
             self._changed.notify_all()
 
+    def is_failing(self) -> bool:
+        """Several starts in a row went wrong, the last of them as `failure` says."""
+        return self._counts["failed"] >= FAILING_STARTS
+
+    def retire(self) -> None:
+        """Keep nothing ready any more, let what runs come to its end, and close."""
+        with self._changed:
+            self.size = replace(self.size, ready=0, idle_timeout_seconds=0)
+            self._tell_all()
+            self._changed.wait_for(lambda: self._stopping or not self._counts["running"])
+        self.close()
+
     def close(self) -> None:
         with self._changed:
             self._stopping = True
             self._tell_all()
         if self._keeper.is_alive():
-            self._keeper.join(DEATH_SECONDS)
+            self._keeper.join(CLOSE_SECONDS)
+
+    def is_closed(self) -> bool:
+        return self._stopping
 
     def _keep(self) -> None:
         patience = 0.1
@@ -253,7 +275,11 @@ class Pool:
         current = self._zygote
         if current is not None and current.is_alive() and not _is_worn(current):
             return
-        fresh = self._start_zygote()
+        try:
+            fresh = self._start_zygote()
+        except CannotStart:
+            self._count("failed", 1)
+            raise
         with self._changed:
             self._zygote = fresh
             self.failure = ""
@@ -284,7 +310,6 @@ class Pool:
             slot = self._make(self._zygote)
             with self._changed:
                 self._ready.append(slot)
-                self._counts["failed"] = 0
                 self._changed.notify_all()
 
     def _is_short(self) -> bool:

@@ -11,8 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from sandboxes.daemon import artifacts, breaches, cgroups, protocol
+from sandboxes.daemon.engines import Slot, SlotLost
 from sandboxes.daemon.outlets import Outlet, OutletLost, Relayed
-from sandboxes.daemon.slots import Slot, SlotLost
 from sandboxes.limits import Limits
 
 # As the slot's init packs it.
@@ -141,6 +141,8 @@ class Run:
             self.cancel,
         ):
             self._poll.register(descriptor, select.POLLIN)
+        if slot.alarm >= 0:
+            self._poll.register(slot.alarm, select.POLLIN)
         if self._to_program:
             self._poll.register(slot.program.fileno(), select.POLLOUT)
         if slot.stdin >= 0:
@@ -165,7 +167,10 @@ class Run:
         elif descriptor == self.cancel:
             self.stopped = "cancelled"
         elif descriptor == self.slot.pidfd:
-            self._died()
+            # It may have reported just before, after its socket was looked at.
+            self._read_report()
+        elif descriptor == self.slot.alarm:
+            self.stopped = "memory"
         else:
             self._serve_client(events)
 
@@ -177,14 +182,18 @@ class Run:
             self.stopped = "output"
 
     def _read_report(self) -> None:
-        try:
-            message = self.slot.init.recv(64)
-        except OSError:
-            message = b""
+        # Where it left a word of ours unread, the kernel answers once with an error before it gives what was said.
+        message = self._from_init() or self._from_init()
         if len(message) == REPORT.size:
             self.report = REPORT.unpack(message)
         else:
             self._died()
+
+    def _from_init(self) -> bytes:
+        try:
+            return self.slot.init.recv(64)
+        except OSError:
+            return b""
 
     def _died(self) -> None:
         """Pid 1 is gone; out of memory the kernel may have taken it, else the slot itself failed."""

@@ -27,7 +27,7 @@ TIOCSTI, TIOCLINUX = 0x5412, 0x541C
 SHARED_ANONYMOUS = 0x21
 # The bit that character and block devices have, and pipes, sockets and files have not.
 DEVICE = 0o020000
-RLIMIT_CORE = 4
+RLIMIT_CORE, RLIMIT_NPROC = 4, 6
 INIT = 1
 
 # fmt: off
@@ -132,6 +132,18 @@ class _Assembler:
         self.add(RETURN, refusal(errno.EPERM))
         self.add(LOAD, NR)
 
+    def answer_if_new_limit(self, number: int, limit: int, answer: int) -> None:
+        """`prlimit64` only reads where its third argument, a pointer of two halves, is null."""
+        self.add(JUMP_EQUAL, number, 0, 8)
+        self.add(LOAD, ARGS + 8 * 1)
+        self.add(JUMP_EQUAL, limit, 0, 5)
+        self.add(LOAD, ARGS + 8 * 2)
+        self.add(JUMP_EQUAL, 0, 0, 2)
+        self.add(LOAD, ARGS + 8 * 2 + 4)
+        self.add(JUMP_EQUAL, 0, 1, 0)
+        self.add(RETURN, answer)
+        self.add(LOAD, NR)
+
     def bytes(self) -> bytes:
         return b"".join(struct.pack("=HBBI", *step) for step in self.code)
 
@@ -140,8 +152,13 @@ def refusal(number: int) -> int:
     return 0x00050000 | number
 
 
-def build(*, machine: str = "", counted_memory: bool = True, network: bool = False) -> bytes:
-    """The filter; without counted memory it also refuses what no rlimit counts, with a network it allows TCP."""
+def build(
+    *, machine: str = "", counted_memory: bool = True, network: bool = False, fixed_processes: bool = False
+) -> bytes:
+    """The filter; without counted memory it also refuses what no rlimit counts, with a network it allows TCP.
+
+    With fixed processes a program cannot set its limit of processes, so that limit need not be a hard one.
+    """
     machine = machine or platform.machine()
     if machine not in MACHINES:
         raise UnknownMachine(f"There is no system-call table for {machine}.")
@@ -158,7 +175,7 @@ def build(*, machine: str = "", counted_memory: bool = True, network: bool = Fal
     for name, mode in MADE_IN_PART.items():
         if name in calls:
             out.answer_if_arguments(calls[name], (mode, JUMP_ANY_BIT, DEVICE), answer=no)
-    _guard_limits(out, calls)
+    _guard_limits(out, calls, fixed_processes=fixed_processes)
     if not counted_memory:
         out.refuse_shared_anonymous(calls["mmap"])
         out.answer_if(calls["memfd_create"], refusal(errno.ENOSYS))
@@ -169,16 +186,21 @@ def build(*, machine: str = "", counted_memory: bool = True, network: bool = Fal
     return out.bytes()
 
 
-def _guard_limits(out: _Assembler, calls: dict[str, int]) -> None:
+def _guard_limits(out: _Assembler, calls: dict[str, int], *, fixed_processes: bool) -> None:
     """Pid 1 has the program's own user, so its limits are in reach, and without them it would die.
 
     A core limit of one byte is the only one that keeps the machine's core handler from being run, as root,
     on a program that crashed. Setting another is answered with success, and does nothing.
     """
     out.answer_if_arguments(calls["prlimit64"], (0, JUMP_EQUAL, INIT), answer=refusal(errno.EPERM))
-    sets = (2, JUMP_ANY_BIT, 0xFFFFFFFF)
-    out.answer_if_arguments(calls["prlimit64"], (1, JUMP_EQUAL, RLIMIT_CORE), sets, answer=refusal(0))
-    out.answer_if_arguments(calls["setrlimit"], (0, JUMP_EQUAL, RLIMIT_CORE), answer=refusal(0))
+    _fix_limit(out, calls, RLIMIT_CORE, refusal(0))
+    if fixed_processes:
+        _fix_limit(out, calls, RLIMIT_NPROC, refusal(errno.EPERM))
+
+
+def _fix_limit(out: _Assembler, calls: dict[str, int], limit: int, answer: int) -> None:
+    out.answer_if_new_limit(calls["prlimit64"], limit, answer)
+    out.answer_if_arguments(calls["setrlimit"], (0, JUMP_EQUAL, limit), answer=answer)
 
 
 def _check_arch(out: _Assembler, *, arch: int, machine: str) -> None:

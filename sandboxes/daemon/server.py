@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import select
 import socket
@@ -14,21 +15,21 @@ from pathlib import Path
 from typing import NamedTuple
 
 from sandboxes.daemon import protocol
-from sandboxes.daemon.bubblewrap import CannotStart
 from sandboxes.daemon.builds import Abandoned, Builder
 from sandboxes.daemon.egress import Policy
-from sandboxes.daemon.engines import Choice, NotOffered
+from sandboxes.daemon.engines import CannotStart, NotOffered, Slot, SlotLost
+from sandboxes.daemon.ladder import Choice, Ladder
 from sandboxes.daemon.orders import BadOrder, read_address, read_build, read_order, read_size
 from sandboxes.daemon.outlets import Outlet, OutletLost, Outlets
 from sandboxes.daemon.pools import Pool, Size
 from sandboxes.daemon.protocol import BrokenFrame, Kind
 from sandboxes.daemon.run import Order, Run
-from sandboxes.daemon.slots import Slot, SlotLost
 
 REQUEST_SECONDS = 30
 BACKLOG = 512
 WAITING = 4
 UNUSED_SECONDS = 600
+LOOK_SECONDS = 1.0
 
 
 class PoolKey(NamedTuple):
@@ -76,25 +77,28 @@ class Server:
         self,
         *,
         socket_path: Path,
-        choice: Choice,
+        ladder: Ladder,
         outlets: Outlets | None = None,
         network: Policy | None = None,
         builder: Builder | None = None,
     ) -> None:
         self.socket_path = socket_path
-        self.choice = choice
+        self.ladder = ladder
         self.outlets = outlets
         self.network = network
         self.builder = builder
         self.pools: dict[PoolKey, Pool] = {}
+        self._retiring: list[Pool] = []
         self._live: dict[str, Live] = {}
         self._lock = threading.Lock()
         self._stop = os.eventfd(0, os.EFD_CLOEXEC)
+        self._stopped = threading.Event()
         self._waiting = 0
         self._listener = _listen(socket_path)
 
     def serve(self) -> None:
         """Accept until `stop`; each connection is served by the thread that accepted it."""
+        threading.Thread(target=self._watch, name="ladder", daemon=True).start()
         for _ in range(WAITING):
             self._wait_for_one_more()
         os.read(self._stop, 8)
@@ -127,6 +131,7 @@ class Server:
 
     def close(self) -> None:
         """End every run, then every pool; clients of runs still going learn that they are lost."""
+        self._stopped.set()
         # Wakes those that wait in accept.
         self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
@@ -138,15 +143,28 @@ class Server:
                 os.eventfd_write(each.wake, 1)
         for each in live:
             each.finished.wait(5)
-        for pool in self.pools.values():
+        for pool in (*self.pools.values(), *self._retiring):
             pool.close()
         if self.outlets:
             self.outlets.close()
 
+    @property
+    def choice(self) -> Choice:
+        return self.ladder.choice
+
+    def open_pools(self) -> list[Pool]:
+        """The pools of every language of the engine in use; those of numerics are opened beside them."""
+        engine = self.choice.engine
+        opened = [self.pool(language, "") for language in engine.languages()] if engine else []
+        for language in engine.languages() if engine else []:
+            self.pool(language, "", numeric=True)
+        return opened
+
     def pool(self, language: str, template: str, *, network: bool = False, numeric: bool = False) -> Pool:
         """Programs that do numerics have a pool of their own: forks of a process with pandas cost three others."""
         engine = self.choice.engine
-        assert engine
+        if engine is None:
+            raise NotOffered("; ".join(self.choice.reasons()))
         key = PoolKey(language, template, network, numeric and engine.preloads_numeric(language, template))
         with self._lock:
             if key not in self.pools:
@@ -155,6 +173,26 @@ class Server:
                     self.pools[key].resize(key.size_beside(plain.size))
             self.pools[key].used_at = time.monotonic()
             return self.pools[key]
+
+    def _watch(self) -> None:
+        """Tell the ladder what fails; when it has moved, runs go on where they are and new ones on the new engine."""
+        while not self._stopped.wait(LOOK_SECONDS):
+            if self.ladder.look(self._failing()):
+                self._move()
+
+    def _failing(self) -> str:
+        failing = (f"{key.name}: {pool.failure}" for key, pool in self._opened() if pool.is_failing())
+        return next(failing, "")
+
+    def _move(self) -> None:
+        with self._lock:
+            left = list(self.pools.values())
+            self.pools.clear()
+            self._retiring = [pool for pool in self._retiring if not pool.is_closed()] + left
+        for pool in left:
+            threading.Thread(target=pool.retire, daemon=True).start()
+        announce("engine", self.choice)
+        self.open_pools()
 
     def _close_unused(self) -> None:
         """A zygote costs memory, and templates are many: one that nobody uses and none is kept ready of goes."""
@@ -170,6 +208,8 @@ class Server:
         engine = self.choice.engine
         return {
             "engine": engine.name if engine else None,
+            "since": self.choice.since.isoformat(),
+            "why": self.choice.why,
             "promises": engine.promises() if engine else [],
             "limits": engine.limits() if engine else {},
             "languages": engine.languages() if engine else [],
@@ -344,6 +384,12 @@ def _drive_build(run: Run) -> None:
     run.begin()
     run.drive()
     run.finish_sending()
+
+
+def announce(event: str, choice: Choice) -> None:
+    """A line for whoever started the daemon."""
+    engine = choice.engine.name if choice.engine else None
+    print(json.dumps({"event": event, "engine": engine, "why": choice.why, "reasons": choice.reasons()}), flush=True)
 
 
 def _never_ran() -> dict[str, object]:

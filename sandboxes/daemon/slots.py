@@ -15,17 +15,16 @@ import time
 import uuid
 
 from sandboxes.daemon import cgroups
-from sandboxes.daemon.bubblewrap import CannotStart, Users, Zygote
+from sandboxes.daemon.bubblewrap import Users, Zygote
+from sandboxes.daemon.engines import CannotStart, SlotLost
 from sandboxes.limits import Limits
 
 START_SECONDS = 10
 DEATH_SECONDS = 5
 CREDENTIALS = struct.Struct("3i")
+LAST_WORDS_SECONDS = 0.2
 SETTLED = 64
-
-
-class SlotLost(Exception):
-    """The slot died without its program having ended: nothing is known of the run."""
+NOTHING = "it said nothing"
 
 
 class Slot:
@@ -37,6 +36,7 @@ class Slot:
         self.born = time.monotonic()
         self.init: socket.socket | None = None
         self.stdin = -1
+        self.alarm = -1
         self._armed: Limits | None = None
         self.scratch = -1
         self._controllers = groups.controllers
@@ -49,6 +49,9 @@ class Slot:
             self._group = groups.create(self.id)
             self._start()
         except (OSError, ValueError, SlotLost) as problem:
+            if self._pidfd >= 0:
+                # Its init may be about to say why.
+                self.is_dead(wait_seconds=LAST_WORDS_SECONDS)
             self.discard()
             raise CannotStart(f"a slot did not start: {problem} {zygote.last_words()}".strip()) from problem
 
@@ -110,7 +113,7 @@ class Slot:
             os.set_blocking(descriptor, False)
         self.program.setblocking(False)
         if self._armed:
-            self._group.limit(self._armed)
+            self._group.limit(self._whole(self._armed))
 
     def _pair(self, kind: int) -> tuple[socket.socket, socket.socket]:
         ours, theirs = socket.socketpair(socket.AF_UNIX, kind)
@@ -134,7 +137,7 @@ class Slot:
         assert self.init
         assert self._group
         try:
-            self._group.limit(limits)
+            self._group.limit(self._whole(limits))
             self.init.send(json.dumps(self._rlimits(limits)).encode())
             answer = self.init.recv(SETTLED)
         except OSError as problem:
@@ -142,6 +145,10 @@ class Slot:
         if answer != b"armed":
             raise SlotLost("the slot died before its run")
         self._armed = limits
+
+    def _whole(self, limits: Limits) -> Limits:
+        """What the host counts for a program with these limits."""
+        return limits
 
     def counted(self) -> cgroups.Counted:
         assert self._group
@@ -190,9 +197,9 @@ def _heard(init: socket.socket, word: bytes) -> tuple[int, list[int]]:
 def _said(stderr: int) -> str:
     os.set_blocking(stderr, False)
     try:
-        return os.read(stderr, 4096).decode("utf-8", "replace").strip()
+        return os.read(stderr, 4096).decode("utf-8", "replace").strip() or NOTHING
     except BlockingIOError:
-        return "it said nothing"
+        return NOTHING
 
 
 def _bury_later(group: cgroups.Group) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import threading
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -32,12 +33,23 @@ class Stage:
         """This will have the path looked for anew the next time."""
 
 
+class NoStage(Stage):
+    """Where no view could be arranged, nothing is reachable, and this says why."""
+
+    def __init__(self, why: str) -> None:
+        self._why = why
+
+    def reach(self, path: Path) -> Path:
+        raise CannotStage(self._why)
+
+
 class PrivateStage(Stage):
     """As root: binds under a tmpfs in a private mount namespace."""
 
     def __init__(self, *, avoid: Iterable[Path]) -> None:
         self._libc = ctypes.CDLL(None, use_errno=True)
-        self._reached: dict[Path, Path] = {}
+        self._reached: dict[Path, tuple[Path, tuple[int, int]]] = {}
+        self._lock = threading.Lock()
         self._count = -1
         avoided = [Path(os.path.realpath(path)) for path in avoid]
         self._root = _quiet_place(avoided)
@@ -48,14 +60,23 @@ class PrivateStage(Stage):
 
     def reach(self, path: Path) -> Path:
         source = Path(os.path.realpath(path))
-        if source not in self._reached:
-            self._reached[source] = self._bind(source)
-        return self._reached[source]
+        facts = source.stat()
+        identity = (facts.st_dev, facts.st_ino)
+        with self._lock:
+            # What was replaced is another file, of which the old binding knows nothing.
+            if source in self._reached and self._reached[source][1] != identity:
+                self._unbind(source)
+            if source not in self._reached:
+                self._reached[source] = self._bind(source), identity
+            return self._reached[source][0]
 
     def release(self, path: Path) -> None:
-        target = self._reached.pop(Path(os.path.realpath(path)), None)
-        if target is not None:
-            self._libc.umount2(os.fsencode(target), MNT_DETACH)
+        with self._lock:
+            self._unbind(Path(os.path.realpath(path)))
+
+    def _unbind(self, source: Path) -> None:
+        if source in self._reached:
+            self._libc.umount2(os.fsencode(self._reached.pop(source)[0]), MNT_DETACH)
 
     def _bind(self, source: Path) -> Path:
         self._count += 1

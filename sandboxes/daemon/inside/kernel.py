@@ -25,9 +25,10 @@ EVERY_NAMESPACE = (
 SIGCHLD = 17
 SYS_CLONE = {"x86_64": 56, "aarch64": 220}[platform.machine()]
 
-PR_GET_DUMPABLE, PR_SET_DUMPABLE, PR_SET_SECCOMP, PR_CAPBSET_DROP, PR_SET_NO_NEW_PRIVS = 3, 4, 22, 24, 38
+PR_GET_DUMPABLE, PR_SET_DUMPABLE, PR_SET_KEEPCAPS, PR_SET_SECCOMP = 3, 4, 8, 22
+PR_CAPBSET_DROP, PR_SET_NO_NEW_PRIVS = 24, 38
 PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL = 47, 4
-CAP_SETPCAP, CAP_NET_ADMIN, CAP_SYS_PTRACE, CAP_SYS_ADMIN, CAP_SYS_RESOURCE = 8, 12, 19, 21, 24
+CAP_KILL, CAP_SETPCAP, CAP_NET_ADMIN, CAP_SYS_PTRACE, CAP_SYS_ADMIN, CAP_SYS_RESOURCE = 5, 8, 12, 19, 21, 24
 HIGHEST_CAPABILITY = 63
 SIOCGIFFLAGS, SIOCSIFFLAGS, IFF_UP = 0x8913, 0x8914, 1
 # An interface's name and its flags, padded to the size of the kernel's structure.
@@ -114,6 +115,19 @@ def keep_capabilities(kept: tuple[int, ...], *, of: Iterable[int] = range(HIGHES
     low, high = mask & 0xFFFFFFFF, mask >> 32
     sets = _Sets(low, low, 0, high, high, 0)
     _checked(_libc.capset(header, sets), "capset")
+
+
+def keep_capabilities_over_users() -> None:
+    """A change from root to another user would otherwise drop them all."""
+    _checked(prctl(PR_SET_KEEPCAPS, 1), "keep capabilities")
+
+
+def become_user_of_own_namespace(user: int) -> None:
+    """Root of here becomes `user` of a user namespace of its own, where nobody else is."""
+    _checked(_libc.unshare(ctypes.c_int(CLONE_NEWUSER)), "unshare the user namespace")
+    for name in ("uid_map", "gid_map"):
+        with open(f"/proc/self/{name}", "w") as out:
+            out.write(f"{user} 0 1")
 
 
 class _Program(ctypes.Structure):

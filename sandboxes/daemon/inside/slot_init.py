@@ -48,7 +48,7 @@ def rehearse() -> None:
             theirs.recv(16)
             watch._obey()
             signal.sigtimedwait(CALLS, 0)
-            _reap(0)
+            reap(0)
             os.close(fcntl.fcntl(0, fcntl.F_DUPFD, 100))
             resource.prlimit(0, resource.RLIMIT_CORE)
             watch._report(0)
@@ -60,7 +60,7 @@ def run(*, settings: dict, order: dict, descriptors: list[int], gate: int) -> No
         if os.read(gate, 1) != b"1":
             return
         os.close(gate)
-        _become_user(settings["user"])
+        become_user(settings["user"])
         control.send(b"here")
         if control.recv(16) != b"go":
             return
@@ -70,7 +70,7 @@ def run(*, settings: dict, order: dict, descriptors: list[int], gate: int) -> No
         if child == 0:
             _become_program(settings=settings, order=order, descriptors=descriptors[1:], place=waited)
             os._exit(70)
-        _settle(control=control, disk_mb=order["disk_mb"], settings=settings)
+        settle(control=control, disk_mb=order["disk_mb"], settings=settings)
         os.write(made, b"1")
         os.closerange(3, control.fileno())
         os.closerange(control.fileno() + 1, 1 << 16)
@@ -81,7 +81,7 @@ def run(*, settings: dict, order: dict, descriptors: list[int], gate: int) -> No
         os._exit(71)
 
 
-def _become_user(user: int) -> None:
+def become_user(user: int) -> None:
     """Become the slot's own user, in a session of its own."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
@@ -94,13 +94,14 @@ def _become_user(user: int) -> None:
     kernel.set_dumpable(False)
 
 
-def _settle(*, control: socket.socket, disk_mb: int, settings: dict) -> None:
+def settle(*, control: socket.socket, disk_mb: int, settings: dict) -> None:
     """Make the slot's own /proc, scratch space and way out, and hand the last two to the daemon."""
     scratch = _mount_scratch(disk_mb, settings["inodes"])
     quiet = kernel.MS_NOSUID | kernel.MS_NODEV | kernel.MS_NOEXEC
     kernel.mount("proc", "/proc", "proc", quiet)
-    _write("/proc/sys/user/max_user_namespaces", "0")
-    kernel.mount(None, "/proc", None, kernel.MS_REMOUNT | kernel.MS_BIND | kernel.MS_RDONLY | quiet)
+    if not settings["nests"]:
+        _write("/proc/sys/user/max_user_namespaces", "0")
+        kernel.mount(None, "/proc", None, kernel.MS_REMOUNT | kernel.MS_BIND | kernel.MS_RDONLY | quiet)
     given = [scratch, *_way_out(settings["proxy_port"])]
     kernel.keep_capabilities(KEPT, of=AT_FIRST)
     _hand_over(control, given)
@@ -149,11 +150,7 @@ def _write(path: str, content: str) -> None:
 def _become_program(*, settings: dict, order: dict, descriptors: list[int], place: int) -> None:
     """Take the slot's descriptors, give up every right, and wait for the one request."""
     orders, *streams = descriptors
-    # Copies far above, so that none is overwritten while the low numbers are dealt out.
-    high = [fcntl.fcntl(descriptor, fcntl.F_DUPFD, 100) for descriptor in (*streams, orders, place)]
-    for number, descriptor in enumerate(high):
-        os.dup2(descriptor, number)
-    os.closerange(PLACE_DESCRIPTOR + 1, 1 << 16)
+    os.closerange(place_from(0, [*streams, orders, place]), 1 << 16)
     if order["limits"]:
         _bound(0, order["limits"])
     if settings["language"] == "python":
@@ -171,6 +168,15 @@ def _become_program(*, settings: dict, order: dict, descriptors: list[int], plac
     program.run(PROGRAM_DESCRIPTOR)
 
 
+def place_from(first: int, descriptors: list[int]) -> int:
+    """Give the descriptors the numbers from `first` on; the answer is the first number after them."""
+    # Copies far above, so that none is overwritten while the low numbers are dealt out.
+    high = [fcntl.fcntl(descriptor, fcntl.F_DUPFD, 100) for descriptor in descriptors]
+    for number, descriptor in enumerate(high, first):
+        os.dup2(descriptor, number)
+    return first + len(high)
+
+
 class Watch:
     """Reaps whatever dies, obeys the daemon's two messages, and reports when the program itself has ended."""
 
@@ -182,14 +188,14 @@ class Watch:
 
     def keep(self) -> None:
         self._be_called()
-        while (ended := _reap(self.child)) is None:
+        while (ended := reap(self.child)) is None:
             if self._next_call() == signal.SIGIO:
                 self._obey()
             if self.abandoned:
                 return
             if self.memory.is_over():
                 os.kill(self.child, signal.SIGKILL)
-        _end_everything()
+        end_everything()
         self.control.send(self._report(ended))
 
     def _report(self, ended: int) -> bytes:
@@ -224,15 +230,19 @@ class Watch:
     def _arm(self, limits: dict) -> None:
         """Put the request's own limits on the waiting program, before it sees the request."""
         if limits["disk_mb"] != self.disk_mb:
-            flags = kernel.MS_REMOUNT | kernel.MS_NOSUID | kernel.MS_NODEV
-            kernel.mount(None, "/workspace", None, flags, f"size={limits['disk_mb']}m,nr_inodes={self.inodes}")
+            resize_scratch(limits["disk_mb"], self.inodes)
             self.disk_mb = limits["disk_mb"]
         _bound(self.child, limits)
         self.memory = Memory(limit=limits["soft_memory_mb"] << 20)
         self.control.send(b"armed")
 
 
-def _reap(child: int) -> int | None:
+def resize_scratch(disk_mb: int, inodes: int) -> None:
+    flags = kernel.MS_REMOUNT | kernel.MS_NOSUID | kernel.MS_NODEV
+    kernel.mount(None, "/workspace", None, flags, f"size={disk_mb}m,nr_inodes={inodes}")
+
+
+def reap(child: int) -> int | None:
     """The program's wait status once it has ended; orphans given to pid 1 are buried on the way."""
     while True:
         try:
@@ -245,7 +255,7 @@ def _reap(child: int) -> int | None:
             return None
 
 
-def _end_everything() -> None:
+def end_everything() -> None:
     """Nothing outlives the main process: its descendants die even if they hold stdout."""
     try:
         os.kill(-1, signal.SIGKILL)
@@ -306,17 +316,24 @@ class Memory:
     def is_over(self) -> bool:
         if not self.limit:
             return False
-        held = sum(_private_bytes(name) for name in os.listdir("/proc") if name.isdigit() and name != "1")
-        scratch = os.statvfs("/workspace")
-        held += (scratch.f_blocks - scratch.f_bfree) * scratch.f_frsize
+        held = self.held()
         self.peak = max(self.peak, held)
         self.exceeded = self.exceeded or held > self.limit
         return self.exceeded
+
+    def held(self) -> int:
+        scratch = os.statvfs("/workspace")
+        return sum(map(_private_bytes, others())) + (scratch.f_blocks - scratch.f_bfree) * scratch.f_frsize
 
     def is_what_ended(self, status: int) -> bool:
         """Also when it was refused memory and crashed without a word, as V8 does."""
         crashed = os.WIFSIGNALED(status) and os.WTERMSIG(status) in CRASHES
         return self.exceeded or (crashed and self.peak > self.limit * NEARLY > 0)
+
+
+def others() -> list[str]:
+    """Every process here but pid 1."""
+    return [name for name in os.listdir("/proc") if name.isdigit() and name != "1"]
 
 
 def _private_bytes(pid: str) -> int:

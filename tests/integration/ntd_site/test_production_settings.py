@@ -42,6 +42,7 @@ def test_production_settings_are_clean(tmp_path):
         ({"DEBUG": "1"}, "DEBUG is on in production"),
         ({"NTD_TEST_CLOCK": "1"}, "NTD_TEST_CLOCK needs DEBUG"),
         ({"FEDERATION_ROLE": "worker"}, "needs COORDINATOR_URL"),
+        ({"NTD_SANDBOX_ENGINE": "docker"}, "NTD_SANDBOX_ENGINE is 'docker'"),
         ({"NTD_SANDBOX_NETWORK": "everywhere"}, "NTD_SANDBOX_NETWORK: 'everywhere' is not off, outward"),
     ],
 )

@@ -54,11 +54,8 @@ def status(host, port, timeout=10):
 def serving(state: Path, policy: str) -> Iterator[daemons.Daemon]:
     node = ["--node", daemons.node()] if daemons.node() else []
     daemon = daemons.Daemon.start(state, "--ready", "1", "--running", "4", "--network", policy, *node)
-    if daemon.ready["engine"] is None:
-        daemon.stop()
-        daemons.cannot_isolate(daemon.ready)
     try:
-        yield daemon
+        yield daemons.isolating(daemon, "bubblewrap")
     finally:
         if daemon.child.poll() is None:
             daemon.stop()

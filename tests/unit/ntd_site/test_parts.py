@@ -20,3 +20,27 @@ def test_the_sandbox_daemon_is_told_where_sandboxes_may_reach(monkeypatch, tmp_p
     part = parts.sandbox_daemon(embedded.place(tmp_path), "node", parts.Options(), parts.Provided())
 
     assert egress.parse(part.command[part.command.index("--network") + 1]) == policy
+
+
+GVISOR_SETTINGS = ("NTD_SANDBOX_ENGINE", "RUNSC_PATH", "NTD_SANDBOX_GVISOR_SOFT_MEMORY")
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ({}, ["--engine", "auto"]),
+        ({"NTD_SANDBOX_ENGINE": ""}, ["--engine", "auto"]),
+        ({"NTD_SANDBOX_ENGINE": "gvisor", "RUNSC_PATH": "/opt/runsc"}, ["--engine", "gvisor", "--runsc", "/opt/runsc"]),
+        ({"NTD_SANDBOX_GVISOR_SOFT_MEMORY": "0"}, ["--engine", "auto"]),
+        ({"NTD_SANDBOX_GVISOR_SOFT_MEMORY": "on"}, ["--engine", "auto", "--gvisor-soft-memory"]),
+    ],
+)
+def test_the_sandbox_daemon_is_told_which_engine_is_asked_for(monkeypatch, tmp_path, given, told):
+    for name in GVISOR_SETTINGS:
+        monkeypatch.delenv(name, raising=False)
+    for name, value in given.items():
+        monkeypatch.setenv(name, value)
+
+    command = parts.sandbox_daemon(embedded.place(tmp_path), "node", parts.Options(), parts.Provided()).command
+
+    assert command[command.index("--engine") :] == told

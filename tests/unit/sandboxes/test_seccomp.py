@@ -149,6 +149,24 @@ def test_memory_nobody_counts_is_refused_only_without_a_cgroup(machine):
 
 
 @pytest.mark.parametrize("machine", seccomp.MACHINES)
+def test_fixed_processes_are_a_limit_that_can_be_read_and_not_set(machine):
+    calls = seccomp.MACHINES[machine][1]
+    processes, files = 6, 7
+
+    def said(name: str, *arguments: int) -> int:
+        return answer(machine, calls[name], *arguments, fixed_processes=True)
+
+    assert said("setrlimit", processes, 0x1000) == refused(errno.EPERM)
+    assert said("setrlimit", files, 0x1000) == ALLOWED
+    # The pointer to the new limit may have either half zero.
+    for pointer in (0x1000, 0x7F00_0000_0000, 0x7F00_0000_1000):
+        assert said("prlimit64", 0, processes, pointer, 0) == refused(errno.EPERM)
+        assert said("prlimit64", 0, files, pointer, 0) == ALLOWED
+    assert said("prlimit64", 0, processes, 0, 0x1000) == ALLOWED
+    assert answer(machine, calls["prlimit64"], 0, processes, 0x1000, 0) == ALLOWED
+
+
+@pytest.mark.parametrize("machine", seccomp.MACHINES)
 def test_other_architectures_and_newer_calls_do_not_slip_past(machine):
     assert answer(machine, 1, arch=0x40000003) == KILLED
     assert answer(machine, 463) == refused(errno.ENOSYS)

@@ -69,6 +69,12 @@ def language() -> str:
 
 
 @pytest.fixture
+def own_kernel(daemon: Daemon) -> bool:
+    """Whether programs have a kernel of their own, so that what reaches a kernel reaches only that one."""
+    return daemon.ready["engine"] == "gvisor"
+
+
+@pytest.fixture
 def attacked(daemon: Daemon, language: str) -> Iterator[Any]:
     """The runtime under attack."""
     if language not in daemon.runtime.describe()["languages"]:

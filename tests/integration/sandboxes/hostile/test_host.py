@@ -133,6 +133,21 @@ NETWORKS = [
 ]
 
 # fmt: on
+# What a kernel of the program's own lets it do to that kernel, where it reaches nothing else.
+TO_ITS_OWN_KERNEL = {
+    "tells the killer to spare it",
+    "maps another user",
+    "presses the kernel's keys",
+    "makes itself more urgent",
+    "makes everything of its user slow",
+    "reads the map of pid 1",
+    "reads the environment of pid 1",
+    "lists what pid 1 has open",
+}
+
+
+def beyond(did: list[str], own_kernel: bool) -> list[str]:
+    return [says for says in did if not (own_kernel and says in TO_ITS_OWN_KERNEL)]
 
 
 @pytest.mark.parametrize("language", LANGUAGES)
@@ -145,10 +160,10 @@ def test_nothing_of_the_host_is_read(attacked, language, tmp_path):
 
 
 @pytest.mark.parametrize("language", LANGUAGES)
-def test_nothing_of_the_host_is_written(attacked, language):
+def test_nothing_of_the_host_is_written(attacked, language, own_kernel):
     before = Path("/proc/sys/kernel/core_pattern").read_text(), Path("/usr/bin/env").stat()
 
-    assert worked(attacked, WRITING, language) == []
+    assert beyond(worked(attacked, WRITING, language), own_kernel) == []
     assert (Path("/proc/sys/kernel/core_pattern").read_text(), Path("/usr/bin/env").stat()) == before
 
 
@@ -163,8 +178,8 @@ def victim() -> Iterator[subprocess.Popen]:
 
 
 @pytest.mark.parametrize("language", LANGUAGES)
-def test_no_process_of_the_host_is_seen_or_stopped(attacked, language, victim):
-    assert worked(attacked, PROCESSES, language, env={"PID": str(victim.pid)}) == []
+def test_no_process_of_the_host_is_seen_or_stopped(attacked, language, victim, own_kernel):
+    assert beyond(worked(attacked, PROCESSES, language, env={"PID": str(victim.pid)}), own_kernel) == []
     assert victim.poll() is None
 
 
@@ -232,8 +247,16 @@ ENDS = [
     ),
     Row(
         "sends pid 1 every signal",
-        python="import os\nfor n in [*range(1, 32), *range(34, 65)]: os.kill(1, n)",
-        node="for (let n = 1; n < 65; n++) if (n !== 32 && n !== 33) process.kill(1, n)",
+        python="""
+        import os
+        for n in [*range(1, 32), *range(34, 65)]:
+            try: os.kill(1, n)
+            except PermissionError: pass
+        """,
+        node="""
+        for (let n = 1; n < 65; n++)
+          if (n !== 32 && n !== 33) try { process.kill(1, n); } catch (e) { if (e.code !== 'EPERM') throw e; }
+        """,
     ),
     Row(
         "becomes root by a program that is root's",

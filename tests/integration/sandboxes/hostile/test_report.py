@@ -214,22 +214,24 @@ LOSES = [
         import os, time
         until = time.monotonic() + 0.5
         for n in range(4): os.fork()
-        while time.monotonic() < until: os.kill(1, 17)
+        while time.monotonic() < until:
+            try: os.kill(1, 17)
+            except PermissionError: pass
         """,
-        node="const until = Date.now() + 500; while (Date.now() < until) process.kill(1, 17);",
+        node="const until = Date.now() + 500; while (Date.now() < until) try { process.kill(1, 17); } catch (e) { if (e.code !== 'EPERM') throw e; }",
     ),
     Row(
-        "gives pid 1 hundreds of children to bury",
+        "gives pid 1 many children to bury",
         python="""
         import os
-        for n in range(300):
+        for n in range(100):
             if os.fork() == 0:
                 if os.fork() == 0: os._exit(0)
                 os._exit(0)
             os.wait()
         """,
         node="""
-        const more = 'i=0; while [ $i -lt 300 ]; do (true & true) ; i=$((i+1)); done';
+        const more = 'i=0; while [ $i -lt 100 ]; do (true & true) ; i=$((i+1)); done';
         process.exit(require('child_process').spawnSync('/bin/sh', ['-c', more]).status);
         """,
     ),
