@@ -72,7 +72,7 @@ def keep() -> list[str]:
         return []
     sizes = wanted()
     # A pool that nobody wants ready any more, because it was closed, runs as many as come.
-    left = {_named(name) for name in has if ":" in name and not name.endswith("+network")} - sizes.keys()
+    left = {_named(name) for name in has if ":" in name and "+" not in name} - sizes.keys()
     sizes |= {pool: Size(0, settings.MAX_SANDBOXES, 0, LONGEST_AGE_SECONDS) for pool in left}
     told = []
     for (language, address), size in sizes.items():

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import threading
 import time
+import uuid
 
 import psutil
 import pytest
 
-from sandboxes.runtimes import InvalidRequest, Size, Started
+from sandboxes.runtimes import BuildRequest, InvalidRequest, Size, Started
 from tests.fakes import FakeRuntime
 from tests.integration.sandboxes import daemons
 from tests.integration.sandboxes.daemons import make_request, run, watch
@@ -308,3 +309,30 @@ def test_a_wrong_size_is_refused_and_changes_nothing(runtime, language, changes)
 
 def test_the_process_behind_it_is_one_of_this_machine(runtime):
     assert psutil.pid_exists(runtime.describe()["process"])
+
+
+def build_request(*packages: str, language: str = "python", **changes: object) -> BuildRequest:
+    fields = {"id": uuid.uuid4().hex, "address": f"{language}-{uuid.uuid4().hex}", "language": language}
+    return BuildRequest(**fields | {"packages": packages} | changes)
+
+
+def test_an_empty_template_is_built_at_once_and_can_be_taken_away_again(runtime):
+    asked = build_request()
+
+    built = runtime.build(asked, on_output=lambda *_: None)
+    here = asked.address in runtime.describe()["templates"]
+
+    assert (built.reason, here) == ("", True)
+    assert [runtime.discard(asked.address), runtime.discard(asked.address)] == [True, False]
+    assert asked.address not in runtime.describe()["templates"]
+
+
+@pytest.mark.parametrize("packages", [("https://example.com/six.whl",), ("-r/etc/passwd",)])
+def test_a_wrong_build_is_refused(runtime, packages):
+    with pytest.raises(InvalidRequest):
+        runtime.build(build_request(*packages), on_output=lambda *_: None)
+
+
+def test_an_address_of_another_language_is_refused(runtime):
+    with pytest.raises(InvalidRequest):
+        runtime.build(build_request(address="node-x"), on_output=lambda *_: None)
