@@ -378,7 +378,7 @@ def test_the_check_prints_engine_promises_and_every_probe(tmp_path):
 
 
 def test_without_an_engine_runs_are_refused_with_every_reason(tmp_path):
-    daemon = daemons.Daemon.start(tmp_path, "--bwrap", "/nonexistent/bwrap")
+    daemon = daemons.Daemon.start(tmp_path, "--engine", "auto", "--bwrap", "/nonexistent/bwrap")
     try:
         assert daemon.ready["engine"] is None
         with pytest.raises(Exception, match=r"gvisor: .*bubblewrap: ") as refused:
