@@ -81,8 +81,6 @@ class Builder:
 
     def offers(self) -> dict[str, str]:
         """For each language why its packages cannot be installed here, or nothing."""
-        if not self._jail.is_probed:
-            return dict.fromkeys(LANGUAGES, "templates are built with bubblewrap, which is not in use on this node")
         return {language: registries.why_not(language, self._jail.place.node) for language in LANGUAGES}
 
     def build(

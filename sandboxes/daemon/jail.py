@@ -53,10 +53,6 @@ class Bubblewrap:
         self._place: Place | None = None
 
     @property
-    def is_probed(self) -> bool:
-        return self._place is not None
-
-    @property
     def place(self) -> Place:
         """Found once: the view of the files that is arranged for it is the process's own from then on."""
         if self._place is None:

@@ -13,7 +13,10 @@ import sys
 OUT, WHEELS, LOCK = "/workspace/out", "/workspace/wheels", "/workspace/artifacts/lock"
 TOOLS = "/opt/builder"
 # Said of the operator's machine before anything happens, and no use to who reads the log.
-UNTOLD = re.compile(r"Looking in |WARNING: Location |\[notice\]|npm (notice|error A complete log|ERR! A complete log)")
+UNTOLD = re.compile(
+    r"Looking in |WARNING: Location |\[notice\]|Saved |Processing /workspace/|npm (notice|(error|ERR!) A complete log)"
+)
+OFFER = re.compile(rf"{TOOLS}/offer/\d+/(?:files/)?")
 FAULT = re.compile(
     r"(?:ERROR:|npm (?:error|ERR!)(?: [a-z0-9]+)?) (?!code |errno |syscall |path |A complete log)([A-Z0-9'].*\S)"
 )
@@ -119,7 +122,7 @@ def run(command: list[str], env: dict[str, str], words: list[str]) -> None:
         command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=env, cwd=OUT
     )
     for raw in tool.stdout:
-        line = hidden.sub("(registry)", raw.decode(errors="replace").rstrip())
+        line = OFFER.sub("", hidden.sub("(registry)", raw.decode(errors="replace").rstrip()))
         if not UNTOLD.match(line):
             print(line, flush=True)
         fault = FAULT.match(line)
