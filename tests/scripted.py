@@ -81,7 +81,9 @@ class ScriptedRuntime:
         self._find(request.sandbox)
         ended = self.script(request)
         self.running.add(request.id)
-        on_started(Started(sandbox=f"slot-{len(self.requests)}", warm=True, startup_ms=ended.startup_ms))
+        on_started(
+            Started(sandbox=request.sandbox or f"slot-{len(self.requests)}", warm=True, startup_ms=ended.startup_ms)
+        )
         self.during(request, on_output)
         self.running.discard(request.id)
         self._find(request.sandbox)

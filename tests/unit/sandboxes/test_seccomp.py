@@ -71,16 +71,6 @@ def test_threads_and_forks_are_allowed_and_namespaces_are_not(machine):
 
 
 @pytest.mark.parametrize("machine", seccomp.MACHINES)
-def test_limits_of_the_init_are_out_of_reach_and_ones_own_are_not(machine):
-    prlimit = seccomp.MACHINES[machine][1]["prlimit64"]
-
-    assert answer(machine, prlimit, 1) == refused(errno.EPERM)
-    # The kernel looks at the lower half only.
-    assert answer(machine, prlimit, 1 | 1 << 32) == refused(errno.EPERM)
-    assert {answer(machine, prlimit, pid) for pid in (0, 2, 3, 11)} == {ALLOWED}
-
-
-@pytest.mark.parametrize("machine", seccomp.MACHINES)
 def test_only_unix_sockets(machine):
     calls = seccomp.MACHINES[machine][1]
 
