@@ -144,6 +144,7 @@ def sandbox_daemon(where: embedded.Place, name: str, options: Options, provided:
         command += ["--runsc", os.environ["RUNSC_PATH"]]
     if _is_on("NTD_SANDBOX_GVISOR_SOFT_MEMORY"):
         command.append("--gvisor-soft-memory")
+    command += ["--kept", os.environ.get("NTD_KEPT_SANDBOXES") or "10"]
     if provided.python_libraries:
         command += ["--python-libraries", provided.python_libraries]
     if provided.node:

@@ -49,8 +49,8 @@ def _limit_fields() -> dict[str, forms.Field]:
     }
 
 
-def _code_field(rows: int) -> forms.CharField:
-    shape = {"class": "textarea code tall", "rows": rows, "spellcheck": "false", "autocapitalize": "off"}
+def _code_field(rows: int, *, kind: str = "textarea code tall") -> forms.CharField:
+    shape = {"class": kind, "rows": rows, "spellcheck": "false", "autocapitalize": "off"}
     return forms.CharField(strip=False, widget=forms.Textarea(shape))
 
 
@@ -204,13 +204,15 @@ class SandboxForm(LimitsForm):
 
 
 class LifetimeForm(forms.Form):
-    ttl_seconds = forms.TypedChoiceField(label="From now at least", choices=LIFETIMES, coerce=int, initial=3600)
+    ttl_seconds = forms.TypedChoiceField(
+        label="Lives from now on for at least", choices=LIFETIMES, coerce=int, initial=3600
+    )
 
 
 class SandboxCodeForm(forms.Form):
     """Code for a sandbox that is there already: it decides everything else."""
 
-    code = _code_field(10)
+    code = _code_field(8, kind="textarea code")
     timeout_seconds = forms.FloatField(
         label="Time-out (seconds)",
         initial=60,

@@ -100,7 +100,7 @@ def test_the_table_and_a_row_refetch_themselves(client, page, account, sandbox):
     table = client.get(url, {"part": "kept"}, HTTP_HX_REQUEST="true")
     pools = client.get(url, HTTP_HX_REQUEST="true")
 
-    assert text_of(table).strip().startswith('<section class="card" id="kept"')
+    assert text_of(table).strip().startswith('<div class="stack" id="kept"')
     assert text_of(pools).strip().startswith('<div class="stack" id="list"')
     assert text_of(page("sandbox-row", sandbox.pk)).strip().startswith(f'<tr id="sandbox-{sandbox.pk}"')
 
