@@ -127,7 +127,8 @@ class Kept:
     def begin(self, code: str) -> str:
         """The id of an execution that runs by now."""
         execution = str(self.run(code, wait=0)["id"])
-        wait_until(lambda: self.execution(execution)["stdout"] == "go\n", 30, "it does not run")
+        output = f"executions/{execution}/output"
+        wait_until(lambda: self.product.call("GET", output, self.key)[1] == "go\n", 30, "it does not run")
         return execution
 
     def execution(self, execution: str) -> dict[str, Any]:
