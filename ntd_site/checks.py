@@ -75,6 +75,11 @@ def _choices() -> list[Found]:
                 "Set it to the address of the coordinator, for example https://ntd.example.",
             )
         )
+    return [*found, *_numbers()]
+
+
+def _numbers() -> list[Found]:
+    found = []
     for name in ("MAX_SANDBOXES", "MAX_AGENTS", "RATE_LIMIT_PER_MINUTE"):
         if getattr(settings, name) < 1:
             found.append(("E007", f"{name} must be at least 1.", "Correct the environment variable."))

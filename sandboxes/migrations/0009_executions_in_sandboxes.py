@@ -30,6 +30,6 @@ class Migration(migrations.Migration):
         ),
         migrations.AddConstraint(
             model_name='execution',
-            constraint=models.CheckConstraint(condition=models.Q(('kept_sandbox__isnull', True), models.Q(('cost_ucr', 0), ('pool__isnull', True)), _connector='OR'), name='execution_in_a_sandbox_is_paid_by_it'),
+            constraint=models.CheckConstraint(condition=models.Q(('kept_sandbox__isnull', True), models.Q(('pool__isnull', True), models.Q(('cost_ucr', 0), ('network', True), _connector='OR')), _connector='OR'), name='execution_in_a_sandbox_is_paid_by_it'),
         ),
     ]

@@ -159,7 +159,8 @@ class Execution(models.Model):
                 name="one_execution_at_once_in_a_sandbox",
             ),
             models.CheckConstraint(
-                condition=Q(kept_sandbox__isnull=True) | Q(pool__isnull=True, cost_ucr=0),
+                # All but what goes over the network.
+                condition=Q(kept_sandbox__isnull=True) | (Q(pool__isnull=True) & (Q(cost_ucr=0) | Q(network=True))),
                 name="execution_in_a_sandbox_is_paid_by_it",
             ),
             models.CheckConstraint(condition=Q(state__in=lifecycle.EXECUTION_STATES), name="execution_state"),

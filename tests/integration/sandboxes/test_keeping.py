@@ -629,7 +629,20 @@ def test_the_database_itself_lets_no_two_run_at_once(account):
         Execution.objects.filter(pk=second.pk).update(**lease)
 
 
-def test_the_database_lets_none_of_them_cost_anything(account):
+def test_only_what_goes_over_the_network_costs_more(runtime, account, settings):
+    settings.SANDBOX_NETWORK = "outward"
+    sandbox = factories.make_sandbox(account, network=True)
+    submit(sandbox)
+    runtime.script = lambda request: scripted.outcome(network_sent_bytes=1_000_000)
+
+    ended = run_next()
+
+    assert UsageRecord.objects.get().meter == "data_byte"
+    assert ended.cost_ucr == UsageRecord.objects.get().cost_ucr > 0
+    assert (ended.network, next(iter(runtime.kept.values())).network) == (True, True)
+
+
+def test_the_database_lets_none_of_them_cost_anything_else(account):
     execution = submit(factories.make_sandbox(account))
 
     with pytest.raises(IntegrityError, match="is_paid_by_it"), transaction.atomic():
