@@ -437,6 +437,29 @@ def test_a_sandbox_whose_first_process_dies_is_told_as_ended(small):
     assert "Its first process ended" in small.runtime.describe()["kept"]["ended"][sandbox]
 
 
+@pytest.mark.parametrize(
+    ("code", "limits", "breach"),
+    [
+        ("x = []\nwhile True: x.append(bytearray(1 << 20))", {"memory_mb": 64}, "memory"),
+        ("import os, time\nwhile True:\n    if not os.fork(): time.sleep(9)", {"processes": 9}, "processes"),
+    ],
+)
+def test_without_cgroups_its_limits_hold_in_every_run_and_usage_is_each_runs_own(tmp_path, code, limits, breach):
+    daemon = daemons.Daemon.start(tmp_path, "--ready", "0", "--node", "", "--cgroups", "none")
+    try:
+        if daemon.ready["engine"] is None:
+            daemons.cannot_isolate(daemon.ready)
+        sandbox = keep(daemon.runtime, limits=limits)
+
+        outcomes = [run(daemon.runtime, text, sandbox=sandbox) for text in (code, "print(1)", code)]
+
+        assert [outcome.breach for outcome in outcomes] == [breach, None, breach]
+        assert outcomes[1].cpu_ms < outcomes[0].cpu_ms
+        assert outcomes[1].stdout == b"1\n"
+    finally:
+        daemon.stop()
+
+
 # --- programs that attack what will run after them
 
 
