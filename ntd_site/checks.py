@@ -75,11 +75,17 @@ def _choices() -> list[Found]:
                 "Set it to the address of the coordinator, for example https://ntd.example.",
             )
         )
+    return [*found, *_numbers()]
+
+
+def _numbers() -> list[Found]:
+    found = []
     for name in ("MAX_SANDBOXES", "MAX_AGENTS", "RATE_LIMIT_PER_MINUTE"):
         if getattr(settings, name) < 1:
             found.append(("E007", f"{name} must be at least 1.", "Correct the environment variable."))
-    if settings.DEFAULT_CREDITS < 0:
-        found.append(("E007", "DEFAULT_CREDITS must not be negative.", "Correct the environment variable."))
+    for name in ("DEFAULT_CREDITS", "KEPT_SANDBOXES"):
+        if getattr(settings, name) < 0:
+            found.append(("E007", f"{name} must not be negative.", "Correct the environment variable."))
     return found
 
 

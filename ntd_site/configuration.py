@@ -41,6 +41,7 @@ SETTINGS = {
     "Fleet": (
         Setting("NTD_TOPOLOGY", "TOPOLOGY", "Topology of a new federation that names none."),
         Setting("NTD_MAX_SANDBOXES", "MAX_SANDBOXES", "Most sandboxes at once, and the most of a built-in pool."),
+        Setting("NTD_KEPT_SANDBOXES", "KEPT_SANDBOXES", "Most long-lived sandboxes of a node."),
         Setting("NTD_MAX_AGENTS", "MAX_AGENTS", "Most agents of a federation that names no maximum."),
         Setting("NTD_AUTO_SCALE", "AUTO_SCALE", "Whether scaling groups act on their decisions."),
         Setting(

@@ -38,6 +38,7 @@ COUNTED = (
     ("ntd_accounts", "billing.Account", "status"),
     ("ntd_invoices", "billing.Invoice", "state"),
     ("ntd_executions", "sandboxes.Execution", "state"),
+    ("ntd_long_lived_sandboxes", "sandboxes.Sandbox", "state"),
     ("ntd_federations", "federation.Federation", "topology"),
     ("ntd_agents", "federation.Agent", "availability"),
     ("ntd_tasks", "federation.Task", "state"),

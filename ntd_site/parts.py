@@ -144,6 +144,7 @@ def sandbox_daemon(where: embedded.Place, name: str, options: Options, provided:
         command += ["--runsc", os.environ["RUNSC_PATH"]]
     if _is_on("NTD_SANDBOX_GVISOR_SOFT_MEMORY"):
         command.append("--gvisor-soft-memory")
+    command += ["--kept", os.environ.get("NTD_KEPT_SANDBOXES") or "10"]
     if provided.python_libraries:
         command += ["--python-libraries", provided.python_libraries]
     if provided.node:
@@ -177,7 +178,8 @@ def _worker(where: embedded.Place, name: str, options: Options) -> Part:
     suffix = _suffix(name, options)
     command = [sys.executable, "-m", "celery", "--quiet", "-A", "ntd_site.celery", "worker", "--pool", "threads"]
     command += ["--concurrency", os.environ.get("NTD_WORKER_THREADS", str(WORKER_THREADS)), "--loglevel", "WARNING"]
-    command += ["--queues", "default,executions,sweeps", "--hostname", f"worker@{name}"]
+    # The last one is the node's own: what only its sandbox daemon can do.
+    command += ["--queues", f"default,executions,sweeps,node.{name}", "--hostname", f"worker@{name}"]
     command += ["--without-gossip", "--without-mingle", "--without-heartbeat"]
     own = environment(where, options, name=name) | {"NTD_DB_POOL": "1", "NTD_PROCESS": "worker"}
     # Untrusted code runs in the sandbox daemon's jail, never in the worker, so root's worker is no news.

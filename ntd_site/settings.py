@@ -49,6 +49,7 @@ CSRF_TRUSTED_ORIGINS = env.list("CSRF_TRUSTED_ORIGINS", default=[BASE_URL] if ":
 # --- the specification's configuration --------------------------------------------------------
 TOPOLOGY = env("NTD_TOPOLOGY", default="mesh")
 MAX_SANDBOXES = env.int("NTD_MAX_SANDBOXES", default=10)
+KEPT_SANDBOXES = env.int("NTD_KEPT_SANDBOXES", default=10)
 MAX_AGENTS = env.int("NTD_MAX_AGENTS", default=50)
 AUTO_SCALE = env.bool("NTD_AUTO_SCALE", default=True)
 DEFAULT_CREDITS = env.int("DEFAULT_CREDITS", default=1000)

@@ -7,7 +7,7 @@ from typing import Any
 from django.contrib import admin
 from django.http import HttpRequest
 
-from sandboxes.models import Attempt, Build, Execution, Pool, Template
+from sandboxes.models import Attempt, Build, Execution, Pool, Sandbox, Template
 
 
 class ReadOnly(admin.ModelAdmin):
@@ -46,6 +46,17 @@ class ExecutionAdmin(ReadOnly):
         rows = super().get_queryset(request)
         is_list = request.resolver_match is not None and request.resolver_match.url_name.endswith("_changelist")
         return rows.light() if is_list else rows
+
+
+@admin.register(Sandbox)
+class SandboxAdmin(ReadOnly):
+    list_display = ("id", "account", "template", "state", "node", "expires_at", "cost_ucr", "created_at")
+    list_filter = ("state", "node")
+    list_select_related = ("account", "template")
+    search_fields = ("id__exact", "account__slug")
+    show_full_result_count = False
+    # It may hold a customer's secrets.
+    exclude = ("env",)
 
 
 @admin.register(Pool)

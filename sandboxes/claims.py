@@ -1,25 +1,27 @@
 """Takes the next execution: in fair order between accounts, and only where its pool has room.
 
 Each execution got a turn when it was submitted (see executions.py). The lowest turn goes first, so an
-account with ten waiting shares with one that has ten thousand.
+account with ten waiting shares with one that has ten thousand. What runs in a customer's long-lived sandbox
+is claimed by itself: it takes no room in a pool, goes to the sandbox's node, and one at a time.
 """
 
 from __future__ import annotations
 
-import socket
+import collections
 from datetime import datetime
 
 from django.conf import settings
 from django.db import connection, transaction
+from django.db.models import Exists, OuterRef
 
-from sandboxes import engine, leases, live
+from sandboxes import engine, leases, lifecycle, live
 from sandboxes.models import Execution
 
 LOCK = 0x6E746401
 CLAIM = """
 with live as (
     select pool_id, count(*) as n from sandboxes_execution
-    where state in ('starting', 'running') group by pool_id
+    where state in ('starting', 'running') and kept_sandbox_id is null group by pool_id
 ),
 room as (
     select pool.id, pool.size - coalesce(live.n, 0) as free
@@ -43,6 +45,28 @@ where execution.id = next.id and template.id = execution.template_id
 returning execution.*, template.address as template_address, next.free <= 1 as fills_pool
 """
 
+CLAIM_IN_SANDBOX = """
+with next as (
+    select execution.id
+    from sandboxes_sandbox sandbox join sandboxes_execution execution on execution.kept_sandbox_id = sandbox.id
+    where sandbox.state = 'ready' and sandbox.node = %(node)s
+      and execution.state = 'queued' and execution.available_at <= %(now)s
+      and not exists (
+          select 1 from sandboxes_execution busy
+          where busy.kept_sandbox_id = sandbox.id and busy.lease_expires_at is not null
+      )
+    order by execution.turn, execution.id
+    limit 1
+    for update of execution skip locked
+)
+update sandboxes_execution execution
+set state = 'starting', attempt = attempt + 1, claimed_by = %(me)s, claimed_at = %(now)s,
+    lease_expires_at = %(lease)s, node = %(node)s, runtime = %(runtime)s
+from next, sandboxes_template template
+where execution.id = next.id and template.id = execution.template_id
+returning execution.*, template.address as template_address, false as fills_pool
+"""
+
 
 @transaction.atomic
 def claim(*, now: datetime) -> Execution | None:
@@ -50,17 +74,27 @@ def claim(*, now: datetime) -> Execution | None:
 
     Claims go one at a time, so that no pool ever starts one more than its `size` allows.
     """
+    return _claimed(CLAIM, now, most=settings.MAX_SANDBOXES)
+
+
+@transaction.atomic
+def claim_in_sandbox(*, now: datetime) -> Execution | None:
+    """The fairest execution that waits for one of this node's long-lived sandboxes which serves no other."""
+    return _claimed(CLAIM_IN_SANDBOX, now)
+
+
+def _claimed(statement: str, now: datetime, **more: object) -> Execution | None:
     with connection.cursor() as cursor:
         cursor.execute("select pg_advisory_xact_lock(%s)", [LOCK])
     values = {
         "now": now,
         "lease": now + leases.LEASE,
         "me": leases.ME,
-        "node": settings.NODE_NAME or socket.gethostname(),
+        "node": engine.node(),
         "runtime": engine.LOCAL,
-        "most": settings.MAX_SANDBOXES,
+        **more,
     }
-    claimed = list(Execution.objects.raw(CLAIM, values))
+    claimed = list(Execution.objects.raw(statement, values))
     if not claimed:
         return None
     live.execution_changed(claimed[0])
@@ -68,5 +102,14 @@ def claim(*, now: datetime) -> Execution | None:
 
 
 def waiting(*, now: datetime, most: int) -> int:
-    """How many executions wait whose time has come, counted up to `most`."""
-    return len(Execution.objects.waiting(now).order_by("turn", "pk").values_list("pk", flat=True)[:most])
+    """How many executions wait for a pool whose time has come, counted up to `most`."""
+    rows = Execution.objects.waiting(now).filter(kept_sandbox=None)
+    return len(rows.order_by("turn", "pk").values_list("pk", flat=True)[:most])
+
+
+def waiting_in_sandboxes(*, now: datetime, most: int) -> dict[str, int]:
+    """By node, how many of its long-lived sandboxes serve nothing though something waits for them."""
+    busy = Execution.objects.filter(kept_sandbox=OuterRef("kept_sandbox"), lease_expires_at__isnull=False)
+    rows = Execution.objects.waiting(now).filter(~Exists(busy), kept_sandbox__state=lifecycle.READY)
+    found = rows.order_by().values_list("kept_sandbox__node", "kept_sandbox").distinct()[:most]
+    return dict(collections.Counter(node for node, _ in found))

@@ -6,9 +6,12 @@ since every submission asks whether anything can run at all.
 
 from __future__ import annotations
 
+import socket
 import threading
 import time
 from typing import Any
+
+from django.conf import settings
 
 from sandboxes.runtimes import Runtime, RuntimeLost, RuntimeUnavailable
 
@@ -35,6 +38,11 @@ class EngineUnavailable(Exception):
     @property
     def extras(self) -> dict[str, list[str]]:
         return {"reasons": self.reasons}
+
+
+def node() -> str:
+    """This machine's name, as rows and queues call it."""
+    return str(settings.NODE_NAME or socket.gethostname())
 
 
 def register(name: str, runtime: Runtime) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 from functools import partial
@@ -12,13 +13,14 @@ from typing import Any
 
 from django.conf import settings
 from django.db import connection, transaction
+from django.db.models import Q
 
 from billing import ledger, pricing
 from billing.models import Account, User
-from sandboxes import engine, lifecycle, live, programs, tasks, transcript
+from sandboxes import engine, lifecycle, lifetimes, live, programs, tasks, transcript
 from sandboxes.executor import METER, WAITS_AT_MOST, announce_end, let_go
 from sandboxes.limits import InvalidLimits, Limits
-from sandboxes.models import Execution, Pool, Template
+from sandboxes.models import Execution, Pool, Sandbox, Template
 from sandboxes.runtimes import RuntimeLost, RuntimeUnavailable
 
 QUEUE_LIMIT = 10_000
@@ -40,6 +42,18 @@ class NetworkNotAllowed(Exception):
 
     def __init__(self) -> None:
         super().__init__("Sandboxes have no network here. Ask the operator to allow it, or leave out `network`.")
+
+
+class SandboxIsBusy(Exception):
+    """Raised when an execution is sent to a long-lived sandbox that runs another, and does not want to wait."""
+
+    code = "conflict"
+    extras = {"state": lifecycle.RUNNING}
+
+    def __init__(self) -> None:
+        super().__init__(
+            "This sandbox runs another execution. Wait for its end, or send `queue: true` to stand in line."
+        )
 
 
 class QueueFull(Exception):
@@ -69,15 +83,16 @@ def submit(
     limits: Mapping[str, object] | None = None,
     network: bool = False,
     metadata: Mapping[str, str] | None = None,
+    queue: bool = False,
     by: Any = None,
     now: datetime,
     agent: str = "",
     rerun_of: Execution | None = None,
 ) -> Execution:
-    """Queue code to run, with its worst-case cost held.
+    """Queue code to run, with its worst-case cost held; in a long-lived sandbox only `queue` waits for another.
 
     Raises programs.Refused, programs.TooLarge, NetworkNotAllowed, engine.EngineUnavailable, QueueFull,
-    ledger.InsufficientCredits, ledger.AccountNotActive; then nothing is written.
+    ledger.InsufficientCredits, ledger.AccountNotActive, SandboxIsBusy, lifetimes.Ended; then nothing is written.
     """
     program = programs.check(
         code=code,
@@ -88,18 +103,19 @@ def submit(
         timeout_seconds=timeout_seconds,
         metadata=metadata,
     )
-    chosen, start = _place(account, language=language, template=template, pool=pool, sandbox=sandbox)
-    allowed = _limits(chosen, limits)
-    if network and not settings.SANDBOX_NETWORK:
-        raise NetworkNotAllowed
+    place = _place(account, language=language, template=template, pool=pool, sandbox=sandbox)
+    allowed = _limits(place, limits)
+    has_network = _network(place, network)
     engine.require()
     execution = Execution(
         account=account,
-        pool=chosen,
-        template=start,
-        language=start.language,
+        pool=place.pool,
+        template=place.template,
+        kept_sandbox=place.sandbox,
+        sandbox=str(place.sandbox.pk) if place.sandbox else "",
+        language=place.template.language,
         limits=allowed.as_dict(),
-        network=network,
+        network=has_network,
         created_by=by if isinstance(by, User) else None,
         agent=agent,
         rerun_of=rerun_of,
@@ -107,7 +123,7 @@ def submit(
         available_at=now,
         **_stored(program),
     )
-    return _queue(execution, now)
+    return _queue(execution, now) if place.sandbox is None else _enter(execution, now, may_wait=queue)
 
 
 def _stored(program: programs.Program) -> dict[str, Any]:
@@ -144,6 +160,27 @@ def _queue(execution: Execution, now: datetime) -> Execution:
     return execution
 
 
+@transaction.atomic
+def _enter(execution: Execution, now: datetime, *, may_wait: bool) -> Execution:
+    """Stand in line for a long-lived sandbox, whose own life is what is paid for."""
+    # The row's lock makes those who come at once see each other.
+    sandbox = Sandbox.objects.select_for_update(of=("self",), no_key=True).get(pk=execution.kept_sandbox_id)
+    if not sandbox.is_open or sandbox.expires_at <= now:
+        raise lifetimes.Ended(sandbox)
+    if execution.account.status != Account.Status.ACTIVE:
+        raise ledger.AccountNotActive(execution.account.status)
+    unfinished = Q(lease_expires_at__isnull=False) | Q(state=lifecycle.QUEUED)
+    if not may_wait and sandbox.executions.filter(unfinished).exists():
+        raise SandboxIsBusy
+    execution.turn = _turn(execution.account_id)
+    execution.save(force_insert=True)
+    transaction.on_commit(partial(transcript.tell_queued, execution))
+    live.execution_changed(execution)
+    if sandbox.state == lifecycle.READY:
+        transaction.on_commit(partial(tasks.ring_sandbox, sandbox.node))
+    return execution
+
+
 def most_cost_ucr(timeout_seconds: float) -> int:
     """What an execution costs when it runs to its time-out."""
     return pricing.cost_ucr(METER, Decimal(str(timeout_seconds)))
@@ -164,10 +201,19 @@ def _turn(account_id: Any) -> int:
     return last + 1
 
 
+@dataclass(frozen=True)
+class Place:
+    """Where an execution is to run: in a pool, or in a customer's long-lived sandbox."""
+
+    template: Template
+    pool: Pool | None = None
+    sandbox: Sandbox | None = None
+
+
 def _place(
     account: Account, *, language: str | None, template: str | None, pool: str | None, sandbox: str | None
-) -> tuple[Pool, Template]:
-    """The pool to wait for and the template to start from; exactly one of the four names them."""
+) -> Place:
+    """The place to wait for; exactly one of the four names it."""
     asked = {"language": language, "template": template, "pool": pool, "sandbox": sandbox}
     given = [name for name in PLACES if asked[name] is not None]
     if len(given) != 1:
@@ -184,12 +230,21 @@ def _place(
         start = Template.objects.usable_by(account).named(str(template))
         found = _default_pool(start.language) if start else None
     else:
-        found = start = None
+        return _own_sandbox(account, str(sandbox))
     if found is None or start is None:
         raise programs.Refused({name: [f"There is no such {name}."]})
     if start.state != Template.State.READY:
         raise programs.Refused({name: [f"Its template is {start.state}, not ready."]})
-    return found, start
+    return Place(start, pool=found)
+
+
+def _own_sandbox(account: Account, name: str) -> Place:
+    found = Sandbox.objects.filter(account=account).select_related("template").with_id(name)
+    if found is None:
+        raise programs.Refused({"sandbox": ["There is no such sandbox."]})
+    if not found.is_open:
+        raise lifetimes.Ended(found)
+    return Place(found.template, sandbox=found)
 
 
 def _default_pool(language: str) -> Pool | None:
@@ -198,11 +253,31 @@ def _default_pool(language: str) -> Pool | None:
     return Pool.objects.select_related("template").filter(account=None, name=language).first()
 
 
-def _limits(pool: Pool, asked: Mapping[str, object] | None) -> Limits:
+def _limits(place: Place, asked: Mapping[str, object] | None) -> Limits:
+    if place.sandbox is not None:
+        if asked:
+            raise programs.Refused({"limits": ["A long-lived sandbox has its own limits. Leave this out."]})
+        return Limits.parse(place.sandbox.limits)
+    assert place.pool is not None
     try:
-        return Limits.parse({**pool.limits, **(asked or {})})
+        return Limits.parse({**place.pool.limits, **(asked or {})})
     except InvalidLimits as invalid:
         raise programs.Refused({f"limits.{name}": said for name, said in invalid.errors.items()}) from invalid
+
+
+def _network(place: Place, asked: bool) -> bool:
+    if place.sandbox is not None:
+        if asked and not place.sandbox.network:
+            raise programs.Refused({"network": ["This sandbox was opened without a network."]})
+        return bool(place.sandbox.network)
+    check_network(asked)
+    return asked
+
+
+def check_network(asked: bool) -> None:
+    """Raises NetworkNotAllowed."""
+    if asked and not settings.SANDBOX_NETWORK:
+        raise NetworkNotAllowed
 
 
 def cancel(*, execution: Execution, by: Any, now: datetime) -> Execution:
@@ -243,7 +318,7 @@ def rerun(*, execution: Execution, by: Any, now: datetime) -> Execution:
         env=execution.env,
         files=execution.file_contents(),
         timeout_seconds=execution.timeout_seconds,
-        limits=execution.limits,
+        limits=None if execution.kept_sandbox_id else execution.limits,
         network=execution.network,
         metadata=execution.metadata,
         by=by,
@@ -255,6 +330,8 @@ def rerun(*, execution: Execution, by: Any, now: datetime) -> Execution:
 
 
 def _same_place(execution: Execution) -> dict[str, str]:
+    if execution.kept_sandbox_id:
+        return {"sandbox": str(execution.kept_sandbox_id)}
     if execution.template_id is None:
         raise programs.Refused({"template": ["Its template was deleted. Run the code with another one."]})
     pool = execution.pool

@@ -2,6 +2,7 @@
 
     run --> finish              one guarded update each; the loser of a race writes nothing
         \\-> lose               the sandbox was lost: back into the queue, or failed after MOST_ATTEMPTS
+        \\-> fail_gone          a customer's long-lived sandbox ended under it: failed, with what it had printed
     lease over -> lose | settle by the sweep, when the worker died
 
 An attempt is fenced by its number and its lease: whoever comes late finds zero rows and stops.
@@ -25,8 +26,18 @@ from billing import ledger, metering
 from sandboxes import engine, leases, lifecycle, live, signals, stock, transcript, vitals
 from sandboxes.leases import Clock
 from sandboxes.limits import Limits
-from sandboxes.models import Artifact, Attempt, Execution, OutputChunk
-from sandboxes.runtimes import InvalidRequest, Outcome, Request, Runtime, RuntimeLost, RuntimeUnavailable, Started
+from sandboxes.models import Artifact, Attempt, Execution, OutputChunk, Sandbox
+from sandboxes.runtimes import (
+    InvalidRequest,
+    Outcome,
+    Request,
+    Runtime,
+    RuntimeLost,
+    RuntimeUnavailable,
+    SandboxBusy,
+    SandboxGone,
+    Started,
+)
 
 WAITS_AT_MOST = timedelta(hours=24)
 METER = "sandbox_second"
@@ -44,7 +55,7 @@ class Superseded(Exception):
 
 def run(*, execution: Execution, clock: Clock) -> float | None:
     """Run a claimed execution to its end; seconds to wait before it should be tried again, or None."""
-    if execution.template_address and not stock.has(execution.template_address):
+    if not execution.kept_sandbox_id and execution.template_address and not stock.has(execution.template_address):
         return wait_for_template(execution=execution, now=clock())
     runtime = engine.runtime(execution.runtime)
     writer = transcript.Writer(execution)
@@ -53,6 +64,12 @@ def run(*, execution: Execution, clock: Clock) -> float | None:
     try:
         with leases.kept(execution, runtime, clock):
             outcome = runtime.run(_request(execution), on_started=started, on_output=writer.output)
+    except SandboxGone as gone:
+        fail_gone(execution=execution, chunks=writer.finish(b"", b""), reason=str(gone), now=clock())
+        return None
+    except SandboxBusy as busy:
+        # What it serves is another attempt's, which is about to be ended. Nothing of this one has begun.
+        return wait_again(execution=execution, outcome=Attempt.Outcome.REFUSED, reason=str(busy), now=clock())
     except RuntimeLost as lost:
         engine.forget(execution.runtime)
         vitals.attempt_ended(lost=True)
@@ -107,6 +124,7 @@ def _request(execution: Execution) -> Request:
         timeout_seconds=execution.timeout_seconds,
         limits=Limits.parse(execution.limits),
         network=execution.network,
+        sandbox=str(execution.kept_sandbox_id or ""),
     )
 
 
@@ -228,7 +246,12 @@ def _artifacts(execution: Execution, outcome: Outcome) -> list[Artifact]:
 
 
 def _charge(execution: Execution, duration_ms: float, now: datetime) -> int:
-    """Capture the allocated seconds from the hold; at least a millisecond, since a sandbox was used."""
+    """Capture the allocated seconds from the hold; at least a millisecond, since a sandbox was used.
+
+    A customer's long-lived sandbox is paid for all its life, whatever runs in it.
+    """
+    if execution.kept_sandbox_id is not None:
+        return 0
     record = metering.capture(
         hold_key=execution.hold_key,
         meter=METER,
@@ -266,6 +289,8 @@ def _charge_bytes(execution: Execution, outcome: Outcome, now: datetime) -> int:
 
 def let_go(execution: Execution, now: datetime) -> None:
     """Release what is held for an execution that cost nothing; a hold that expired meanwhile is released already."""
+    if execution.kept_sandbox_id is not None:
+        return
     with suppress(ledger.HoldEnded):
         ledger.release(key=execution.hold_key, now=now)
 
@@ -290,12 +315,22 @@ def _record_attempt(
     )
 
 
-@transaction.atomic
 def lose(*, execution: Execution, outcome: str, reason: str, now: datetime) -> float | None:
     """The sandbox was lost, not the program's fault: queue it again, or fail it honestly after the last attempt.
 
+    In a long-lived sandbox nothing runs twice: what the first attempt did to its files is there, or they are lost.
     Returns the seconds until the next attempt, or None when there is none.
     """
+    if execution.kept_sandbox_id is None:
+        return wait_again(execution=execution, outcome=outcome, reason=reason, now=now)
+    error = f"It was lost while it ran in its sandbox, and is not run again by itself. {reason}"
+    give_up(execution=execution, outcome=outcome, error=error, now=now)
+    return None
+
+
+@transaction.atomic
+def wait_again(*, execution: Execution, outcome: str, reason: str, now: datetime) -> float | None:
+    """Back into the queue; the seconds until the next attempt, or None when this was the last."""
     if execution.attempt >= lifecycle.MOST_ATTEMPTS:
         error = f"The sandbox was lost {execution.attempt} times, the last time because: {reason}"
         give_up(execution=execution, outcome=outcome, error=error, now=now)
@@ -333,6 +368,19 @@ def give_up(*, execution: Execution, outcome: str, error: str, now: datetime) ->
     _record_attempt(execution, outcome=outcome, duration_ms=None, now=now, error=error)
     let_go(execution, now)
     _tell_end(execution)
+
+
+@transaction.atomic
+def fail_gone(*, execution: Execution, chunks: list[OutputChunk], reason: str, now: datetime) -> None:
+    """Its long-lived sandbox ended under it. What it printed is kept; its files are gone with the sandbox."""
+    last = chunks[-1] if chunks else execution.output_chunks.order_by("number").last()
+    if last is not None:
+        printed = {"stdout_bytes": last.stdout_end, "stderr_bytes": last.stderr_end}
+        if _mine(execution, *lifecycle.LIVE, lifecycle.CANCELLED).update(**printed):
+            OutputChunk.objects.bulk_create(chunks)
+    why = Sandbox.objects.get(pk=execution.kept_sandbox_id).why_ended or reason
+    error = f"Its sandbox ended while it ran. {why}"
+    give_up(execution=execution, outcome=Attempt.Outcome.LOST, error=error, now=now)
 
 
 @transaction.atomic
@@ -382,15 +430,22 @@ def expire_leases(*, now: datetime) -> int:
 def drop_stale(*, now: datetime) -> int:
     """Fail what waited longer than anybody should: nothing is queued for ever."""
     stale = Execution.objects.light().filter(state=lifecycle.QUEUED, created_at__lt=now - WAITS_AT_MOST)
+    error = f"It waited {WAITS_AT_MOST.total_seconds() / 3600:g} hours for a sandbox and was given up."
     dropped = 0
     for execution in stale.order_by("created_at", "pk")[:200]:
-        dropped += _drop(execution, now)
+        dropped += _drop(execution, error, now)
     return dropped
 
 
+def fail_waiting(*, sandbox: Sandbox, error: str, now: datetime) -> None:
+    """Fail what waits for a sandbox that has ended."""
+    waiting = Execution.objects.light().filter(kept_sandbox=sandbox, state=lifecycle.QUEUED)
+    for execution in waiting.order_by("turn", "pk"):
+        _drop(execution, error, now)
+
+
 @transaction.atomic
-def _drop(execution: Execution, now: datetime) -> bool:
-    error = f"It waited {WAITS_AT_MOST.total_seconds() / 3600:g} hours for a sandbox and was given up."
+def _drop(execution: Execution, error: str, now: datetime) -> bool:
     moved = Execution.objects.filter(pk=execution.pk, state=lifecycle.QUEUED).update(
         state=lifecycle.FAILED, finished_at=now, error=error
     )
@@ -398,8 +453,3 @@ def _drop(execution: Execution, now: datetime) -> bool:
         let_go(execution, now)
         _tell_end(execution)
     return bool(moved)
-
-
-def waiting(*, now: datetime, most: int) -> int:
-    """How many executions could be claimed now, counted up to `most`."""
-    return len(Execution.objects.waiting(now).order_by("turn", "pk").values_list("pk", flat=True)[:most])

@@ -21,6 +21,7 @@ prices = [101.2, 101.9, 100.7, 102.4, 103.1]
 returns = [b / a - 1 for a, b in zip(prices, prices[1:])]
 print(f"mean return {statistics.mean(returns):+.3%}")
 """
+HELLO = {"python": 'print("hello")\n', "node": 'console.log("hello");\n'}
 LABELS = {
     "cpu": "CPU cores",
     "memory_mb": "Memory (MB)",
@@ -28,6 +29,15 @@ LABELS = {
     "processes": "Processes",
     "output_kb": "Output per stream (KB)",
 }
+
+LIFETIMES = [
+    (300, "5 minutes"),
+    (1800, "30 minutes"),
+    (3600, "1 hour"),
+    (4 * 3600, "4 hours"),
+    (12 * 3600, "12 hours"),
+    (24 * 3600, "24 hours"),
+]
 
 
 def _limit_fields() -> dict[str, forms.Field]:
@@ -37,6 +47,11 @@ def _limit_fields() -> dict[str, forms.Field]:
         else forms.IntegerField(label=LABELS[name], required=False, min_value=int(low), max_value=int(high))
         for name, (low, high) in RANGES.items()
     }
+
+
+def _code_field(rows: int, *, kind: str = "textarea code tall") -> forms.CharField:
+    shape = {"class": kind, "rows": rows, "spellcheck": "false", "autocapitalize": "off"}
+    return forms.CharField(strip=False, widget=forms.Textarea(shape))
 
 
 class LimitsForm(forms.Form):
@@ -60,12 +75,7 @@ class LimitsForm(forms.Form):
 class ExecutionForm(LimitsForm):
     name = forms.CharField(required=False, max_length=80, help_text="How you will find it in the list.")
     pool = forms.ModelChoiceField(Pool.objects.none(), empty_label=None, label="Runs in")
-    code = forms.CharField(
-        strip=False,
-        widget=forms.Textarea(
-            {"class": "textarea code tall", "rows": 18, "spellcheck": "false", "autocapitalize": "off"}
-        ),
-    )
+    code = _code_field(18)
     input = forms.CharField(
         required=False,
         strip=False,
@@ -105,20 +115,15 @@ class ExecutionForm(LimitsForm):
             del self.fields["network"]
 
     def clean_env(self) -> dict[str, str]:
-        lines = [line for line in self.cleaned_data["env"].splitlines() if line.strip()]
-        if any("=" not in line for line in lines):
-            raise forms.ValidationError("Write each line as NAME=value.")
-        pairs = (line.split("=", 1) for line in lines)
-        return {name.strip(): value for name, value in pairs}
+        return _variables(self.cleaned_data["env"])
 
     def request(self) -> dict[str, Any]:
         """What `executions.submit` is asked."""
         said = self.cleaned_data
         return {
             "pool": str(said["pool"].pk),
-            # Browsers send CRLF, which Node takes and Python too, but line numbers and here-texts do better without.
-            "code": said["code"].replace("\r\n", "\n"),
-            "input": said["input"].replace("\r\n", "\n") or None,
+            "code": _unix_lines(said["code"]),
+            "input": _unix_lines(said["input"]) or None,
             "args": said["args"].splitlines(),
             "env": said["env"],
             "timeout_seconds": said["timeout_seconds"],
@@ -134,6 +139,19 @@ class ExecutionForm(LimitsForm):
             self.add_error(field if field in self.fields else None, messages)
 
 
+def _variables(text: str) -> dict[str, str]:
+    lines = [line for line in text.splitlines() if line.strip()]
+    if any("=" not in line for line in lines):
+        raise forms.ValidationError("Write each line as NAME=value.")
+    pairs = (line.split("=", 1) for line in lines)
+    return {name.strip(): value for name, value in pairs}
+
+
+def _unix_lines(text: str) -> str:
+    """Browsers send CRLF, which Node takes and Python too, but line numbers and here-texts do better without."""
+    return text.replace("\r\n", "\n")
+
+
 def _pool_label(pool: Pool) -> str:
     language = Language(pool.template.language).label
     return language if pool.is_built_in else f"{pool.name} ({language})"
@@ -144,6 +162,70 @@ def _template_label(template: Template) -> str:
     if template.is_built_in:
         return language
     return f"{template.name} ({language})" if template.state == Template.State.READY else f"{template.name} (building)"
+
+
+class SandboxForm(LimitsForm):
+    name = forms.CharField(required=False, max_length=80, help_text="How you will find it in the list.")
+    template = forms.ModelChoiceField(Template.objects.none(), empty_label=None)
+    ttl_seconds = forms.TypedChoiceField(label="Lives for", choices=LIFETIMES, coerce=int, initial=3600)
+    env = forms.CharField(
+        required=False,
+        label="Environment",
+        help_text="One NAME=value a line, for every execution in it.",
+        widget=forms.Textarea({"class": "textarea code", "rows": 3, "spellcheck": "false"}),
+    )
+    network = forms.BooleanField(required=False, label="Let it reach the network")
+
+    def __init__(self, *args: Any, account: Account, **options: Any) -> None:
+        super().__init__(*args, **options)
+        usable = Template.objects.usable_by(account).filter(state=Template.State.READY)
+        self.fields["template"].queryset = usable.order_by("-name", "pk")
+        self.fields["template"].label_from_instance = _template_label
+        self.fields["disk_mb"].widget.attrs["placeholder"] = f"{Limits.parse_kept({}).disk_mb}"
+        if not settings.SANDBOX_NETWORK:
+            del self.fields["network"]
+
+    def clean_env(self) -> dict[str, str]:
+        return _variables(self.cleaned_data["env"])
+
+    def request(self) -> dict[str, Any]:
+        """What `keeping.open_sandbox` is asked."""
+        said = self.cleaned_data
+        return {
+            "template": str(said["template"].pk),
+            "ttl_seconds": said["ttl_seconds"],
+            "env": said["env"],
+            "limits": self.limits(),
+            "network": said.get("network", False),
+            "metadata": {"name": said["name"]} if said["name"] else {},
+        }
+
+    take = ExecutionForm.take
+
+
+class LifetimeForm(forms.Form):
+    ttl_seconds = forms.TypedChoiceField(
+        label="Lives from now on for at least", choices=LIFETIMES, coerce=int, initial=3600
+    )
+
+
+class SandboxCodeForm(forms.Form):
+    """Code for a sandbox that is there already: it decides everything else."""
+
+    code = _code_field(8, kind="textarea code")
+    timeout_seconds = forms.FloatField(
+        label="Time-out (seconds)",
+        initial=60,
+        min_value=programs.SHORTEST_SECONDS,
+        max_value=programs.LONGEST_SECONDS,
+    )
+    queue = forms.BooleanField(required=False, initial=True, label="Wait in line while it is busy")
+
+    def request(self) -> dict[str, Any]:
+        """What `executions.submit` is asked, beside the sandbox."""
+        return self.cleaned_data | {"code": _unix_lines(self.cleaned_data["code"])}
+
+    take = ExecutionForm.take
 
 
 class PoolForm(LimitsForm):

@@ -1,6 +1,7 @@
-"""Keeps this machine's sandbox daemon at the sizes its pools have now: a thread of each worker.
+"""Keeps this machine's sandbox daemon as the rows say: a thread of each worker.
 
-    keeper.start()        once in each worker; it looks every second and tells the daemon only what differs
+    keeper.start()        once in each worker; it looks every second and tells the daemon only what differs:
+                          the sizes of its pools, and the long-lived sandboxes that have ended or got more time
 
 The daemon says its sizes itself, so a restarted one is told anew without anybody noticing that it was away.
 All pools of a language share the node's sandboxes, as all pools of one template do; how many of them each may use is
@@ -16,8 +17,9 @@ from typing import Any
 from django.conf import settings
 from django.db import DatabaseError, connection
 from django.db.models import Max, Q, Sum
+from django.utils import timezone
 
-from sandboxes import engine, stock
+from sandboxes import engine, lifetimes, stock
 from sandboxes.models import Build, Pool, Template
 from sandboxes.runtimes import InvalidRequest, RuntimeLost, RuntimeUnavailable, Size
 
@@ -55,9 +57,9 @@ def _run() -> None:
             if looks % LOOKS_TO_TIDY == 0:
                 tidy()
         except (DatabaseError, RuntimeLost) as away:
-            log.info("the daemon's sizes are looked at again later: %s", away)
+            log.info("the daemon is looked at again later: %s", away)
         except Exception:  # noqa: BLE001 - a thread that ended would leave the daemon at its old sizes for good
-            log.exception("the daemon's sizes could not be kept")
+            log.exception("the daemon could not be kept as the rows say")
         finally:
             connection.close()
         if _stopped.wait(LOOK_SECONDS):
@@ -65,8 +67,10 @@ def _run() -> None:
 
 
 def keep() -> list[str]:
-    """Tell the daemon the sizes that differ from its own; returns the names of the pools told."""
+    """Tell the daemon what differs from what it has; returns the names of the pools whose sizes were told."""
+    known = lifetimes.ready_here()
     said = engine.describe_anew()
+    lifetimes.reconcile(said=said, known=known, now=timezone.now())
     has, here = said.get("pool_sizes", {}), set(said.get("templates", ()))
     if not has:
         return []

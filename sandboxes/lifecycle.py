@@ -5,8 +5,9 @@ queued -> starting -> running -> succeeded | failed | timed_out | cancelled
    +---------+-----------+   its sandbox was lost: again on a fresh one, up to MOST_ATTEMPTS times
 
 creating -> ready -> reserved -> running -> gone      a sandbox serves one execution
-                                    |
-                                 resetting -> ready   unless it is a customer's own
+creating -> ready <-> running                         unless it is a customer's own, which is kept until it ends:
+    |         |          |
+  failed    gone       failed, gone
 """
 
 from __future__ import annotations
@@ -25,6 +26,13 @@ EXECUTION_STATES = (QUEUED, STARTING, RUNNING, SUCCEEDED, FAILED, TIMED_OUT, CAN
 LIVE = (STARTING, RUNNING)
 FINAL = (SUCCEEDED, FAILED, TIMED_OUT, CANCELLED)
 
+CREATING = "creating"
+READY = "ready"
+GONE = "gone"
+
+SANDBOX_OPEN = (CREATING, READY)
+# What people see of a customer's own.
+KEPT_STATES = (CREATING, READY, RUNNING, FAILED, GONE)
 SANDBOX_STATES = ("creating", "ready", "reserved", "running", "resetting", "failed", "gone")
 
 MOST_ATTEMPTS = 3

@@ -18,6 +18,9 @@ RANGES: dict[str, tuple[float, float]] = {
     "output_kb": (1, 65536),
 }
 
+# What files of a sandbox that is kept leave of its memory, so that no file can keep the next program from starting.
+KEPT_ROOM_MB = 16
+
 
 class InvalidLimits(ValueError):
     """Raised by `Limits.parse`; `errors` says for each field what is wrong with it."""
@@ -45,6 +48,18 @@ class Limits:
             raise InvalidLimits(errors)
         numbers: dict[str, Any] = {field: _number(field, value) for field, value in values.items()}
         return cls(**numbers)
+
+    @classmethod
+    def parse_kept(cls, values: Mapping[str, object]) -> Limits:
+        """Limits of a sandbox that is kept. Its files are in its memory, and a program must have room beside them."""
+        found = cls.parse(values)
+        most = max(1, found.memory_mb - KEPT_ROOM_MB)
+        if found.disk_mb <= most:
+            return found
+        if "disk_mb" in values:
+            said = f"The files of a long-lived sandbox are kept in its memory. Give at most {most}, or more memory_mb."
+            raise InvalidLimits({"disk_mb": [said]})
+        return dataclasses.replace(found, disk_mb=most)
 
 
 def _faults(field: str, value: object) -> list[str]:

@@ -7,11 +7,13 @@ from functools import partial
 from channels.layers import get_channel_layer
 from django.db import transaction
 
-from sandboxes.models import Build, Execution, Pool, Template
+from sandboxes.models import Build, Execution, Pool, Sandbox, Template
 
 
 def execution_changed(execution: Execution) -> None:
     topics = [f"execution-{execution.pk}", "executions"]
+    if execution.kept_sandbox_id is not None:
+        topics += [f"sandbox-{execution.kept_sandbox_id}", "sandboxes"]
     transaction.on_commit(partial(get_channel_layer().nudge, execution.account_id, topics))
 
 
@@ -24,6 +26,11 @@ def build_changed(build: Build) -> None:
     """Every template of it has."""
     for template in build.templates.order_by("pk"):
         template_changed(template)
+
+
+def sandbox_changed(sandbox: Sandbox) -> None:
+    topics = [f"sandbox-{sandbox.pk}", "sandboxes"]
+    transaction.on_commit(partial(get_channel_layer().nudge, sandbox.account_id, topics))
 
 
 def pool_changed(pool: Pool) -> None:

@@ -95,16 +95,27 @@ def check(
         "timeout_seconds": (_timeout, timeout_seconds),
         "metadata": (_metadata, metadata),
     }
+    found = _read(readers)
+    return Program(stdin=found.pop("input"), **found)
+
+
+def check_sandbox(*, env: object = None, metadata: object = None) -> tuple[dict[str, str], dict[str, str]]:
+    """Environment and metadata of a sandbox, by the same rules; raises Refused or TooLarge."""
+    found = _read({"env": (_env, env), "metadata": (_metadata, metadata)})
+    return found["env"], found["metadata"]
+
+
+def _read(readers: Mapping[str, tuple[Callable[[object], Any], object]]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     errors: dict[str, list[str]] = {}
     for name, (read, value) in readers.items():
         try:
-            found["stdin" if name == "input" else name] = read(value)
+            found[name] = read(value)
         except _Fault as fault:
             errors[name] = [str(fault)]
     if errors:
         raise Refused(errors)
-    return Program(**found)
+    return found
 
 
 def _text(value: object, what: str = "text") -> str:

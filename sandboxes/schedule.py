@@ -11,4 +11,9 @@ SCHEDULE: dict[str, dict[str, object]] = {
         "schedule": 5.0,
         "options": {"expires": 5, "queue": "sweeps"},
     },
+    "sandboxes-lifetimes": {
+        "task": "sandboxes.tasks.sweep_sandboxes",
+        "schedule": 2.0,
+        "options": {"expires": 2, "queue": "sweeps"},
+    },
 }

@@ -10,7 +10,7 @@ from django.db import IntegrityError, transaction
 
 from billing.models import Account
 from sandboxes import engine, lifecycle, live, packages, programs, tasks
-from sandboxes.models import Build, Execution, Template
+from sandboxes.models import Build, Execution, Sandbox, Template
 
 MOST = 100
 
@@ -150,6 +150,9 @@ def delete_template(*, template: Template, by: Any) -> None:
 def _users(template: Template) -> list[str]:
     """In words, what still starts from it."""
     users = [f"the pool {name}" for name in template.pools.order_by("name").values_list("name", flat=True)[:10]]
+    opened = Sandbox.objects.open().filter(template=template).count()
+    if opened:
+        users.append("1 long-lived sandbox" if opened == 1 else f"{opened} long-lived sandboxes")
     waiting = Execution.objects.filter(template=template).exclude(state__in=lifecycle.FINAL).count()
     if waiting:
         users.append("1 execution" if waiting == 1 else f"{waiting} executions")

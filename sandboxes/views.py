@@ -17,13 +17,28 @@ from django.views.decorators.http import require_POST, require_safe
 
 from billing import ledger
 from billing.models import Account
-from sandboxes import engine, executions, executor, lifecycle, pages, pools, programs
-from sandboxes.forms import EXAMPLE, ExecutionForm, FilterForm, PoolForm
-from sandboxes.models import Execution, Pool
+from sandboxes import engine, executions, executor, keeping, lifecycle, lifetimes, pages, pools, programs, rent
+from sandboxes.forms import (
+    EXAMPLE,
+    HELLO,
+    ExecutionForm,
+    FilterForm,
+    LifetimeForm,
+    PoolForm,
+    SandboxCodeForm,
+    SandboxForm,
+)
+from sandboxes.models import Execution, Pool, Sandbox
 from sandboxes.models.pools import Language
 from scaling import autoscaler
 
 EDITORS = ("owner", "operator", "staff")
+SANDBOX_PARTS = {
+    "head": "sandboxes/_kept_head.html",
+    "side": "sandboxes/_kept_side.html",
+    "executions": "sandboxes/_kept_executions.html",
+}
+SHOWN_EXECUTIONS = 20
 PARTS = {"head": "sandboxes/_execution_head.html", "side": "sandboxes/_execution_side.html"}
 SHOWN_OUTPUT = 64 * 1024
 # Why an execution was not taken, when it is not the fault of a field.
@@ -31,6 +46,8 @@ REFUSALS = {
     engine.EngineUnavailable: 503,
     executions.QueueFull: 429,
     executions.NetworkNotAllowed: 403,
+    executions.SandboxIsBusy: 409,
+    lifetimes.Ended: 410,
     ledger.InsufficientCredits: 402,
     ledger.AccountNotActive: 403,
     programs.TooLarge: 413,
@@ -129,18 +146,23 @@ def execution_new(request: HttpRequest, account: Account) -> HttpResponse:
 
 
 def _submit(request: HttpRequest, account: Account, form: ExecutionForm) -> tuple[Execution | None, int]:
-    """The execution, or None with the form telling why and the status that says it."""
+    return _asked(
+        form, lambda: executions.submit(account=account, by=request.user, now=timezone.now(), **form.request())
+    )
+
+
+def _asked(form: Any, act: Callable[[], Any]) -> tuple[Any, int]:
+    """What came of it, or None with the form telling why and the status that says it."""
     if not form.is_valid():
         return None, 422
     try:
-        execution = executions.submit(account=account, by=request.user, now=timezone.now(), **form.request())
+        return act(), 302
     except programs.Refused as refused:
         form.take(refused)
         return None, 422
     except tuple(REFUSALS) as refused:
         form.add_error(None, str(refused))
         return None, REFUSALS[type(refused)]
-    return execution, 302
 
 
 @require_POST
@@ -172,11 +194,115 @@ def execution_rerun(request: HttpRequest, account: Account, pk: UUID) -> HttpRes
 
 @require_safe
 def sandbox_list(request: HttpRequest, account: Account) -> HttpResponse:
-    rows = Execution.objects.visible_to(request.user).filter(account=account).live().light()
+    rows = Execution.objects.visible_to(request.user).filter(account=account, kept_sandbox=None).live().light()
     live = rows.select_related("pool").order_by("claimed_at", "pk")[:200]
     shown = {"executions": live, "pools": _pools(account), "said": engine.describe()}
-    partial = request.wants_partial
-    return render(request, f"sandboxes/{'_sandbox_table' if partial else 'sandbox_list'}.html", shown)
+    part = request.GET.get("part", "")
+    if request.wants_partial and part != "kept":
+        return render(request, "sandboxes/_sandbox_table.html", shown)
+    own = Sandbox.objects.visible_to(request.user).filter(account=account)
+    is_past = request.GET.get("show") == "ended"
+    wanted = own.exclude(state__in=lifecycle.SANDBOX_OPEN) if is_past else own.open()
+    page = pages.newest(wanted.select_related("template").with_activity(), request)
+    shown |= {"page": page, "is_past": is_past, "open_count": own.open().count()}
+    _add_last_executions(page.results)
+    return render(request, f"sandboxes/{'_kept_table' if request.wants_partial else 'sandbox_list'}.html", shown)
+
+
+def _add_last_executions(found: list[Sandbox]) -> None:
+    """One look for all rows of a page."""
+    last = Execution.objects.light().in_bulk([row.last_execution for row in found if row.last_execution])
+    for row in found:
+        row.last = last.get(row.last_execution)
+
+
+def _sandbox(request: HttpRequest, account: Account, pk: UUID) -> Sandbox:
+    rows = Sandbox.objects.visible_to(request.user).select_related("template", "created_by").with_activity()
+    found: Sandbox = _one(rows, account, pk)
+    _add_last_executions([found])
+    return found
+
+
+@require_safe
+def sandbox_row(request: HttpRequest, account: Account, pk: UUID) -> HttpResponse:
+    return render(request, "sandboxes/_kept_row.html", {"sandbox": _sandbox(request, account, pk)})
+
+
+@require_safe
+def sandbox_detail(request: HttpRequest, account: Account, pk: UUID) -> HttpResponse:
+    part = request.GET.get("part", "")
+    return _show_sandbox(request, account, pk, template=SANDBOX_PARTS.get(part, "sandboxes/kept_detail.html"))
+
+
+def _show_sandbox(
+    request: HttpRequest, account: Account, pk: UUID, *, template: str, form: SandboxCodeForm | None = None, status=200
+) -> HttpResponse:
+    sandbox = _sandbox(request, account, pk)
+    rows = sandbox.executions.light().order_by("-created_at", "-pk")
+    shown = {
+        "sandbox": sandbox,
+        "executions": rows[:SHOWN_EXECUTIONS],
+        "form": form or SandboxCodeForm(initial={"code": HELLO[sandbox.language]}),
+        "lifetime": LifetimeForm(),
+        "minute_ucr": rent.most_cost_ucr(60),
+    }
+    return render(request, template, shown, status=status)
+
+
+@editors_only
+def sandbox_new(request: HttpRequest, account: Account) -> HttpResponse:
+    form = SandboxForm(request.POST or None, account=account)
+    status = 200
+    if request.method == "POST":
+        opened, status = _open_sandbox(request, account, form)
+        if opened is not None:
+            return redirect("sandboxes:sandbox", account, opened.pk)
+    shown = {"form": form, "minute_ucr": rent.most_cost_ucr(60)}
+    return render(request, "sandboxes/kept_new.html", shown, status=status)
+
+
+def _open_sandbox(request: HttpRequest, account: Account, form: SandboxForm) -> tuple[Sandbox | None, int]:
+    return _asked(
+        form,
+        lambda: keeping.open_sandbox(account=account, by=request.user, now=timezone.now(), **form.request()),
+    )
+
+
+@require_POST
+@editors_only
+def sandbox_run(request: HttpRequest, account: Account, pk: UUID) -> HttpResponse:
+    sandbox = _one(Sandbox.objects.editable_by(request.user), account, pk)
+    form = SandboxCodeForm(request.POST)
+    given = {"account": account, "sandbox": str(sandbox.pk), "by": request.user, "now": timezone.now()}
+    submitted, status = _asked(form, lambda: executions.submit(**given, **form.request()))
+    if submitted is not None:
+        return redirect("sandboxes:execution", account, submitted.pk)
+    return _show_sandbox(request, account, pk, template="sandboxes/kept_detail.html", form=form, status=status)
+
+
+@require_POST
+@editors_only
+def sandbox_extend(request: HttpRequest, account: Account, pk: UUID) -> HttpResponse:
+    sandbox = _one(Sandbox.objects.editable_by(request.user), account, pk)
+    form = LifetimeForm(request.POST)
+    try:
+        if form.is_valid():
+            keeping.extend(sandbox=sandbox, by=request.user, now=timezone.now(), **form.cleaned_data)
+            messages.success(request, f"{sandbox.name} has more time.")
+    except programs.Refused as refused:
+        messages.error(request, f"A sandbox lives 24 hours at most. {' '.join(refused.errors['ttl_seconds'])}")
+    except lifetimes.Ended as ended:
+        messages.error(request, str(ended))
+    return redirect("sandboxes:sandbox", account, pk)
+
+
+@require_POST
+@editors_only
+def sandbox_close(request: HttpRequest, account: Account, pk: UUID) -> HttpResponse:
+    sandbox = _one(Sandbox.objects.editable_by(request.user), account, pk)
+    keeping.close(sandbox=sandbox, by=request.user, now=timezone.now())
+    messages.success(request, f"Ended {sandbox.name}. Its files are gone.")
+    return redirect("sandboxes:sandboxes", account)
 
 
 def _pools(account: Account) -> list[Pool]:

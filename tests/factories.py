@@ -11,8 +11,8 @@ from billing import accounts, keys
 from billing.models import Account, ApiKey, Role, User
 from federation import agents, coordination
 from federation.models import Agent, Federation, Task
-from sandboxes import executions, templates
-from sandboxes.models import Build, Execution, Pool, Template
+from sandboxes import executions, keeping, lifetimes, templates
+from sandboxes.models import Build, Execution, Pool, Sandbox, Template
 from scaling.models import Balancer, Group, Node
 
 _number = itertools.count(1)
@@ -73,7 +73,7 @@ def make_balancer(strategy: str = "round_robin", **changes: Any) -> Balancer:
 def make_execution(account: Account | None = None, **changes: Any) -> Execution:
     """A queued execution of an account (with its credits held)."""
     wanted = {"code": "print(1)", "language": "python", "now": timezone.now()} | changes
-    if not wanted.keys() & {"template", "pool"}:
+    if not wanted.keys() & {"template", "pool", "sandbox"}:
         return executions.submit(account=account or make_account(), **wanted)
     wanted.pop("language")
     return executions.submit(account=account or make_account(), **wanted)
@@ -90,6 +90,16 @@ def make_template(account: Account | None = None, *packages: str, state: str = "
         Build.objects.filter(pk=template.build_id).update(state=state, finished_at=timezone.now(), **ended[state])
         template.refresh_from_db()
     return template
+
+
+def make_sandbox(account: Account | None = None, *, is_open: bool = True, **changes: Any) -> Sandbox:
+    """A long-lived sandbox of an account, opened on this node by the runtime of the test; or still to be opened."""
+    wanted = {"template": "python", "now": timezone.now()} | changes
+    sandbox = keeping.open_sandbox(account=account or make_account(), **wanted)
+    if is_open:
+        assert lifetimes.open_here(sandbox_id=sandbox.pk, clock=lambda: wanted["now"]) is None
+    sandbox.refresh_from_db()
+    return sandbox
 
 
 def make_pool(account: Account | None = None, **changes: Any) -> Pool:

@@ -6,13 +6,14 @@ import contextlib
 import os
 import resource
 import selectors
+import shutil
 import signal
 import subprocess
 import sys
 import tempfile
 import threading
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -26,10 +27,13 @@ from sandboxes.runtimes import (
     InvalidRequest,
     OnOutput,
     OnStarted,
+    Opening,
     Outcome,
     Request,
     RuntimeLost,
     RuntimeUnavailable,
+    SandboxBusy,
+    SandboxGone,
     Size,
     Started,
 )
@@ -54,6 +58,8 @@ class FakeRuntime:
         self._reasons: list[str] = []
         self._templates: set[str] = set()
         self._sizes = {"python": Size(ready=1, running=10, idle_timeout_seconds=0, max_age_seconds=3600)}
+        self._kept: dict[str, _FakeKept] = {}
+        self._ended: dict[str, str] = {}
         self._lock = threading.Lock()
 
     def lose(self, times: int = 1) -> None:
@@ -67,19 +73,83 @@ class FakeRuntime:
     def run(self, request: Request, *, on_started: OnStarted, on_output: OnOutput) -> Outcome:
         self.requests.append(request)
         _check(request, self._reasons)
+        if request.sandbox:
+            return self._run_in_kept(request, on_started=on_started, on_output=on_output)
         on_started(Started(sandbox=f"fake-{len(self.requests)}", warm=True, startup_ms=0.0))
         if self._losses:
             self._losses -= 1
             raise RuntimeLost("The fake lost its sandbox, as it was asked to.")
         with tempfile.TemporaryDirectory() as folder:
-            run = _FakeRun(request=request, scratch=Path(folder), on_output=on_output)
+            return self._drive(_FakeRun(request=request, scratch=Path(folder), on_output=on_output))
+
+    def _drive(self, run: _FakeRun) -> Outcome:
+        with self._lock:
+            self._running[run.request.id] = run
+        try:
+            return run.drive()
+        finally:
             with self._lock:
-                self._running[request.id] = run
-            try:
-                return run.drive()
-            finally:
-                with self._lock:
-                    del self._running[request.id]
+                del self._running[run.request.id]
+
+    def _run_in_kept(self, request: Request, *, on_started: OnStarted, on_output: OnOutput) -> Outcome:
+        with self._lock:
+            kept = self._find(request.sandbox)
+            if kept.run is not None:
+                raise SandboxBusy("The fake sandbox serves another request.")
+            env = {**kept.opening.env, **request.env}
+            own = replace(request, env=env, limits=kept.opening.limits)
+            kept.run = _FakeRun(request=own, scratch=Path(kept.folder.name), on_output=on_output)
+        on_started(Started(sandbox=request.sandbox, warm=True, startup_ms=0.0))
+        try:
+            outcome = self._drive(kept.run)
+        finally:
+            kept.run = None
+            if request.sandbox not in self._kept:
+                kept.folder.cleanup()
+        with self._lock:
+            self._find(request.sandbox)
+        return outcome
+
+    def open(self, opening: Opening) -> None:
+        _check_opening(opening, self._reasons)
+        with self._lock:
+            if opening.id in self._kept or opening.id in self._ended:
+                self._find(opening.id)
+                return
+            ends_at = time.monotonic() + opening.expires_in_seconds
+            self._kept[opening.id] = _FakeKept(opening, ends_at, tempfile.TemporaryDirectory())
+
+    def extend(self, sandbox: str, seconds: float) -> None:
+        if not 0 < seconds <= 86_400:
+            raise InvalidRequest("expires_in_seconds: the fake cannot count that")
+        with self._lock:
+            kept = self._find(sandbox)
+            kept.ends_at = max(kept.ends_at, time.monotonic() + seconds)
+
+    def close(self, sandbox: str) -> bool:
+        return self._end(sandbox, "It was closed.")
+
+    def _end(self, sandbox: str, reason: str) -> bool:
+        kept = self._kept.pop(sandbox, None)
+        if kept is None:
+            return False
+        self._ended[sandbox] = reason
+        if kept.run is not None:
+            # Whoever runs in it still looks at its files, and clears them away.
+            kept.run.stop("closed")
+        else:
+            kept.folder.cleanup()
+        return True
+
+    def _find(self, sandbox: str) -> _FakeKept:
+        self._end_what_is_due()
+        if sandbox not in self._kept:
+            raise SandboxGone(self._ended.get(sandbox, "The fake has no such sandbox."))
+        return self._kept[sandbox]
+
+    def _end_what_is_due(self) -> None:
+        for name in [name for name, kept in self._kept.items() if kept.ends_at <= time.monotonic()]:
+            self._end(name, "Its time-to-live is over.")
 
     def cancel(self, request_id: str) -> bool:
         with self._lock:
@@ -125,7 +195,11 @@ class FakeRuntime:
         sizes = {language: vars(size) for language, size in self._sizes.items()}
         said = {"engine": engine, "promises": [], "limits": limits, "probes": [probe], "process": os.getpid()}
         here = {"templates": sorted(self._templates), "builds": {"python": "", "node": "the fake runs Python only"}}
-        return {**said, **here, "pools": {"python": counts}, "pool_sizes": sizes}
+        with self._lock:
+            self._end_what_is_due()
+            kept = [each.describe() for each in self._kept.values()]
+        held = {"most": 10, "sandboxes": kept, "ended": dict(self._ended)}
+        return {**said, **here, "pools": {"python": counts}, "pool_sizes": sizes, "kept": held}
 
 
 def _check(request: Request, reasons: list[str]) -> None:
@@ -143,6 +217,30 @@ def _check(request: Request, reasons: list[str]) -> None:
         raise InvalidRequest("a NUL character is not allowed")
     if not all(ENV_NAME.fullmatch(name) for name in request.env):
         raise InvalidRequest("env: no such name")
+
+
+def _check_opening(opening: Opening, reasons: list[str]) -> None:
+    _check(
+        Request(id=opening.id, language=opening.language, code="", env=opening.env, network=opening.network), reasons
+    )
+    if not 0 < opening.expires_in_seconds <= 86_400 or not opening.id:
+        raise InvalidRequest("the opening is not one")
+
+
+@dataclass
+class _FakeKept:
+    opening: Opening
+    ends_at: float
+    folder: tempfile.TemporaryDirectory
+    run: _FakeRun | None = None
+
+    def describe(self) -> dict:
+        return {
+            "id": self.opening.id,
+            "language": self.opening.language,
+            "state": "idle" if self.run is None else "running",
+            "expires_in_seconds": self.ends_at - time.monotonic(),
+        }
 
 
 @dataclass
@@ -172,6 +270,7 @@ class _FakeRun:
 
     def _start(self) -> None:
         workspace = self.scratch / "workspace"
+        shutil.rmtree(workspace / "artifacts", ignore_errors=True)
         (workspace / "artifacts").mkdir(parents=True)
         for path, content in self.request.files.items():
             (workspace / path).parent.mkdir(parents=True, exist_ok=True)

@@ -9,15 +9,17 @@ from typing import Any
 
 import pytest
 
-from sandboxes import engine
+from sandboxes import engine, keeping
 from sandboxes.runtimes import (
     BuildRequest,
     Built,
     OnOutput,
     OnStarted,
+    Opening,
     Outcome,
     Request,
     RuntimeUnavailable,
+    SandboxGone,
     Size,
     Started,
 )
@@ -66,17 +68,25 @@ class ScriptedRuntime:
         self.build_script: Callable[[BuildRequest, OnOutput], Built] = lambda request, on_output: Built("lock", 1000)
         self.templates: set[str] = set()
         self.cannot_build = {"python": "", "node": ""}
+        self.kept: dict[str, Opening] = {}
+        self.ended: dict[str, str] = {}
+        self.extended: list[tuple[str, float]] = []
+        self.opening: Callable[[Opening], None] = lambda opening: None
         self._lock = threading.Lock()
 
     def run(self, request: Request, *, on_started: OnStarted, on_output: OnOutput) -> Outcome:
         with self._lock:
             self.requests.append(request)
         self.before(request)
+        self._find(request.sandbox)
         ended = self.script(request)
         self.running.add(request.id)
-        on_started(Started(sandbox=f"slot-{len(self.requests)}", warm=True, startup_ms=ended.startup_ms))
+        on_started(
+            Started(sandbox=request.sandbox or f"slot-{len(self.requests)}", warm=True, startup_ms=ended.startup_ms)
+        )
         self.during(request, on_output)
         self.running.discard(request.id)
+        self._find(request.sandbox)
         if request.id in self.cancelled:
             return outcome(cancelled=True, exit_code=None, signal=9, stdout=ended.stdout, stderr=ended.stderr)
         return ended
@@ -104,6 +114,28 @@ class ScriptedRuntime:
         self.templates.remove(address)
         return True
 
+    def open(self, opening: Opening) -> None:
+        """`opening` of the test may raise, or let something happen meanwhile."""
+        self.opening(opening)
+        if self.reasons:
+            raise RuntimeUnavailable(self.reasons)
+        self.kept[opening.id] = opening
+
+    def extend(self, sandbox: str, seconds: float) -> None:
+        self._find(sandbox)
+        self.extended.append((sandbox, seconds))
+
+    def close(self, sandbox: str) -> bool:
+        return self.die(sandbox, "It was closed.")
+
+    def die(self, sandbox: str, reason: str) -> bool:
+        self.ended[sandbox] = reason
+        return self.kept.pop(sandbox, None) is not None
+
+    def _find(self, sandbox: str) -> None:
+        if sandbox and sandbox not in self.kept:
+            raise SandboxGone(self.ended.get(sandbox, "There is no such sandbox here."))
+
     def describe(self) -> dict[str, Any]:
         self.described += 1
         if self.reasons:
@@ -121,12 +153,19 @@ class ScriptedRuntime:
             "templates": sorted(self.templates),
             "builds": dict(self.cannot_build),
             "process": os.getpid(),
+            "kept": {"most": 10, "sandboxes": [self._said(each) for each in self.kept.values()], "ended": self.ended},
         }
+
+    def _said(self, opening: Opening) -> dict[str, Any]:
+        last = [seconds for sandbox, seconds in self.extended if sandbox == opening.id][-1:]
+        left = last[0] if last else opening.expires_in_seconds
+        return {"id": opening.id, "language": opening.language, "state": "idle", "expires_in_seconds": left}
 
 
 @pytest.fixture
-def runtime():
-    """A scripted runtime in the place of the machine's own."""
+def runtime(monkeypatch):
+    """A scripted runtime in the place of the machine's own. Nobody works, so nobody waits for a sandbox either."""
+    monkeypatch.setattr(keeping, "WAIT_SECONDS", 0.0)
     real = engine.runtime()
     scripted = ScriptedRuntime()
     engine.register(engine.LOCAL, scripted)

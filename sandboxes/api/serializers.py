@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import datetime
 from typing import Any
 
 from django.urls import reverse
@@ -10,10 +11,10 @@ from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
 from billing import amounts
-from sandboxes import packages, pools, programs
+from sandboxes import keeping, lifecycle, packages, pools, programs
 from sandboxes.api.fields import AnyText, Files, Flag, Number, Strict, Text, Whole
 from sandboxes.limits import BREACHES, RANGES
-from sandboxes.models import Artifact, Execution, Pool, Template
+from sandboxes.models import Artifact, Execution, Pool, Sandbox, Template
 
 BATCH_MOST = 1000
 
@@ -36,7 +37,7 @@ class ExecutionIn(Strict):
     language = Text(required=False, help_text="python or node")
     template = Text(required=False, help_text="name or id")
     pool = Text(required=False, help_text="name or id")
-    sandbox = Text(required=False, help_text="id")
+    sandbox = Text(required=False, help_text="id of a long-lived sandbox of your own; its limits and network hold")
     code = Text()
     input = AnyText(required=False, allow_null=True, allow_blank=True, help_text="what the program reads from stdin")
     args = serializers.ListField(child=Text(allow_blank=True), required=False)
@@ -53,6 +54,7 @@ class ExecutionIn(Strict):
         "HTTP, CONNECT and SOCKS5, and resolves names. Programs that honour no proxy reach nothing.",
     )
     metadata = serializers.DictField(child=Text(allow_blank=True), required=False)
+    queue = Flag(required=False, help_text="with `sandbox`: wait while it is busy, instead of 409")
 
 
 class BatchIn(serializers.Serializer[Any]):
@@ -204,6 +206,82 @@ class TemplateIn(Strict):
         help_text="Names with exact versions: `six==1.17.0` for python, `left-pad@1.3.0` or `@scope/name@1.2.3` for "
         "node. Only wheels are installed, and no script of a package is run. A template has these and what they need.",
     )
+
+
+class SandboxIn(Strict):
+    template = Text(help_text="name or id")
+    ttl_seconds = Number(
+        required=False,
+        min_value=1,
+        max_value=keeping.LONGEST_SECONDS,
+        help_text=f"how long it lives from now on; default {keeping.USUAL_SECONDS}",
+    )
+    limits = LimitsIn(required=False)
+    network = Flag(required=False)
+    env = serializers.DictField(child=Text(allow_blank=True), required=False, help_text="for every execution in it")
+    metadata = serializers.DictField(child=Text(allow_blank=True), required=False)
+
+
+class SandboxChange(Strict):
+    ttl_seconds = Number(
+        min_value=1,
+        max_value=keeping.LONGEST_SECONDS,
+        help_text="It lives at least so long from now on, and a day at most in all. It is never shortened.",
+    )
+
+
+class SandboxOut(serializers.ModelSerializer[Sandbox]):
+    """A long-lived sandbox. `charged_until` is the moment up to which `cost_credits` is charged."""
+
+    state = serializers.ChoiceField(source="shown_state", choices=lifecycle.KEPT_STATES)
+    template = serializers.CharField(source="template.name", default=None, allow_null=True)
+    node = serializers.SerializerMethodField()
+    runtime = serializers.SerializerMethodField()
+    limits = LimitsOut()
+    metadata = serializers.DictField(child=serializers.CharField())
+    error = serializers.SerializerMethodField()
+    charged_until = serializers.SerializerMethodField()
+    cost_credits = serializers.SerializerMethodField()
+    last_execution = serializers.UUIDField(allow_null=True)
+
+    class Meta:
+        model = Sandbox
+        fields = (
+            "id",
+            "state",
+            "template",
+            "language",
+            "node",
+            "runtime",
+            "limits",
+            "network",
+            "metadata",
+            "ttl_seconds",
+            "created_at",
+            "opened_at",
+            "expires_at",
+            "ended_at",
+            "error",
+            "last_execution",
+            "cost_credits",
+            "charged_until",
+        )
+
+    def get_node(self, sandbox: Sandbox) -> str | None:
+        return sandbox.node or None
+
+    def get_runtime(self, sandbox: Sandbox) -> str | None:
+        return sandbox.runtime or None
+
+    def get_error(self, sandbox: Sandbox) -> str | None:
+        return sandbox.error or None
+
+    @extend_schema_field({"type": ["string", "null"], "format": "date-time"})
+    def get_charged_until(self, sandbox: Sandbox) -> datetime | None:
+        return sandbox.charged_until if sandbox.opened_at else None
+
+    def get_cost_credits(self, sandbox: Sandbox) -> str:
+        return amounts.six_places(sandbox.cost_ucr)
 
 
 class TemplateOut(serializers.ModelSerializer[Template]):

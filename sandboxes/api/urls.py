@@ -2,6 +2,7 @@
 
 from django.urls import path
 
+from sandboxes.api.kept import SandboxViewSet
 from sandboxes.api.viewsets import ExecutionViewSet, PoolViewSet, TemplateViewSet
 
 execution = "executions/<uuid:pk>"
@@ -13,6 +14,11 @@ urlpatterns = [
     path(
         "pools/<uuid:pk>",
         PoolViewSet.as_view({"get": "retrieve", "patch": "partial_update", "delete": "destroy"}),
+    ),
+    path("sandboxes", SandboxViewSet.as_view({"get": "list", "post": "create"})),
+    path(
+        "sandboxes/<uuid:pk>",
+        SandboxViewSet.as_view({"get": "retrieve", "patch": "partial_update", "delete": "destroy"}),
     ),
     path("executions", ExecutionViewSet.as_view({"get": "list", "post": "create"})),
     path("executions/batch", ExecutionViewSet.as_view({"post": "batch"})),

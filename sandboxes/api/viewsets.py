@@ -28,12 +28,16 @@ WAIT = OpenApiParameter(
     {"type": "number", "minimum": 0, "maximum": LONGEST_WAIT_SECONDS},
     description="Seconds to hold the answer until the execution is final; then the answer is what it is by then.",
 )
+CREATED = [
+    OpenApiParameter("created_after", OpenApiTypes.DATETIME),
+    OpenApiParameter("created_before", OpenApiTypes.DATETIME),
+]
 FILTERS = [
     OpenApiParameter("state", str, enum=lifecycle.EXECUTION_STATES),
     OpenApiParameter("language", str, enum=programs.LANGUAGES),
     OpenApiParameter("pool", OpenApiTypes.UUID),
-    OpenApiParameter("created_after", OpenApiTypes.DATETIME),
-    OpenApiParameter("created_before", OpenApiTypes.DATETIME),
+    OpenApiParameter("sandbox", OpenApiTypes.UUID, description="A long-lived sandbox."),
+    *CREATED,
 ]
 RAW = {(200, "application/octet-stream"): OpenApiTypes.BINARY}
 
@@ -175,7 +179,7 @@ class ExecutionViewSet(mixins.ListModelMixin, viewsets.GenericViewSet[Execution]
     @extend_schema(responses={201: serializers.ExecutionOut}, parameters=[WAIT])
     def create(self, request: Request) -> Response:
         """Queue code to run. With `wait` the answer comes when it is final."""
-        seconds = _wait_seconds(request)
+        seconds = wait_seconds(request)
         execution = self._submit(request, request.data)
         if seconds:
             transcript.wait_for_end([execution.pk], seconds=seconds)
@@ -185,7 +189,7 @@ class ExecutionViewSet(mixins.ListModelMixin, viewsets.GenericViewSet[Execution]
     @extend_schema(responses=serializers.BatchOut, parameters=[WAIT])
     def batch(self, request: Request) -> Response:
         """Queue up to 1,000 executions; each is accepted or refused by itself."""
-        seconds = _wait_seconds(request)
+        seconds = wait_seconds(request)
         body = self.get_serializer(data=request.data)
         body.is_valid(raise_exception=True)
         submitted = [self._submit_item(request, item) for item in body.validated_data["executions"]]
@@ -261,7 +265,7 @@ def _raw(content: bytes, content_type: str, headers: dict[str, str]) -> HttpResp
     )
 
 
-def _wait_seconds(request: Request) -> float:
+def wait_seconds(request: Request) -> float:
     given = request.query_params.get("wait")
     if given is None:
         return 0
@@ -285,14 +289,25 @@ def _filtered(rows: Any, request: Request) -> Any:
     asked = request.query_params
     for name, allowed in (("state", lifecycle.EXECUTION_STATES), ("language", programs.LANGUAGES)):
         if name in asked:
-            if asked[name] not in allowed:
-                raise exceptions.ValidationError({name: [f"Give one of {', '.join(allowed)}."]})
-            rows = rows.filter(**{name: asked[name]})
-    if "pool" in asked:
-        rows = rows.filter(pool=_uuid(asked["pool"], "pool"))
-    for name, lookup in (("created_after", "created_at__gte"), ("created_before", "created_at__lt")):
+            rows = rows.filter(**{name: one_of(request, name, allowed)})
+    for name, field in (("pool", "pool"), ("sandbox", "kept_sandbox")):
         if name in asked:
-            rows = rows.filter(**{lookup: _moment(asked[name], name)})
+            rows = rows.filter(**{field: _uuid(asked[name], name)})
+    return created_between(rows, request)
+
+
+def one_of(request: Request, name: str, allowed: tuple[str, ...]) -> str:
+    """The value of a filter that has a few; raises ValidationError."""
+    value: str = request.query_params[name]
+    if value not in allowed:
+        raise exceptions.ValidationError({name: [f"Give one of {', '.join(allowed)}."]})
+    return value
+
+
+def created_between(rows: Any, request: Request) -> Any:
+    for name, lookup in (("created_after", "created_at__gte"), ("created_before", "created_at__lt")):
+        if name in request.query_params:
+            rows = rows.filter(**{lookup: _moment(request.query_params[name], name)})
     return rows
 
 

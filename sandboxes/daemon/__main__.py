@@ -18,6 +18,7 @@ from sandboxes.daemon import bubblewrap, cgroups, egress, gvisor, jail, runsc, s
 from sandboxes.daemon.bubblewrap import Interpreter, Place, Users
 from sandboxes.daemon.builds import Builder
 from sandboxes.daemon.engines import CannotStart, Engine, NotOffered
+from sandboxes.daemon.kept import MOST
 from sandboxes.daemon.ladder import WEAKER_SECONDS, Choice, Ladder
 from sandboxes.daemon.outlets import Outlets
 from sandboxes.daemon.pools import Size
@@ -69,6 +70,7 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--bwrap", default="", help="the bwrap program (default: the wheel's, then PATH)")
     parser.add_argument("--ready", type=int, default=Size.ready, help="slots kept ready for each language")
     parser.add_argument("--running", type=int, default=Size.running, help="most executions at once for each language")
+    parser.add_argument("--kept", type=int, default=MOST, help="most sandboxes kept for customers at once")
     parser.add_argument("--max-age", type=float, default=Size.max_age_seconds, help="seconds a slot may wait")
     parser.add_argument("--cgroups", choices=("auto", "none"), default="auto", help="none: soft limits only")
     parser.add_argument(
@@ -207,7 +209,14 @@ def _serve(options: argparse.Namespace, ladder: Ladder, held: jail.Bubblewrap) -
     shelf = _shelf(Path(options.state))
     shelf.sweep()
     builder = Builder(jail=held, shelf=shelf, outlets=outlets)
-    server = Server(socket_path=path, ladder=ladder, outlets=outlets, network=options.network, builder=builder)
+    server = Server(
+        socket_path=path,
+        ladder=ladder,
+        outlets=outlets,
+        network=options.network,
+        builder=builder,
+        most_kept=options.kept,
+    )
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: server.stop())
     try:

@@ -265,6 +265,7 @@ def slot_settings(
             env |= dict.fromkeys(CERTIFICATE_VARIABLES, CERTIFICATES)
     return {
         "init": "slot_init",
+        "kept_init": "kept_init",
         "nests": False,
         "language": language,
         "command": ["/opt/node/node", f"{HOME}/runner.js"],

@@ -101,6 +101,7 @@ class Counts:
 
     def __init__(self) -> None:
         self._opened: dict[str, int] = {}
+        self._restarted: set[str] = set()
 
     def open(self, *places: str) -> None:
         for place in places:
@@ -123,6 +124,16 @@ class Counts:
             if key == name:
                 return int(value)
         return 0
+
+    def restart(self, place: str) -> None:
+        """Have it count anew for who reads it here; a kernel that cannot (before 6.12) goes on counting."""
+        with contextlib.suppress(OSError):
+            if place not in self._restarted:
+                fresh = os.open(place, os.O_RDWR | os.O_CLOEXEC)
+                os.close(self._opened.pop(place))
+                self._opened[place] = fresh
+                self._restarted.add(place)
+            os.write(self._opened[place], b"reset")
 
     def close(self) -> None:
         while self._opened:
@@ -155,6 +166,7 @@ class V1Groups:
 class _V1Group:
     def __init__(self, places: dict[str, str]) -> None:
         self.places = places
+        self._before = Counted()
         self._counts = Counts()
         self._usage = self._file("cpuacct", "cpuacct.usage")
         self._peak = self._file("memory", "memory.max_usage_in_bytes")
@@ -177,7 +189,8 @@ class _V1Group:
         self.count_anew()
 
     def count_anew(self) -> None:
-        """What the slot used to get ready is not the program's."""
+        """What the slot used to get ready, or a program before, is not the program's."""
+        self._before = self._failures()
         if "memory" in self.places:
             _write(self._peak, 0)
         if "cpuacct" in self.places:
@@ -198,13 +211,18 @@ class _V1Group:
         return told
 
     def counted(self) -> Counted:
-        used = self._counts.number(self._usage)
+        used, failures = self._counts.number(self._usage), self._failures()
         return Counted(
             cpu_ms=None if used is None else used / 1e6,
             peak_memory_bytes=self._counts.number(self._peak),
-            memory_kills=self._counts.field(self._kills, b"oom_kill"),
-            refused_forks=self._counts.field(self._forks, b"max"),
+            memory_kills=failures.memory_kills - self._before.memory_kills,
+            refused_forks=failures.refused_forks - self._before.refused_forks,
         )
+
+    def _failures(self) -> Counted:
+        """What is counted from the slot's beginning on."""
+        kills, forks = self._counts.field(self._kills, b"oom_kill"), self._counts.field(self._forks, b"max")
+        return Counted(memory_kills=kills, refused_forks=forks)
 
     def remove(self) -> bool:
         self._counts.close()
@@ -239,7 +257,7 @@ class _V2Group:
         self._counts = Counts()
         self._usage, self._peak = f"{place}/cpu.stat", f"{place}/memory.peak"
         self._kills, self._forks = f"{place}/memory.events", f"{place}/pids.events"
-        self._used_before = 0
+        self._before: Counted | None = None
 
     def limit(self, limits: Limits) -> None:
         _write(f"{self.place}/memory.max", limits.memory_mb << 20)
@@ -253,7 +271,10 @@ class _V2Group:
         self.count_anew()
 
     def count_anew(self) -> None:
-        self._used_before = self._counts.field(self._usage, b"usage_usec")
+        if self._before is not None:
+            # The first time it is low yet.
+            self._counts.restart(self._peak)
+        self._before = self._now()
 
     def attach(self, pid: int) -> None:
         _write(f"{self.place}/cgroup.procs", pid)
@@ -264,9 +285,18 @@ class _V2Group:
         return -1
 
     def counted(self) -> Counted:
+        now, before = self._now(), self._before or Counted()
         return Counted(
-            cpu_ms=(self._counts.field(self._usage, b"usage_usec") - self._used_before) / 1e3,
+            cpu_ms=(now.cpu_ms or 0) - (before.cpu_ms or 0),
             peak_memory_bytes=self._counts.number(self._peak),
+            memory_kills=now.memory_kills - before.memory_kills,
+            refused_forks=now.refused_forks - before.refused_forks,
+        )
+
+    def _now(self) -> Counted:
+        """What is counted from the slot's beginning on."""
+        return Counted(
+            cpu_ms=self._counts.field(self._usage, b"usage_usec") / 1e3,
             memory_kills=self._counts.field(self._kills, b"oom_kill"),
             refused_forks=self._counts.field(self._forks, b"max"),
         )

@@ -55,7 +55,8 @@ class Slot(Protocol):
     """A sandbox for one run, which writes to `program` and `stdin` and hears of the end by `init` and `pidfd`.
 
     `listener` is its way out, -1 without one. `alarm` can be read when memory has run out and the rest must be
-    ended; -1 where the kernel sees to that.
+    ended; -1 where the kernel sees to that. Its init has `report_seconds` to end a program and report; if it takes
+    longer, it dies with it.
     """
 
     id: str
@@ -69,6 +70,7 @@ class Slot(Protocol):
     scratch: int
     listener: int
     alarm: int
+    report_seconds: float
 
     @property
     def pidfd(self) -> int: ...

@@ -193,6 +193,7 @@ class GVisor:
         guest["filter"] = seccomp.build(network=network, fixed_processes=True).hex()
         return {
             "init": "gvisor_init",
+            "kept_init": "",
             "language": "none but the guest's",
             "nests": True,
             "own_memory_mb": OVERHEAD_MB,

@@ -15,6 +15,7 @@ from sandboxes.daemon import bubblewrap, cgroups, seccomp
 from sandboxes.daemon.bubblewrap import Place, Zygote
 from sandboxes.daemon.egress import Policy
 from sandboxes.daemon.engines import CannotStart, NotOffered, Probe, SlotLost
+from sandboxes.daemon.kept_slots import KeptSlot
 from sandboxes.daemon.pools import Pool, Room, Size
 from sandboxes.daemon.run import NUMERIC, Order, Run
 from sandboxes.daemon.slots import Slot
@@ -80,7 +81,7 @@ class Bubblewrap:
             "System calls that reach for namespaces, mounts, tracing, keys, BPF or io_uring are refused.",
             self.promise_of_network(),
             "Read-only system; writes go to a scratch space of limited size that ends with the execution.",
-            "One sandbox serves one execution and is then destroyed.",
+            "One sandbox serves one execution and is then destroyed, unless its customer keeps it for more of its own.",
         ]
 
     def promise_of_network(self) -> str:
@@ -117,6 +118,7 @@ class Bubblewrap:
             make_slot=self.slot,
             size=self.size_of(template, network=network),
             room=self.room(language, template),
+            make_kept=self.kept_slot,
         )
         pool.open()
         return pool
@@ -140,6 +142,9 @@ class Bubblewrap:
 
     def slot(self, zygote: Zygote, *, kind: type[SomeSlot] = Slot) -> SomeSlot:
         return kind(zygote=zygote, groups=self.groups, users=self.place.users)
+
+    def kept_slot(self, zygote: Zygote, limits: Limits) -> KeptSlot:
+        return KeptSlot(limits, zygote=zygote, groups=self.groups, users=self.place.users)
 
 
 def self_test(

@@ -7,6 +7,7 @@ import re
 from collections.abc import Mapping
 
 from sandboxes.daemon.builds import BuildOrder
+from sandboxes.daemon.kept import Opening
 from sandboxes.daemon.pools import Size
 from sandboxes.daemon.run import Order
 from sandboxes.limits import InvalidLimits, Limits
@@ -18,11 +19,14 @@ PACKAGES = {
     "python": re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*(?:\[[A-Za-z0-9._, -]+\])?==[A-Za-z0-9][A-Za-z0-9.!+_-]*"),
     "node": re.compile(r"(?:@[a-z0-9~-][a-z0-9._~-]*/)?[A-Za-z0-9~_][A-Za-z0-9._~-]*@[0-9][A-Za-z0-9.+-]*"),
 }
+SANDBOX = re.compile(r"[A-Za-z0-9-]{1,80}")
 TEMPLATE = re.compile(r"(?:[A-Za-z0-9][A-Za-z0-9._-]{0,127})?")
 LONGEST_SECONDS = 3600
+LONGEST_LIFE_SECONDS = 86_400
 LONGEST_NAME = 255
 MOST_SLOTS = 10_000
 LONGEST_WAIT_SECONDS = 86_400
+NO_NETWORK = "network: this node's sandboxes have no network"
 
 
 class BadOrder(ValueError):
@@ -50,7 +54,41 @@ def read_order(fields: Mapping[str, object], blobs: list[bytes]) -> Order:
         timeout_seconds=_timeout(fields),
         limits=limits,
         network=_flag(fields, "network"),
+        sandbox=_string(fields, "sandbox") if "sandbox" in fields else "",
     )
+
+
+def read_opening(fields: Mapping[str, object]) -> Opening:
+    """The sandbox in an OPEN frame, which is to be kept."""
+    try:
+        limits = Limits.parse_kept(_mapping(fields, "limits"))
+    except InvalidLimits as problem:
+        raise BadOrder(f"limits: {problem}") from problem
+    return Opening(
+        id=_sandbox(fields),
+        language=_language(fields),
+        template=_template(fields),
+        limits=limits,
+        env=_env(_mapping(fields, "env")),
+        expires_in_seconds=_expiry(fields),
+        network=_flag(fields, "network"),
+    )
+
+
+def read_extension(fields: Mapping[str, object]) -> tuple[str, float]:
+    """The sandbox and its seconds in an EXTEND frame."""
+    return _sandbox(fields), _expiry(fields)
+
+
+def _sandbox(fields: Mapping[str, object]) -> str:
+    name = _string(fields, "id")
+    if not SANDBOX.fullmatch(name):
+        raise BadOrder("id: this is no id of a sandbox")
+    return name
+
+
+def _expiry(fields: Mapping[str, object]) -> float:
+    return _seconds(fields, "expires_in_seconds", LONGEST_LIFE_SECONDS)
 
 
 def read_size(fields: Mapping[str, object]) -> tuple[str, str, Size]:
@@ -115,11 +153,15 @@ def _template(fields: Mapping[str, object]) -> str:
 
 
 def _timeout(fields: Mapping[str, object]) -> float:
-    seconds = fields.get("timeout_seconds")
+    return _seconds(fields, "timeout_seconds", LONGEST_SECONDS)
+
+
+def _seconds(fields: Mapping[str, object], name: str, most: int) -> float:
+    seconds = fields.get(name)
     if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not math.isfinite(seconds):
-        raise BadOrder("timeout_seconds: give a number")
-    if not 0 < seconds <= LONGEST_SECONDS:
-        raise BadOrder(f"timeout_seconds: give a number above 0 and up to {LONGEST_SECONDS}")
+        raise BadOrder(f"{name}: give a number")
+    if not 0 < seconds <= most:
+        raise BadOrder(f"{name}: give a number above 0 and up to {most}")
     return float(seconds)
 
 

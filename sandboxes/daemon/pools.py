@@ -12,6 +12,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from sandboxes.daemon.engines import CannotStart, Slot, Zygote
+from sandboxes.daemon.kept_slots import KeptSlot
+from sandboxes.limits import Limits
 
 START_SECONDS = 10
 CLOSE_SECONDS = 5
@@ -62,13 +64,25 @@ class Room:
             self._changed.notify_all()
 
 
+class CannotKeep(Exception):
+    """This engine has no slots that outlive a run."""
+
+
 class Pool:
     """Ready slots of one zygote, refilled in the background, made cold when there is none."""
 
     def __init__(
-        self, *, start_zygote: Callable[[], Zygote], make_slot: Callable[[Zygote], Slot], size: Size, room: Room
+        self,
+        *,
+        start_zygote: Callable[[], Zygote],
+        make_slot: Callable[[Zygote], Slot],
+        size: Size,
+        room: Room,
+        make_kept: Callable[[Zygote, Limits], KeptSlot] | None = None,
     ) -> None:
         self.size = size
+        self._make_kept = make_kept
+        self._keeping = 0
         self.failure = ""
         self._room = room
         self.used_at = time.monotonic()
@@ -128,7 +142,7 @@ class Pool:
     def is_unused(self, *, for_seconds: float) -> bool:
         """Nothing runs in it, nothing is to be kept ready, and nobody has asked for it for so long."""
         with self._changed:
-            quiet = not self._counts["running"] and not self._wanted()
+            quiet = not self._is_used() and not self._wanted()
             return quiet and time.monotonic() - self.used_at > for_seconds
 
     def checkout(self, *, abandoned: Callable[[], bool]) -> tuple[Slot, bool] | None:
@@ -209,6 +223,37 @@ class Pool:
             slot.zygote.living -= 1
             self._count("draining", -1)
 
+    def keep(self, limits: Limits) -> KeptSlot:
+        """A slot for one run after another, beside those that this pool counts; `let_go` ends it."""
+        if self._make_kept is None:
+            raise CannotKeep("the engine of this node cannot keep a sandbox from one execution to the next")
+        with self._changed:
+            self._keeping += 1
+        zygote = None
+        try:
+            zygote = self._zygote
+            if zygote is None or not zygote.is_alive():
+                zygote = self._await_zygote()
+            zygote.living += 1
+            return self._make_kept(zygote, limits)
+        except BaseException:
+            self._forget_kept(zygote)
+            raise
+
+    def let_go(self, slot: KeptSlot) -> None:
+        try:
+            slot.discard()
+        finally:
+            self._forget_kept(slot.zygote)
+
+    def _forget_kept(self, zygote: Zygote | None) -> None:
+        with self._changed:
+            self._keeping -= 1
+            if zygote is not None:
+                zygote.living -= 1
+            self.used_at = time.monotonic()
+            self._changed.notify_all()
+
     def _discard_later(self, slot: Slot) -> None:
         slot.zygote.living -= 1
         threading.Thread(target=slot.discard, daemon=True).start()
@@ -227,8 +272,11 @@ class Pool:
         with self._changed:
             self.size = replace(self.size, ready=0, idle_timeout_seconds=0)
             self._tell_all()
-            self._changed.wait_for(lambda: self._stopping or not self._counts["running"])
+            self._changed.wait_for(lambda: self._stopping or not self._is_used())
         self.close()
+
+    def _is_used(self) -> bool:
+        return bool(self._counts["running"] or self._keeping)
 
     def close(self) -> None:
         with self._changed:

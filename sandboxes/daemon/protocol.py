@@ -23,6 +23,9 @@ class Kind(enum.IntEnum):
     CANCEL = 2
     DESCRIBE = 3
     RESIZE = 4
+    OPEN = 5
+    EXTEND = 6
+    CLOSE = 7
     BUILD = 8
     DISCARD = 9
     STARTED = 16
@@ -32,6 +35,8 @@ class Kind(enum.IntEnum):
     UNAVAILABLE = 20
     REFUSED = 21
     ANSWER = 22
+    BUSY = 23
+    GONE = 24
 
 
 class BrokenFrame(Exception):

@@ -19,7 +19,6 @@ from sandboxes.limits import Limits
 REPORT = struct.Struct("!iddQB")
 CHUNK_BYTES = 64 << 10
 COALESCE_SECONDS = 0.025
-REPORT_SECONDS = 0.1
 # What the empty scratch holds already.
 FREE_ENOUGH_BYTES = 4096
 NUMERIC = ("numpy", "pandas")
@@ -40,6 +39,8 @@ class Order:
     timeout_seconds: float
     limits: Limits
     network: bool = False
+    # The id of the kept sandbox it runs in, if it is to run in one.
+    sandbox: str = ""
 
     @property
     def is_numeric(self) -> bool:
@@ -91,12 +92,20 @@ class Run:
     """Everything waits in one poll: nothing the program or the client does can stop the clock."""
 
     def __init__(
-        self, *, slot: Slot, order: Order, client: socket.socket, cancel: int, outlet: Outlet | None = None
+        self,
+        *,
+        slot: Slot,
+        order: Order,
+        client: socket.socket,
+        cancel: int,
+        outlet: Outlet | None = None,
+        report: tuple | None = None,
     ) -> None:
         self.slot, self.order, self.client, self.cancel, self.outlet = slot, order, client, cancel, outlet
         self.stopped = ""
         self.gone = False
-        self.report: tuple | None = None
+        # There from the start, when a program ended before it was given anything.
+        self.report = report
         self.startup_ms = 0.0
         cap = order.limits.output_kb << 10
         self.streams = {
@@ -288,7 +297,7 @@ class Run:
         """Its init can end the program as fast, and then knows what it used; if it is slow, it dies too."""
         try:
             self.slot.init.send(b"end")
-            self.slot.init.settimeout(REPORT_SECONDS)
+            self.slot.init.settimeout(self.slot.report_seconds)
             self._read_report()
         except OSError:
             return

@@ -1,4 +1,4 @@
-"""The daemon's door: a Unix socket, one connection for each run, and the connection is the lease."""
+"""The daemon's door: a Unix socket, one connection for each run, and the connection is the run's lease."""
 
 from __future__ import annotations
 
@@ -18,8 +18,10 @@ from sandboxes.daemon import protocol
 from sandboxes.daemon.builds import Abandoned, Builder
 from sandboxes.daemon.egress import Policy
 from sandboxes.daemon.engines import CannotStart, NotOffered, Slot, SlotLost
+from sandboxes.daemon.kept import MOST, Busy, Gone, KeptSandboxes
+from sandboxes.daemon.kept_door import KeptDoor
 from sandboxes.daemon.ladder import Choice, Ladder
-from sandboxes.daemon.orders import BadOrder, read_address, read_build, read_order, read_size
+from sandboxes.daemon.orders import NO_NETWORK, BadOrder, read_address, read_build, read_order, read_size
 from sandboxes.daemon.outlets import Outlet, OutletLost, Outlets
 from sandboxes.daemon.pools import Pool, Size
 from sandboxes.daemon.protocol import BrokenFrame, Kind
@@ -81,12 +83,15 @@ class Server:
         outlets: Outlets | None = None,
         network: Policy | None = None,
         builder: Builder | None = None,
+        most_kept: int = MOST,
     ) -> None:
         self.socket_path = socket_path
         self.ladder = ladder
         self.outlets = outlets
         self.network = network
         self.builder = builder
+        self.kept = KeptSandboxes(most=most_kept)
+        self._kept_door = KeptDoor(self.kept, pool=self.pool, has_network=network is not None)
         self.pools: dict[PoolKey, Pool] = {}
         self._retiring: list[Pool] = []
         self._live: dict[str, Live] = {}
@@ -141,6 +146,7 @@ class Server:
             live = list(self._live.values())
             for each in live:
                 os.eventfd_write(each.wake, 1)
+        self.kept.end_all()
         for each in live:
             each.finished.wait(5)
         for pool in (*self.pools.values(), *self._retiring):
@@ -219,6 +225,7 @@ class Server:
             "templates": self.builder.shelf.addresses() if self.builder else [],
             "pools": {key.name: pool.counts() for key, pool in self._opened()},
             "pool_sizes": {key.name: asdict(pool.size) for key, pool in self._opened()},
+            "kept": self.kept.describe(),
         }
 
     def _opened(self) -> list[tuple[PoolKey, Pool]]:
@@ -237,6 +244,8 @@ class Server:
                 protocol.send(connection, *self._resized(fields))
             elif kind is Kind.RUN:
                 self._serve_run(connection, fields, blobs)
+            elif self._kept_door.takes(kind):
+                protocol.send(connection, *self._kept_door.answer(kind, fields))
             elif kind is Kind.BUILD:
                 self._serve_build(connection, fields)
             elif kind is Kind.DISCARD:
@@ -273,12 +282,12 @@ class Server:
         try:
             order = read_order(fields, blobs)
             if order.network and self.network is None:
-                raise BadOrder("network: this node's sandboxes have no network")
+                raise BadOrder(NO_NETWORK)
         except BadOrder as problem:
             protocol.send(connection, Kind.REFUSED, {"reason": str(problem)})
             return
         with self._lived(connection, order.id) as live:
-            self._run(connection, order, live, began)
+            (self._run_in_kept if order.sandbox else self._run)(connection, order, live, began)
 
     def _serve_build(self, connection: socket.socket, fields: dict) -> None:
         if self.builder is None or self.choice.engine is None:
@@ -318,6 +327,9 @@ class Server:
             if live.cancelled:
                 connection.settimeout(REQUEST_SECONDS)
                 protocol.send(connection, Kind.LOST, {"reason": "it was cancelled"})
+        except (Busy, Gone) as problem:
+            connection.settimeout(REQUEST_SECONDS)
+            protocol.send(connection, Kind.BUSY if isinstance(problem, Busy) else Kind.GONE, {"reason": str(problem)})
         except (CannotStart, SlotLost, OutletLost) as problem:
             connection.settimeout(REQUEST_SECONDS)
             protocol.send(connection, Kind.LOST, {"reason": str(problem)})
@@ -346,8 +358,10 @@ class Server:
         try:
             outlet = self._outlet(slot)
             run = Run(slot=slot, order=order, client=connection, cancel=live.wake, outlet=outlet)
-            self._begin(run, pool, began, warm=warm)
-            self._drive(run, live)
+            slot.arm(order.limits)
+            _begin(run, began, sandbox=slot.id, warm=warm)
+            pool.refill()
+            run.queue(_driven(run, live))
         finally:
             if outlet:
                 outlet.close()
@@ -360,24 +374,48 @@ class Server:
             return None
         return self.outlets.open(slot.listener, self.network)
 
-    def _begin(self, run: Run, pool: Pool, began: float, *, warm: bool) -> None:
-        run.slot.arm(run.order.limits)
-        run.client.setblocking(False)
-        run.startup_ms = (time.monotonic() - began) * 1000
-        run.begin()
-        started = {"sandbox": run.slot.id, "warm": warm, "startup_ms": run.startup_ms}
-        run.queue(protocol.pack(Kind.STARTED, started))
-        pool.refill()
+    def _run_in_kept(self, connection: socket.socket, order: Order, live: Live, began: float) -> None:
+        kept = self.kept.take(order.sandbox)
+        outlet = run = None
+        try:
+            order = replace(order, limits=kept.opening.limits, env={**kept.opening.env, **order.env})
+            outlet = self._outlet(kept.slot)
+            early = kept.slot.begin()
+            run = Run(slot=kept.slot, order=order, client=connection, cancel=live.wake, outlet=outlet, report=early)
+            _begin(run, began, sandbox=order.sandbox, warm=True)
+            ended = _driven(run, live)
+        except SlotLost as problem:
+            if run and run.report:
+                # The program ended as it should; only what the gateway knew of it is lost.
+                raise
+            # What is wrong with the sandbox itself ends it: nobody could tell what its files are worth.
+            self.kept.give_up(kept, str(problem))
+            raise Gone(kept.over) from problem
+        finally:
+            if outlet:
+                outlet.close()
+            self.kept.give_back(kept)
+        # Who hears of the end may send the next one at once.
+        run.queue(ended)
+        run.finish_sending()
 
-    def _drive(self, run: Run, live: Live) -> None:
-        run.drive()
-        if run.gone:
-            return
-        if run.stopped == "cancelled" and not live.cancelled:
-            run.client.settimeout(REQUEST_SECONDS)
-            raise SlotLost("the daemon is stopping")
-        fields, blobs = run.outcome()
-        run.queue(protocol.pack(Kind.ENDED, {**fields, "startup_ms": run.startup_ms}, blobs))
+
+def _begin(run: Run, began: float, *, sandbox: str, warm: bool) -> None:
+    run.client.setblocking(False)
+    run.startup_ms = (time.monotonic() - began) * 1000
+    run.begin()
+    run.queue(protocol.pack(Kind.STARTED, {"sandbox": sandbox, "warm": warm, "startup_ms": run.startup_ms}))
+
+
+def _driven(run: Run, live: Live) -> bytes:
+    """Drive it to its end; the frame that tells of it, or nothing when nobody listens any more."""
+    run.drive()
+    if run.gone:
+        return b""
+    if run.stopped == "cancelled" and not live.cancelled:
+        raise SlotLost("the daemon is stopping")
+    fields, blobs = run.outcome()
+    return protocol.pack(Kind.ENDED, {**fields, "startup_ms": run.startup_ms}, blobs)
 
 
 def _drive_build(run: Run) -> None:

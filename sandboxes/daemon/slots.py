@@ -24,11 +24,14 @@ DEATH_SECONDS = 5
 CREDENTIALS = struct.Struct("3i")
 LAST_WORDS_SECONDS = 0.2
 SETTLED = 64
+SPARED = -900
 NOTHING = "it said nothing"
 
 
 class Slot:
     """One sandbox: its init's socket, its program's socket, its streams, its scratch, its cgroup."""
+
+    report_seconds = 0.1
 
     def __init__(self, *, zygote: Zygote, groups: cgroups.Groups, users: Users) -> None:
         self.id = uuid.uuid4().hex
@@ -90,8 +93,8 @@ class Slot:
             "cpus": 0 if "cpu" in self._controllers else max(1, round(limits.cpu)),
         }
 
-    def _meet(self) -> None:
-        """Learn from the kernel which process this is, put it in its cgroup, then let it go on."""
+    def _introduce(self) -> int:
+        """Learn from the kernel which process this is, put it in its cgroup, then let it make its place."""
         assert self.init
         assert self._group
         pid, _ = _heard(self.init, b"here")
@@ -103,12 +106,15 @@ class Slot:
             self._open.callback(os.close, descriptor)
         self.scratch, *listeners = given
         self.listener = listeners[0] if listeners else -1
+        return pid
+
+    def _meet(self) -> None:
+        """Let the init go on, and wait until its program waits."""
+        assert self._group
+        pid = self._introduce()
         if self.program.recv(1) != b"R":
             raise OSError(f"the program did not wait for its request: {_said(self.stderr)}")
-        if os.geteuid() == 0:
-            # Out of memory, the kernel should take the program and leave the one that reports it.
-            with contextlib.suppress(OSError), open(f"/proc/{pid}/oom_score_adj", "w") as score:
-                score.write("-900")
+        set_oom_score(pid, SPARED)
         for descriptor in (self.stdin, self.stdout, self.stderr):
             os.set_blocking(descriptor, False)
         self.program.setblocking(False)
@@ -176,6 +182,13 @@ class Slot:
             _bury_later(self._group)
         if dead:
             self._users.give_back(self._user)
+
+
+def set_oom_score(pid: int, score: int) -> None:
+    """Out of memory, the kernel should take the program and leave the one that reports it."""
+    if os.geteuid() == 0:
+        with contextlib.suppress(OSError), open(f"/proc/{pid}/oom_score_adj", "w") as file:
+            file.write(str(score))
 
 
 def _heard(init: socket.socket, word: bytes) -> tuple[int, list[int]]:

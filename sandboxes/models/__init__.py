@@ -3,6 +3,7 @@
 from sandboxes.models.builds import Build, BuildQuerySet
 from sandboxes.models.executions import Artifact, Attempt, Execution, ExecutionQuerySet, OutputChunk
 from sandboxes.models.pools import Pool, PoolQuerySet, Template, TemplateQuerySet
+from sandboxes.models.sandboxes import Sandbox, SandboxQuerySet
 
 __all__ = [
     "Artifact",
@@ -14,6 +15,8 @@ __all__ = [
     "OutputChunk",
     "Pool",
     "PoolQuerySet",
+    "Sandbox",
+    "SandboxQuerySet",
     "Template",
     "TemplateQuerySet",
 ]

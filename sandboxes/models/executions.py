@@ -21,6 +21,7 @@ from uuid_utils.compat import uuid7
 from billing.models import Account
 from sandboxes import frames, lifecycle, limits
 from sandboxes.models.pools import Language, Pool, Template
+from sandboxes.models.sandboxes import Sandbox
 
 # What lists do not need: it may be megabytes a row.
 HEAVY = ("code", "stdin", "args", "env", "files")
@@ -71,6 +72,10 @@ class Execution(models.Model):
     pool = models.ForeignKey(Pool, on_delete=models.SET_NULL, null=True, related_name="executions")
     # Gone when it was deleted afterwards; while the execution waits or runs, it cannot be.
     template = models.ForeignKey(Template, on_delete=models.SET_NULL, null=True, related_name="+")
+    # The customer's own sandbox it runs in, if it does; `sandbox` is the name of whichever it got.
+    kept_sandbox = models.ForeignKey(
+        Sandbox, on_delete=models.PROTECT, null=True, blank=True, related_name="executions", db_index=False
+    )
     created_by = models.ForeignKey(
         settings.AUTH_USER_MODEL, on_delete=models.SET_NULL, null=True, blank=True, related_name="+"
     )
@@ -136,8 +141,28 @@ class Execution(models.Model):
             models.Index(
                 fields=["lease_expires_at"], condition=Q(lease_expires_at__isnull=False), name="execution_lease_end"
             ),
+            models.Index(
+                fields=["kept_sandbox", "-created_at", "-id"],
+                condition=Q(kept_sandbox__isnull=False),
+                name="execution_newest_in_sandbox",
+            ),
+            models.Index(
+                fields=["kept_sandbox", "turn", "id"],
+                condition=Q(kept_sandbox__isnull=False, state="queued"),
+                name="execution_next_in_sandbox",
+            ),
         ]
         constraints = [
+            models.UniqueConstraint(
+                fields=["kept_sandbox"],
+                condition=Q(lease_expires_at__isnull=False),
+                name="one_execution_at_once_in_a_sandbox",
+            ),
+            models.CheckConstraint(
+                # All but what goes over the network.
+                condition=Q(kept_sandbox__isnull=True) | (Q(pool__isnull=True) & (Q(cost_ucr=0) | Q(network=True))),
+                name="execution_in_a_sandbox_is_paid_by_it",
+            ),
             models.CheckConstraint(condition=Q(state__in=lifecycle.EXECUTION_STATES), name="execution_state"),
             models.CheckConstraint(condition=Q(language__in=Language.values), name="execution_language"),
             models.CheckConstraint(condition=Q(breach__in=["", *limits.BREACHES]), name="execution_breach"),

@@ -14,7 +14,7 @@ from sandboxes.limits import Limits
 
 @dataclass(frozen=True)
 class Request:
-    """`id` is unique per attempt; `template` is "" or a built template's content address."""
+    """`id` is unique per attempt; `template` is "" or a built one's content address; `sandbox` names a kept one."""
 
     id: str
     language: str
@@ -26,6 +26,20 @@ class Request:
     files: Mapping[str, bytes] = field(default_factory=dict)
     timeout_seconds: float = 60
     limits: Limits = field(default_factory=Limits)
+    network: bool = False
+    sandbox: str = ""
+
+
+@dataclass(frozen=True)
+class Opening:
+    """A sandbox to keep: it serves one request after another until its time is over."""
+
+    id: str
+    language: str
+    expires_in_seconds: float
+    template: str = ""
+    env: Mapping[str, str] = field(default_factory=dict)
+    limits: Limits = field(default_factory=lambda: Limits.parse_kept({}))
     network: bool = False
 
 
@@ -105,6 +119,14 @@ class RuntimeUnavailable(Exception):
         super().__init__("Executions cannot run here: " + "; ".join(self.reasons))
 
 
+class SandboxBusy(Exception):
+    """The kept sandbox serves another request at this moment."""
+
+
+class SandboxGone(Exception):
+    """The kept sandbox has ended, and its files with it; the text says why."""
+
+
 class InvalidRequest(ValueError):
     """The request itself is wrong (a path with `..`, a NUL, an unknown language): never retry it."""
 
@@ -117,7 +139,11 @@ class Runtime(Protocol):
     name: str
 
     def run(self, request: Request, *, on_started: OnStarted, on_output: OnOutput) -> Outcome:
-        """Block until the program is dead. Raises RuntimeLost, RuntimeUnavailable, InvalidRequest."""
+        """Block until the program is dead. Raises RuntimeLost, RuntimeUnavailable, InvalidRequest.
+
+        In a kept sandbox it may also raise SandboxBusy and SandboxGone; limits and environment are then its own,
+        and the request's environment comes on top.
+        """
         ...
 
     def cancel(self, request_id: str) -> bool:
@@ -139,6 +165,24 @@ class Runtime(Protocol):
         """True when it was here, in no use, and is gone now."""
         ...
 
+    def open(self, opening: Opening) -> None:
+        """Make a sandbox to keep; one that is there already stays as it is.
+
+        Raises RuntimeLost, RuntimeUnavailable, InvalidRequest, and SandboxGone for an id that has ended.
+        """
+        ...
+
+    def extend(self, sandbox: str, seconds: float) -> None:
+        """It ends no sooner than in so many seconds. Raises RuntimeLost, InvalidRequest, SandboxGone."""
+        ...
+
+    def close(self, sandbox: str) -> bool:
+        """True when it was here; it and what ran in it are dead then. Raises RuntimeLost."""
+        ...
+
     def describe(self) -> dict:
-        """What it is and has; `process` is its process id here, when it is one of this machine's."""
+        """What it is and has; `process` is its process id here, when it is one of this machine's.
+
+        `kept`: {most, sandboxes: [{id, language, state, expires_in_seconds}], ended: {id: why}}.
+        """
         ...

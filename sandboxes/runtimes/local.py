@@ -20,10 +20,13 @@ from sandboxes.runtimes import (
     InvalidRequest,
     OnOutput,
     OnStarted,
+    Opening,
     Outcome,
     Request,
     RuntimeLost,
     RuntimeUnavailable,
+    SandboxBusy,
+    SandboxGone,
     Size,
     Started,
 )
@@ -31,6 +34,8 @@ from sandboxes.runtimes import (
 CREDENTIALS = struct.Struct("3i")
 CONNECT_SECONDS = 5
 ANSWER_SECONDS = 5
+# A place for a customer's sandbox is made, or cleared away, before the answer.
+MAKING_SECONDS = 30
 # The daemon keeps the deadline; this only notices a daemon that has itself stopped answering.
 GRACE_SECONDS = 60
 
@@ -58,13 +63,23 @@ class LocalRuntime:
     def discard(self, address: str) -> bool:
         return bool(self._ask(Kind.DISCARD, {"template": address})["discarded"])
 
+    def open(self, opening: Opening) -> None:
+        fields = {**vars(opening), "env": dict(opening.env), "limits": opening.limits.as_dict()}
+        self._ask(Kind.OPEN, fields, within_seconds=MAKING_SECONDS)
+
+    def extend(self, sandbox: str, seconds: float) -> None:
+        self._ask(Kind.EXTEND, {"id": sandbox, "expires_in_seconds": seconds})
+
+    def close(self, sandbox: str) -> bool:
+        return bool(self._ask(Kind.CLOSE, {"id": sandbox}, within_seconds=MAKING_SECONDS)["closed"])
+
     def describe(self) -> dict:
         return self._ask(Kind.DESCRIBE, {})
 
-    def _ask(self, kind: Kind, fields: dict[str, object]) -> dict:
+    def _ask(self, kind: Kind, fields: dict[str, object], *, within_seconds: float = ANSWER_SECONDS) -> dict:
         """The answer; with `process`, the daemon's process id as the kernel tells it to us."""
         with self._connected() as connection:
-            connection.settimeout(ANSWER_SECONDS)
+            connection.settimeout(within_seconds)
             with _daemon_faults():
                 protocol.send(connection, kind, fields)
                 answered, said, _ = protocol.receive(connection)
@@ -153,6 +168,7 @@ def _request_frame(request: Request) -> bytes:
         "timeout_seconds": request.timeout_seconds,
         "limits": request.limits.as_dict(),
         "network": request.network,
+        "sandbox": request.sandbox,
     }
     code = request.code.encode("utf-8", "surrogatepass")
     return protocol.pack(Kind.RUN, fields, [code, request.stdin, *request.files.values()])
@@ -171,6 +187,7 @@ def _outcome(fields: dict, blobs: list[bytes], streams: dict[str, bytearray]) ->
 def _raise(kind: Kind, fields: dict) -> None:
     if kind is Kind.UNAVAILABLE:
         raise RuntimeUnavailable(fields["reasons"])
-    if kind is Kind.REFUSED:
-        raise InvalidRequest(fields["reason"])
+    by_kind = {Kind.REFUSED: InvalidRequest, Kind.BUSY: SandboxBusy, Kind.GONE: SandboxGone}
+    if kind in by_kind:
+        raise by_kind[kind](fields["reason"])
     raise RuntimeLost(fields.get("reason", "The sandbox daemon gave no answer."))

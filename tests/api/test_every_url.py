@@ -102,6 +102,7 @@ THINGS: dict[str, Callable[[World], Any]] = {
     "members": lambda world: world.account.memberships.get(role=Role.OWNER),
     "nodes": lambda world: factories.make_node(),
     "pools": lambda world: factories.make_pool(world.account),
+    "sandboxes": lambda world: factories.make_sandbox(world.account),
     "scaling-groups": _group,
     "tasks": lambda world: factories.make_task(world.federation),
     "templates": lambda world: factories.make_template(world.account),

@@ -108,6 +108,67 @@ def test_killing_a_part_loses_no_task_and_completes_none_twice(product: Product,
     assert "ok" in product.manage("verify_ledger").lower()
 
 
+class Kept:
+    """A long-lived sandbox, and executions in it."""
+
+    def __init__(self, product: Product, name: str) -> None:
+        self.product = product
+        self.key: str = product.account(name, "--credits", "100000")["api_key"]
+        body = {"template": "python", "ttl_seconds": 3600}
+        status, sandbox = product.call("POST", "sandboxes?wait=30", self.key, body)
+        assert (status, sandbox["state"]) == (201, "ready"), sandbox
+        self.id = sandbox["id"]
+
+    def run(self, code: str, *, wait: int = 30) -> dict[str, Any]:
+        body = {"sandbox": self.id, "code": code, "queue": True}
+        status, answer = self.product.call("POST", f"executions?wait={wait}", self.key, body)
+        return dict(answer) | {"status": status}
+
+    def begin(self, code: str) -> str:
+        """The id of an execution that runs by now."""
+        execution = str(self.run(code, wait=0)["id"])
+        output = f"executions/{execution}/output"
+        wait_until(lambda: self.product.call("GET", output, self.key)[1] == "go\n", 30, "it does not run")
+        return execution
+
+    def execution(self, execution: str) -> dict[str, Any]:
+        return dict(self.product.call("GET", f"executions/{execution}", self.key)[1])
+
+    def row(self) -> dict[str, Any]:
+        return dict(self.product.call("GET", "sandboxes", self.key)[1]["results"][0])
+
+
+HALF = "import time\nopen('half', 'a').write('x')\nprint('go', flush=True)\ntime.sleep(60)"
+
+
+def test_killing_the_worker_fails_what_ran_in_a_sandbox_once_and_its_files_stay(product: Product) -> None:
+    kept = Kept(product, "Kept worker")
+    kept.run("open('state', 'w').write('kept')")
+    running = kept.begin(HALF)
+
+    os.kill(product.part("worker"), signal.SIGKILL)
+
+    wait_until(lambda: kept.execution(running)["state"] == "failed", 60, "it is not given up")
+    assert "not run again by itself" in kept.execution(running)["error"]
+    assert kept.run("print(open('state').read(), open('half').read())")["stdout"] == "kept x\n"
+    assert kept.row()["state"] == "ready"
+
+
+def test_killing_the_sandbox_daemon_fails_the_sandbox_and_what_ran_in_it_and_charges_no_more(product: Product) -> None:
+    kept = Kept(product, "Kept daemon")
+    running = kept.begin(HALF)
+
+    os.kill(product.part("sandboxes"), signal.SIGKILL)
+
+    wait_until(lambda: kept.execution(running)["state"] == "failed", 60, "it is not given up")
+    wait_until(lambda: kept.row()["state"] == "failed", 60, "the sandbox is not given up")
+    row = kept.row()
+    assert "The sandbox was lost." in row["error"]
+    assert kept.execution(running)["attempts"] == 1
+    assert kept.run("print(1)")["status"] == 410
+    assert "ok" in product.manage("verify_ledger").lower()
+
+
 def test_killing_the_supervisor_leaves_no_process_and_the_next_start_finishes_the_work(product: Product) -> None:
     fleet = Fleet(product, "Kill all")
     fleet.submit()

@@ -26,7 +26,7 @@ MAIN = "/workspace/main.py"
 # A request as the daemon sends it, for a program that does nothing.
 HEADER = b'{"args": [], "env": {}, "files": [], "sizes": [4]}'
 NOTHING = LENGTH.pack(len(HEADER)) + HEADER + b"pass"
-OWN_MODULES = ("forks", "kernel", "slot_init", "program")
+OWN_MODULES = ("forks", "kernel", "slot_init", "kept_init", "program")
 
 
 def prepare(env: dict[str, str]) -> None:
@@ -52,11 +52,16 @@ def _rehearse() -> None:
             _serve(*_receive(theirs.fileno()))
 
 
-def get_ready() -> None:
-    """In the program, as long as nothing is asked of it: also touch what it will touch, while nobody waits."""
+def wake() -> None:
+    """In the program: what its forks left undone."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
     forks.catch_up()
     _reseed()
+
+
+def get_ready() -> None:
+    """As long as nothing is asked of it: also touch what it will touch, while nobody waits."""
+    wake()
     reading, writing = os.pipe()
     os.write(writing, NOTHING)
     _serve(*_receive(reading))

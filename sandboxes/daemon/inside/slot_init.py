@@ -72,8 +72,7 @@ def run(*, settings: dict, order: dict, descriptors: list[int], gate: int) -> No
             os._exit(70)
         settle(control=control, disk_mb=order["disk_mb"], settings=settings)
         os.write(made, b"1")
-        os.closerange(3, control.fileno())
-        os.closerange(control.fileno() + 1, 1 << 16)
+        close_all_but(control.fileno())
         Watch(control=control, child=child, disk_mb=order["disk_mb"], settings=settings).keep()
     except BaseException as problem:
         print(f"slot: {type(problem).__name__}: {problem}", file=sys.stderr)
@@ -147,22 +146,41 @@ def _write(path: str, content: str) -> None:
         os.close(descriptor)
 
 
+def close_all_but(kept: int) -> None:
+    """Of what is above the standard streams."""
+    os.closerange(3, kept)
+    os.closerange(kept + 1, 1 << 16)
+
+
 def _become_program(*, settings: dict, order: dict, descriptors: list[int], place: int) -> None:
     """Take the slot's descriptors, give up every right, and wait for the one request."""
-    orders, *streams = descriptors
-    os.closerange(place_from(0, [*streams, orders, place]), 1 << 16)
-    if order["limits"]:
-        _bound(0, order["limits"])
+    take(descriptors, place, limits=order["limits"])
     if settings["language"] == "python":
         program.get_ready()
     if os.read(PLACE_DESCRIPTOR, 1) != b"1":
         return
     os.close(PLACE_DESCRIPTOR)
-    os.chdir("/workspace")
+    give_up_rights(settings)
+    start(settings)
+
+
+def take(descriptors: list[int], *more: int, limits: dict | None) -> None:
+    """The streams, the program's socket, and whatever more is given: nothing else stays open."""
+    orders, *streams = descriptors
+    os.closerange(place_from(0, [*streams, orders, *more]), 1 << 16)
+    if limits:
+        _bound(0, limits)
+
+
+def give_up_rights(settings: dict) -> None:
     kernel.keep_capabilities((), of=(*KEPT, *AT_FIRST))
     kernel.forbid_new_privileges()
     kernel.filter_calls(settings["filter"])
     kernel.set_dumpable(True)
+
+
+def start(settings: dict) -> None:
+    os.chdir("/workspace")
     if settings["language"] == "node":
         os.execve(settings["command"][0], settings["command"], settings["env"])
     program.run(PROGRAM_DESCRIPTOR)
@@ -185,6 +203,8 @@ class Watch:
         self.soft, self.inodes = settings["soft_memory"], settings["inodes"]
         self.memory = Memory(limit=0)
         self.abandoned = False
+        # In a kept slot others were buried before.
+        self.before = resource.getrusage(resource.RUSAGE_CHILDREN)
 
     def keep(self) -> None:
         self._be_called()
@@ -200,8 +220,11 @@ class Watch:
 
     def _report(self, ended: int) -> bytes:
         used = resource.getrusage(resource.RUSAGE_CHILDREN)
-        peak = max(self.memory.peak, used.ru_maxrss << 10 if self.soft else 0)
-        return REPORT.pack(ended, used.ru_utime, used.ru_stime, peak, self.memory.is_what_ended(ended))
+        user, system = used.ru_utime - self.before.ru_utime, used.ru_stime - self.before.ru_stime
+        # The kernel keeps the highest of all that were buried: it is this program's only where it rose.
+        is_own = self.soft and used.ru_maxrss > self.before.ru_maxrss
+        peak = max(self.memory.peak, used.ru_maxrss << 10 if is_own else 0)
+        return REPORT.pack(ended, user, system, peak, self.memory.is_what_ended(ended))
 
     def _be_called(self) -> None:
         """Children and messages call by signals alone: one system call waits for both, and no handler runs."""

@@ -1,4 +1,4 @@
-"""Runs inside bubblewrap and never runs a tenant's code: it forks single-use slots.
+"""Runs inside bubblewrap and never runs a tenant's code: it forks slots, single-use ones and kept ones.
 
     daemon ==seqpacket==> zygote --clone into fresh namespaces--> init (pid 1) --fork--> program
 
@@ -28,6 +28,8 @@ def main(descriptor: int) -> None:
     settings = json.loads(control.recv(MESSAGE_LIMIT))
     settings["filter"] = bytes.fromhex(settings["filter"])
     init = importlib.import_module(settings["init"])
+    # What a slot begins with that is kept for one program after another, where this engine has such.
+    kept = importlib.import_module(settings["kept_init"]) if settings.get("kept_init") else None
     _preload(settings)
     if settings["language"] == "python":
         program.prepare(settings["env"])
@@ -45,7 +47,8 @@ def main(descriptor: int) -> None:
         if not message:
             return
         order = json.loads(message)
-        _fork_slot(begin=init.run, control=control, settings=settings, order=order, descriptors=descriptors)
+        begin = kept.run if kept and order.get("kept") else init.run
+        _fork_slot(begin=begin, control=control, settings=settings, order=order, descriptors=descriptors)
 
 
 def _preload(settings: dict) -> None:

@@ -17,7 +17,7 @@ import psutil
 import pytest
 
 from sandboxes.limits import Limits
-from sandboxes.runtimes import Outcome, Request, RuntimeLost, Started
+from sandboxes.runtimes import Opening, Outcome, Request, RuntimeLost, Started
 from sandboxes.runtimes.local import LocalRuntime
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -70,14 +70,18 @@ class Daemon:
         return psutil.Process(self.child.pid).children(recursive=True)
 
     def is_quiet(self) -> bool:
-        """Nothing runs but the zygotes and the waiting slots, and there is a cgroup for each slot and no more."""
-        pools = self.runtime.describe()["pools"].values()
+        """Nothing runs but zygotes, waiting slots and the inits of kept ones; each slot has a cgroup, and no more."""
+        said = self.runtime.describe()
+        pools, kept = said["pools"].values(), said["kept"]["sandboxes"]
         if any(pool["running"] or pool["draining"] or pool["starting"] for pool in pools):
             return False
-        ready = sum(pool["ready"] for pool in pools)
-        if any(count != ready for count in self.groups().values()) or len(self.inits()) != ready:
+        if any(sandbox["state"] == "running" for sandbox in kept):
             return False
-        wanted = len(pools) * PROCESSES_OF_A_ZYGOTE + ready * PROCESSES_OF_A_SLOT
+        ready = sum(pool["ready"] for pool in pools)
+        groups = ready + len(kept)
+        if any(count != groups for count in self.groups().values()) or len(self.inits()) != groups:
+            return False
+        wanted = len(pools) * PROCESSES_OF_A_ZYGOTE + ready * PROCESSES_OF_A_SLOT + len(kept)
         left = [each for each in self.descendants() if not is_gateway(each)]
         return self.ready["engine"] == "gvisor" or len(left) == wanted
 
@@ -172,6 +176,19 @@ def run(runtime, code: str, *, limits: dict | None = None, **changes: object) ->
     outcome = watch(runtime, request).outcome
     assert outcome
     return outcome
+
+
+def keep(runtime, *, seconds: float = 60, limits: dict | None = None, **changes: object) -> str:
+    """The id of a sandbox that is kept from now on."""
+    usual = {"id": uuid.uuid4().hex, "language": "python", "expires_in_seconds": seconds}
+    opening = Opening(**{**usual, "limits": Limits.parse_kept(limits or {}), **changes})
+    runtime.open(opening)
+    return opening.id
+
+
+def kept(runtime) -> dict[str, str]:
+    """The state of each kept sandbox by its id."""
+    return {each["id"]: each["state"] for each in runtime.describe()["kept"]["sandboxes"]}
 
 
 def eventually(holds, *, within_seconds: float = 5) -> bool:

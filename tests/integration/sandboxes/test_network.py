@@ -16,7 +16,7 @@ import pytest
 
 from sandboxes.runtimes import InvalidRequest, RuntimeLost, Size
 from tests.integration.sandboxes import daemons, outside
-from tests.integration.sandboxes.daemons import eventually, make_request, run, watch
+from tests.integration.sandboxes.daemons import eventually, keep, make_request, run, watch
 
 pytestmark = pytest.mark.enable_socket
 
@@ -567,6 +567,50 @@ def test_after_the_first_one_sandboxes_with_a_network_are_kept_ready_as_well(tmp
         assert eventually(lambda: daemon.runtime.describe()["pools"]["python+network"]["ready"] == 1)
         assert watch(daemon.runtime, make_request(network=True)).started[0].warm
         assert eventually(daemon.is_quiet)
+
+
+# --- kept sandboxes
+
+
+def test_a_kept_sandbox_goes_out_in_each_run_and_each_run_counts_its_own(named, web):
+    sandbox = keep(named.runtime, network=True)
+    code = f"""
+    import os, urllib.request
+    os.environ['no_proxy'] = ''
+    print(urllib.request.urlopen('http://127.0.0.1:{web.server_port}/again').read().decode())
+    """
+
+    outcomes = [run(named.runtime, textwrap.dedent(text), sandbox=sandbox) for text in (code, "pass", code)]
+    named.runtime.close(sandbox)
+
+    assert [outcome.stdout for outcome in outcomes] == [b"hello /again\n", b"", b"hello /again\n"]
+    first, idle, second = [outcome.network_received_bytes for outcome in outcomes]
+    assert (first, idle) == (second, 0)
+    assert first > 0
+
+
+def test_a_network_is_what_the_sandbox_was_opened_with(named, web):
+    sandbox = keep(named.runtime)
+
+    outcome = run(named.runtime, "import os; print(os.environ.get('http_proxy'))", sandbox=sandbox, network=True)
+    named.runtime.close(sandbox)
+
+    assert outcome.stdout == b"None\n"
+
+
+def test_a_gateway_that_dies_loses_the_run_and_not_the_sandbox(named):
+    sandbox = keep(named.runtime, network=True)
+    run(named.runtime, "open('a', 'w').write('kept')", sandbox=sandbox)
+    for gateway in gateways(named):
+        gateway.kill()
+
+    outcomes = []
+    for _ in range(2):
+        with contextlib.suppress(RuntimeLost):
+            outcomes.append(run(named.runtime, "print(open('a').read())", sandbox=sandbox).stdout)
+    named.runtime.close(sandbox)
+
+    assert outcomes[-1] == b"kept\n"
 
 
 def gateways(daemon: daemons.Daemon) -> list[psutil.Process]:

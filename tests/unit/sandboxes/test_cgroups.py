@@ -48,12 +48,29 @@ def test_what_the_kernel_counted_is_read(group, tmp_path):
     assert counted == cgroups.Counted(cpu_ms=3.0, peak_memory_bytes=4096, memory_kills=2, refused_forks=5)
 
 
+def test_from_a_mark_on_it_is_counted_anew(group, tmp_path):
+    group.limit(Limits())
+    (tmp_path / "slot" / "cpu.stat").write_text("usage_usec 9000\n")
+    group.count_anew()
+    # What the kernel says after that.
+    for name, content in {"cpu.stat": "usage_usec 9500\n", "memory.peak": "8192\n"}.items():
+        (tmp_path / "slot" / name).write_text(content)
+    (tmp_path / "slot" / "memory.events").write_text("oom_kill 3\n")
+    (tmp_path / "slot" / "pids.events").write_text("max 5\n")
+
+    counted = group.counted()
+
+    assert counted == cgroups.Counted(cpu_ms=0.5, peak_memory_bytes=8192, memory_kills=1, refused_forks=0)
+    assert not group.remove()
+
+
 def test_without_groups_nothing_is_counted_and_nothing_fails():
     groups = cgroups.detect("ntd-test", mode="none")
 
     made = groups.create("slot")
     made.limit(Limits())
     made.attach(1)
+    made.count_anew()
 
     assert groups.controllers == frozenset()
     assert made.counted() == cgroups.Counted()

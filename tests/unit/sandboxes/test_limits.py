@@ -53,3 +53,17 @@ def test_every_wrong_field_is_told_at_once():
         Limits.parse({"cpu": 99, "gpu": 1, "disk_mb": 10})
 
     assert set(refused.value.errors) == {"cpu", "gpu"}
+
+
+@pytest.mark.parametrize(
+    ("asked", "disk_mb"), [({}, 496), ({"memory_mb": 2048}, 1024), ({"memory_mb": 16}, 1), ({"disk_mb": 100}, 100)]
+)
+def test_files_of_a_kept_sandbox_leave_room_in_its_memory(asked, disk_mb):
+    assert Limits.parse_kept(asked).disk_mb == disk_mb
+
+
+def test_a_disk_that_does_not_fit_into_the_memory_is_refused_with_what_fits():
+    with pytest.raises(InvalidLimits, match="at most 48") as refused:
+        Limits.parse_kept({"memory_mb": 64, "disk_mb": 49})
+
+    assert set(refused.value.errors) == {"disk_mb"}

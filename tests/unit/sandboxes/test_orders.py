@@ -4,7 +4,15 @@ from __future__ import annotations
 
 import pytest
 
-from sandboxes.daemon.orders import BadOrder, read_address, read_build, read_order, read_size
+from sandboxes.daemon.orders import (
+    BadOrder,
+    read_address,
+    read_build,
+    read_extension,
+    read_opening,
+    read_order,
+    read_size,
+)
 
 GOOD = {
     "id": "1",
@@ -188,3 +196,54 @@ def test_an_address_alone_is_checked_too():
     assert read_address({"template": "node-abc"}) == "node-abc"
     with pytest.raises(BadOrder, match="template: "):
         read_address({"template": "x-abc"})
+
+
+OPENING = {
+    "id": "0198-ab",
+    "language": "python",
+    "template": "",
+    "env": {},
+    "limits": {},
+    "network": False,
+    "expires_in_seconds": 60,
+}
+
+
+def test_a_run_may_name_the_sandbox_it_is_for():
+    assert [order().sandbox, order(sandbox="0198-ab").sandbox] == ["", "0198-ab"]
+
+
+def test_a_good_opening_is_read():
+    read = read_opening({**OPENING, "env": {"A": "1"}, "limits": {"memory_mb": 64}})
+
+    assert (read.id, read.language, dict(read.env), read.expires_in_seconds) == ("0198-ab", "python", {"A": "1"}, 60.0)
+    assert (read.limits.memory_mb, read.limits.disk_mb) == (64, 48)
+
+
+@pytest.mark.parametrize(
+    ("field", "wrong"),
+    [
+        ("id", "a/b"),
+        ("id", "x" * 81),
+        ("id", 5),
+        ("language", "cobol"),
+        ("template", ".."),
+        ("env", {"1": "x"}),
+        ("limits", {"memory_mb": 64, "disk_mb": 64}),
+        ("limits", []),
+        ("expires_in_seconds", 0),
+        ("expires_in_seconds", True),
+        ("expires_in_seconds", 90_000),
+        ("expires_in_seconds", float("nan")),
+        ("network", "yes"),
+    ],
+)
+def test_a_wrong_opening_is_refused(field, wrong):
+    with pytest.raises(BadOrder, match=field):
+        read_opening({**OPENING, field: wrong})
+
+
+def test_an_extension_names_a_sandbox_and_seconds():
+    assert read_extension({"id": "a", "expires_in_seconds": 5}) == ("a", 5.0)
+    with pytest.raises(BadOrder):
+        read_extension({"id": "a", "expires_in_seconds": "5"})
