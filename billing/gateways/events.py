@@ -1,6 +1,7 @@
 """Pure. The body of a gateway's webhook, read as something hostile: `{id, type, created_at, data: {payment, ...}}`.
 
-`data.payment` is the payment itself, or only an id of it, the gateway's or ours; the state is in it, or in the type (`payment.succeeded`).
+`data.payment` is the payment itself, or only an id of it, the gateway's or ours. The type says the state
+(`payment.succeeded`); the payment does where the type is `payment.updated`.
 """
 
 from __future__ import annotations
