@@ -80,7 +80,7 @@ def _own_secret(purpose: str) -> str:
 
 GATEWAY_SECRETS = {
     "simulated": _gateway_secrets("simulated") or [_own_secret("simulated gateway")],
-    "http": _gateway_secrets("http"),
+    "http": (HTTP_GATEWAY_SECRETS := _gateway_secrets("http")),
 }
 FEDERATION_ROLE = env("FEDERATION_ROLE", default="both")
 COORDINATOR_URL = env("COORDINATOR_URL", default="")

@@ -72,14 +72,13 @@ class SimulatedGateway:
 
     def send_webhooks(self, deliver: Deliver) -> int:
         """Send what the other side has to say; it is sent again when we crash before it is noted as sent."""
-        waiting = simulated_remote.unsent()
+        waiting = simulated_remote.unsent(now=self._clock())
         for event in waiting:
             self._send(event, deliver)
         return len(waiting)
 
     def _send(self, event: SimulatedEvent, deliver: Deliver) -> None:
         now = self._clock()
-        simulated_remote.look_up(ref=event.body["data"]["payment"]["id"], now=now)
         body = json.dumps(event.body).encode()
         for _ in range(event.copies):
             deliver(body, signatures.sign(body, secret=self._secrets[0], id=event.body["id"], now=now))

@@ -70,7 +70,8 @@ def create(order: Order, *, now: datetime) -> SimulatedPayment:
         raise Refused("key_reused", "This key stands for another payment.")
     if is_new:
         _enter(payment, method.answers)
-        _announce(payment, method, now)
+        if method.becomes is None:
+            _announce(payment, method, now)
     return payment
 
 
@@ -113,10 +114,15 @@ def look_up(*, ref: str = "", reference: str = "", now: datetime) -> SimulatedPa
     found = SimulatedPayment.objects.select_for_update().filter(**wanted).first()
     if found is None:
         raise NotFound(ref or reference)
-    later = METHODS[found.method].becomes
-    if found.state == S.PROCESSING and later is not None:
-        _enter(found, later)
+    _pay_late(found, now)
     return found
+
+
+def _pay_late(payment: SimulatedPayment, now: datetime) -> None:
+    method = METHODS[payment.method]
+    if payment.state == S.PROCESSING and method.becomes is not None:
+        _enter(payment, method.becomes)
+        _announce(payment, method, now)
 
 
 def look_up_refund(*, key: str) -> SimulatedRefund:
@@ -191,7 +197,11 @@ def _locked(ref: str) -> SimulatedPayment:
     return found
 
 
-def unsent() -> list[SimulatedEvent]:
+@transaction.atomic(durable=True)
+def unsent(*, now: datetime) -> list[SimulatedEvent]:
+    """What there is to say by now, in the order it is said in."""
+    for payment in SimulatedPayment.objects.select_for_update().filter(state=S.PROCESSING).order_by("pk")[:200]:
+        _pay_late(payment, now)
     return list(SimulatedEvent.objects.filter(sent_at=None).order_by("pk")[:200])
 
 
