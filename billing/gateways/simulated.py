@@ -36,7 +36,7 @@ class SimulatedGateway:
     def create(self, order: Order) -> Charge:
         made = simulated_remote.create(order, now=self._clock())
         if order.method == LOSES_ANSWERS:
-            raise AnswerLost("The simulated gateway took the money, and its answer was lost.")
+            raise AnswerLost("The gateway's answer was lost, as this method wants it.")
         return _charge(made)
 
     def confirm(self, ref: str, *, key: str) -> Charge:

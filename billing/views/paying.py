@@ -27,15 +27,10 @@ def top_up(request: HttpRequest, account: Account) -> HttpResponse:
         form = TopUpForm(account=account, initial={"credits": FIRST_OFFER})
         return render(request, "billing/top_up.html", _context(account, form))
     form = TopUpForm(given, account=account)
-    try:
-        cost = intents.price(account=account, credits_ucr=form.cleaned_data["credits"]) if form.is_valid() else None
-    except intents.TooLittle as wrong:
-        form.add_error("credits", str(wrong))
-        cost = None
-    context = {**_context(account, form), "cost": cost}
+    context = {**_context(account, form), "cost": _cost(account, form)}
     if request.GET.get("part") == "cost":
         return render(request, "billing/_cost.html", context)
-    if cost is None:
+    if not form.is_valid():
         return render(request, "billing/top_up.html", context, status=422)
     if request.method != "POST":
         return render(request, "billing/top_up_review.html", context)
@@ -50,6 +45,18 @@ def _context(account: Account, form: TopUpForm) -> dict[str, object]:
         "open_ones": _open_payments(account),
         "submit": SubmitForm(initial={"key": uuid7()}),
     }
+
+
+def _cost(account: Account, form: TopUpForm) -> intents.Price | None:
+    """What the credits cost, whatever they are to be paid with."""
+    form.full_clean()
+    if "credits" not in form.cleaned_data:
+        return None
+    try:
+        return intents.price(account=account, credits_ucr=form.cleaned_data["credits"])
+    except intents.TooLittle as wrong:
+        form.add_error("credits", str(wrong))
+        return None
 
 
 def _open_payments(account: Account) -> list[Payment]:
