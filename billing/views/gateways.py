@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from uuid import UUID
 
 from django.contrib import messages
@@ -53,9 +54,15 @@ def webhook(request: HttpRequest, account: Account, pk: UUID) -> HttpResponse:
     """One webhook as it came."""
     roles.require_staff(request.user)
     found = get_object_or_404(GatewayWebhook.objects.select_related("payment__account"), pk=pk)
-    return render(
-        request, "billing/webhook.html", {"webhook": found, "body": bytes(found.body).decode(errors="replace")}
-    )
+    return render(request, "billing/webhook.html", {"webhook": found, "body": _readable(bytes(found.body))})
+
+
+def _readable(body: bytes) -> str:
+    """JSON on lines of its own; anything else as it came."""
+    try:
+        return json.dumps(json.loads(body), indent=2, ensure_ascii=False)
+    except (ValueError, RecursionError):
+        return body.decode(errors="replace")
 
 
 @require_POST
