@@ -5,6 +5,7 @@ One credit is 1,000,000 micro-credits (`*_ucr`, an int). Money is an int of the 
 
 from __future__ import annotations
 
+import math
 import re
 from decimal import ROUND_HALF_EVEN, Context, Decimal
 from fractions import Fraction
@@ -15,6 +16,7 @@ MAX_UCR = MAX_CREDITS * UCR
 MAX_QUANTITY = Decimal(10) ** 18
 CREDITS = re.compile(r"[0-9]{1,9}(\.[0-9]{1,6})?|1000000000(\.0{1,6})?")
 QUANTITY = re.compile(r"[0-9]{1,18}(\.[0-9]{1,9})?|1000000000000000000(\.0{1,9})?")
+MONEY = re.compile(r"[0-9]{1,12}(\.[0-9]{1,3})?")
 # Digits after the point where they are not two (ISO 4217).
 EXPONENTS = {
     **dict.fromkeys(("BIF", "CLP", "DJF", "GNF", "ISK", "JPY", "KMF", "KRW", "PYG", "RWF", "UGX", "VND", "VUV"), 0),
@@ -74,6 +76,26 @@ def exponent(currency: str) -> int:
 def money_of_ucr(ucr: int, *, credit_price: str, currency: str) -> int:
     """What micro-credits cost, in minor units of the currency."""
     return half_even(Fraction(ucr, UCR) * Fraction(credit_price) * 10 ** exponent(currency))
+
+
+def price_of_ucr(ucr: int, *, credit_price: str, currency: str) -> int:
+    """What buying micro-credits costs: rounded up, so that nobody saves by buying in small pieces."""
+    exact: Fraction = Fraction(ucr, UCR) * Fraction(credit_price) * 10 ** exponent(currency)
+    return math.ceil(exact)
+
+
+def parse_money(text: object, currency: str) -> int:
+    """Minor units above zero from a decimal string of the currency; raises ValueError with a sentence."""
+    places = exponent(currency)
+    wanted = MONEY if places else re.compile("[0-9]{1,12}")
+    if not isinstance(text, str) or not wanted.fullmatch(text) or len(text.partition(".")[2]) > places:
+        raise ValueError(
+            f"Send a decimal string with at most {places} places, for example {money_text(1250, currency)}."
+        )
+    minor = int(WIDE.multiply(Decimal(text), 10**places))
+    if minor <= 0:
+        raise ValueError("Must be more than 0.")
+    return minor
 
 
 def money_text(minor: int, currency: str) -> str:

@@ -1,16 +1,17 @@
-"""An account's own facts: name, address, tax, period; and what only staff may set of them."""
+"""An account's own facts: name, address, tax, period, automatic top-up; and what only staff may set of them."""
 
 from __future__ import annotations
 
 import zoneinfo
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Any
 
 from django.conf import settings
 from django.db import transaction
 from django.db.models import F
 
-from billing import ledger, live
+from billing import auto_top_ups, ledger, live, methods
 from billing.models import Account
 
 OWN = frozenset(("name", "time_zone", "currency", "locale", "legal_name", "address", "tax_id", "billing_period"))
@@ -57,7 +58,9 @@ class BadDetail(Exception):
 
 
 @transaction.atomic
-def change(*, account: Account, changes: Mapping[str, Any], is_staff: bool, version: int | None = None) -> Account:
+def change(
+    *, account: Account, changes: Mapping[str, Any], is_staff: bool, now: datetime, version: int | None = None
+) -> Account:
     """Change some facts at once. With `version`, only if nobody else changed the account since."""
     beyond = sorted(name.replace("_ucr", "_credits") for name in STAFFS & changes.keys())
     if beyond and not is_staff:
@@ -68,12 +71,30 @@ def change(*, account: Account, changes: Mapping[str, Any], is_staff: bool, vers
     _check(current, changes)
     if "overdraft_ucr" in changes:
         ledger.set_overdraft(account_id=account.pk, overdraft_ucr=changes["overdraft_ucr"])
-    fields = {name: value for name, value in changes.items() if name != "overdraft_ucr"}
+    if "auto_topup" in changes:
+        _set_auto_top_up(current, changes["auto_topup"], now)
+    fields = {name: value for name, value in changes.items() if name not in ("overdraft_ucr", "auto_topup")}
     if changes:
         Account.objects.filter(pk=account.pk).update(**fields, version=F("version") + 1)
         live.credits_changed(account.pk)
     current.refresh_from_db()
     return current
+
+
+def _set_auto_top_up(account: Account, wanted: Mapping[str, Any] | None, now: datetime) -> None:
+    """Null ends it. A simulated method that is named is kept, since it has to pay again and again."""
+    if wanted is None:
+        auto_top_ups.end(account=account)
+        return
+    chosen = methods.choose(account=account, named=wanted["payment_method"])
+    method = chosen.method or methods.add(account=account, token=chosen.token, gateway=chosen.gateway, now=now)
+    auto_top_ups.set_up(
+        account=account,
+        threshold_ucr=wanted["threshold_ucr"],
+        credits_ucr=wanted["credits_ucr"],
+        method=method,
+        now=now,
+    )
 
 
 def _check(current: Account, changes: Mapping[str, Any]) -> None:

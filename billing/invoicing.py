@@ -225,10 +225,24 @@ def mark_paid(*, invoice_id: UUID, reason: str, now: datetime, actor: str = "") 
             account_id=invoice.account_id, amount_ucr=invoice.due_ucr, category=Grant.Category.PAID, source="invoices",
             key=str(invoice.pk), now=now, reason=f"Invoice {invoice.number} paid", actor=actor,
         )  # fmt: skip
+    _close(invoice, reason=reason, now=now)
+    return invoice
+
+
+@transaction.atomic
+def settle(*, invoice_id: UUID, reason: str, now: datetime) -> bool:
+    """Note that a payment, which has granted its credits already, pays an invoice; False if it is open no more."""
+    invoice = _locked(invoice_id)
+    if invoice.state not in (Invoice.State.OPEN, Invoice.State.UNCOLLECTIBLE):
+        return False
+    _close(invoice, reason=reason, now=now)
+    return True
+
+
+def _close(invoice: Invoice, *, reason: str, now: datetime) -> None:
     invoice.state, invoice.paid_at, invoice.reason = Invoice.State.PAID, now, reason
     invoice.save(update_fields=["state", "paid_at", "reason"])
     live.invoice_changed(invoice.account_id, invoice.pk)
-    return invoice
 
 
 def _locked(invoice_id: UUID) -> Invoice:

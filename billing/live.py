@@ -20,6 +20,10 @@ def invoice_changed(account_id: UUID, invoice_id: UUID) -> None:
     _nudge(account_id, ["invoices", f"invoice-{invoice_id}"])
 
 
+def payment_changed(account_id: UUID, payment_id: UUID) -> None:
+    _nudge(account_id, ["payments", f"payment-{payment_id}"])
+
+
 def _of_credits(account_id: UUID) -> list[str]:
     return ["credits", f"account-{account_id}"]
 

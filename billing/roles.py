@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from billing.keys import Principal
+from billing.keys import KeyPrincipal, Principal
 from billing.models import Account
 
 
@@ -32,6 +32,17 @@ def is_owner(principal: Principal, account: Account) -> bool:
 def require_owner(principal: Principal, account: Account) -> None:
     """Raises OwnerRequired."""
     if not is_owner(principal, account):
+        raise OwnerRequired
+
+
+def may_pay(principal: Principal, account: Account) -> bool:
+    """Owners and staff; and keys, since an owner gave them `billing:write`."""
+    return isinstance(principal, KeyPrincipal) or is_owner(principal, account)
+
+
+def require_payer(principal: Principal, account: Account) -> None:
+    """Raises OwnerRequired."""
+    if not may_pay(principal, account):
         raise OwnerRequired
 
 

@@ -1,11 +1,14 @@
-"""Background tasks: the sweeps that let time pass in the ledger."""
+"""Background tasks: the sweeps that let time pass in the ledger, and find out what became of payments."""
 
 from __future__ import annotations
+
+from collections.abc import Mapping
 
 from celery import shared_task
 from django.utils import timezone
 
-from billing import ledger
+from billing import gateway_webhooks, janitor, ledger, restocking
+from billing.gateways import registry, simulated
 
 
 @shared_task
@@ -16,3 +19,29 @@ def expire_holds() -> None:
 @shared_task
 def expire_grants() -> None:
     ledger.expire_grants(now=timezone.now())
+
+
+@shared_task
+def ask_gateways() -> None:
+    janitor.sweep(now=timezone.now())
+
+
+@shared_task
+def retry_gateway_webhooks() -> None:
+    gateway_webhooks.sweep(now=timezone.now())
+
+
+@shared_task
+def send_simulated_webhooks() -> None:
+    """The simulated gateway's own process, which sends what it has to say as any gateway does."""
+    if simulated.NAME in registry.names():
+        registry.simulated().send_webhooks(_deliver)
+
+
+def _deliver(body: bytes, headers: Mapping[str, str]) -> None:
+    gateway_webhooks.receive(gateway=simulated.NAME, body=body, headers=headers, now=timezone.now())
+
+
+@shared_task
+def top_up_by_themselves() -> None:
+    restocking.sweep(now=timezone.now())

@@ -2,7 +2,7 @@
 
 from django.urls import path
 
-from billing.views import credits, invoices, members, staff
+from billing.views import credits, gateways, invoices, members, methods, paying, payments, staff
 
 app_name = "billing"
 # The account itself: members, keys, settings.
@@ -33,4 +33,24 @@ money_pages = [
     path("billing/books/", staff.books, name="books"),
     path("billing/adjust/", staff.adjust, name="adjust"),
 ]
-urlpatterns = [*account_pages, *money_pages]
+# Money in and back.
+payment_pages = [
+    path("billing/top-up/", paying.top_up, name="top-up"),
+    path("billing/invoices/<uuid:pk>/pay/", paying.pay_invoice, name="invoice-pay"),
+    path("billing/payments/", payments.payments, name="payments"),
+    path("billing/payments/<uuid:pk>/", payments.payment, name="payment"),
+    path("billing/payments/<uuid:pk>/bank/", payments.bank, name="payment-bank"),
+    path("billing/payments/<uuid:pk>/ask/", payments.ask, name="payment-ask"),
+    path("billing/payments/<uuid:pk>/cancel/", payments.cancel, name="payment-cancel"),
+    path("billing/payments/<uuid:pk>/refund/", payments.refund, name="payment-refund"),
+    path("billing/payment-methods/", methods.methods, name="payment-methods"),
+    path("billing/payment-methods/<uuid:pk>/default/", methods.method_default, name="payment-method-default"),
+    path("billing/payment-methods/<uuid:pk>/remove/", methods.method_remove, name="payment-method-remove"),
+    path("billing/auto-top-up/", methods.auto_top_up, name="auto-top-up"),
+    path("billing/auto-top-up/end/", methods.auto_top_up_end, name="auto-top-up-end"),
+    path("billing/gateways/", gateways.gateways, name="gateways"),
+    path("billing/gateways/payments/<uuid:pk>/ask/", gateways.ask, name="gateway-ask"),
+    path("billing/gateways/webhooks/<uuid:pk>/", gateways.webhook, name="webhook"),
+    path("billing/gateways/webhooks/<uuid:pk>/retry/", gateways.webhook_retry, name="webhook-retry"),
+]
+urlpatterns = [*account_pages, *money_pages, *payment_pages]

@@ -49,7 +49,8 @@ STATEMENTS = {
         ) lines where line <> line_before + 1 or before <> balance_before""",
     # L4
     "wallets_are_above_their_floor": """
-        select code from billing_ledgeraccount where kind = 'wallet' and posted_ucr - held_ucr < floor_ucr""",
+        select code from billing_ledgeraccount
+         where kind = 'wallet' and (posted_ucr - held_ucr < floor_ucr - arrears_ucr or arrears_ucr > debt_ucr)""",
     # L5
     "grants_and_debt_make_up_the_wallet": """
         select w.code from billing_ledgeraccount w left join billing_grant g on g.wallet_id = w.id
@@ -70,7 +71,8 @@ STATEMENTS = {
             ('billing_grantconsumption', 'append_only'), ('billing_usagerecord', 'append_only'),
             ('billing_price', 'append_only'), ('billing_entry', 'transaction_balances'),
             ('billing_hold', 'ended_hold_is_final'), ('billing_invoice', 'final_invoice_is_fixed'),
-            ('billing_invoiceline', 'final_lines_are_fixed')
+            ('billing_invoiceline', 'final_lines_are_fixed'), ('billing_paymentevent', 'append_only'),
+            ('billing_payment', 'payment_goes_forward'), ('billing_refund', 'ended_refund_is_final')
         ) wanted (on_table, trigger)
          where not exists (select 1 from pg_trigger t where t.tgrelid = wanted.on_table::regclass
                               and t.tgname = wanted.trigger and t.tgenabled in ('O', 'A'))""",
@@ -108,6 +110,45 @@ STATEMENTS = {
                  where u.account_id = i.account_id and u.billed_at >= i.period_start and u.billed_at < i.period_end
                    and not exists (select 1 from billing_transaction r
                                     where r.reverses_id = u.transaction_id and r.created_at <= i.finalized_at))""",
+    # Payments
+    "succeeded_payments_granted_what_they_bought": """
+        select p.id::text from billing_payment p
+          left join billing_grant g on g.id = p.grant_id and g.account_id = p.account_id and g.category = 'paid'
+                                   and g.amount_ucr = p.credits_ucr
+          left join billing_transaction t on t.id = g.transaction_id and t.source = 'payments' and t.key = p.id::text
+         where (p.state = 'succeeded') <> (t.id is not null)""",
+    "credits_bought_have_their_payment": """
+        select g.id::text from billing_grant g join billing_transaction t on t.id = g.transaction_id
+          left join billing_payment p on p.grant_id = g.id and p.state = 'succeeded'
+         where t.source = 'payments' and p.id is null""",
+    "credits_bought_sum_to_the_payments": """
+        select 'granted ' || granted || ', paid for ' || paid from (
+            select (select coalesce(sum(g.amount_ucr), 0) from billing_grant g
+                      join billing_transaction t on t.id = g.transaction_id where t.source = 'payments') as granted,
+                   (select coalesce(sum(p.credits_ucr), 0) from billing_payment p
+                     where p.state = 'succeeded') as paid) sums
+         where granted <> paid""",
+    "refunds_add_up_to_what_was_refunded": """
+        select p.id::text from billing_payment p left join billing_refund r on r.payment_id = p.id
+         group by p.id
+        having p.refunded <> coalesce(sum(r.amount) filter (where r.state = 'succeeded'), 0)
+            or p.refunding <> coalesce(sum(r.amount) filter (where r.state not in ('succeeded', 'failed')), 0)
+            or p.refunded + p.refunding > p.captured""",
+    "refunds_took_back_what_they_say": """
+        select r.id::text from billing_refund r
+          left join billing_ledgeraccount w on w.account_id = r.account_id
+          left join billing_entry e on e.transaction_id = r.taken_id and e.ledger_account_id = w.id
+          left join billing_transaction undone on undone.reverses_id = r.taken_id
+          left join billing_grant g on g.transaction_id = undone.id and g.id = r.restored_id
+         where r.credits_ucr <> -coalesce(e.amount_ucr, 0)
+            or (r.state = 'failed' and r.credits_ucr > 0) <> (undone.id is not null)
+            or (undone.id is not null and (g.id is null or g.amount_ucr <> r.credits_ucr))""",
+    "open_payments_are_asked_about": """
+        select id::text from billing_payment
+         where (state in ('created', 'unknown', 'requires_action', 'processing')) <> (ask_at is not null)
+        union all
+        select id::text from billing_refund
+         where (state in ('created', 'unknown', 'processing')) <> (ask_at is not null)""",
 }
 
 

@@ -8,6 +8,8 @@ from urllib.parse import urlsplit
 from django.conf import settings
 from django.core import checks
 
+from billing.gateways import signatures
+from billing.gateways.answers import LOOPBACK
 from sandboxes.daemon import egress
 
 TOPOLOGIES = ("mesh", "ring", "star", "hierarchical", "adaptive")
@@ -20,8 +22,16 @@ def register() -> None:
 
 
 def check_settings(app_configs: Any, **_: Any) -> list[checks.CheckMessage]:
-    found = [*_urls(), *_choices(), *_sandboxes(), *_production()]
-    return [checks.Error(text, hint=hint, id=f"ntd.{code}") for code, text, hint in found]
+    found = [*_urls(), *_gateways(), *_choices(), *_sandboxes(), *_production()]
+    errors = [checks.Error(text, hint=hint, id=f"ntd.{code}") for code, text, hint in found]
+    return [*errors, *_free_credits()]
+
+
+def _free_credits() -> list[checks.CheckMessage]:
+    if not (settings.SIMULATED_GATEWAY and (settings.NTD_ENV == "production" or settings.PAYMENT_GATEWAY_URL)):
+        return []
+    text = "The simulated gateway is on where real payments are taken: anybody can have credits for nothing."
+    return [checks.Warning(text, hint="Unset NTD_SIMULATED_GATEWAY.", id="ntd.W001")]
 
 
 Found = tuple[str, str, str]
@@ -54,11 +64,50 @@ def _urls() -> list[Found]:
                 "Leave it empty for the embedded Valkey.",
             )
         )
-    if settings.PAYMENT_GATEWAY_URL and urlsplit(settings.PAYMENT_GATEWAY_URL).scheme not in ("http", "https"):
-        found.append(
-            ("E003", "PAYMENT_GATEWAY_URL must be an http(s) address.", "Leave it empty for the simulated gateway.")
-        )
     return found
+
+
+def _gateways() -> list[Found]:
+    found = []
+    address = _bad_gateway_address(settings.PAYMENT_GATEWAY_URL)
+    if address:
+        found.append(("E003", f"PAYMENT_GATEWAY_URL {address}.", "Leave it empty for the simulated gateway."))
+    if settings.PAYMENT_GATEWAY_URL and not settings.GATEWAY_SECRETS["http"]:
+        found.append(
+            (
+                "E011",
+                "PAYMENT_GATEWAY_URL needs NTD_GATEWAY_SECRET_HTTP.",
+                "Set it to the secret that the gateway and this service sign with, for example whsec_... of 32 bytes.",
+            )
+        )
+    for name, given in settings.GATEWAY_SECRETS.items():
+        if not all(signatures.is_secret(secret) for secret in given):
+            found.append(
+                (
+                    "E012",
+                    f"NTD_GATEWAY_SECRET_{name.upper()} is no secret of at least 24 bytes in base64.",
+                    "Make one with: python3 -c 'import base64, os; print(\"whsec_\" + base64.b64encode(os.urandom(32)).decode())'",
+                )
+            )
+    return found
+
+
+def _bad_gateway_address(url: str) -> str:
+    """What is wrong with it, as the end of a sentence; empty when nothing is."""
+    if not url:
+        return ""
+    try:
+        parts = urlsplit(url)
+        host, _ = parts.hostname, parts.port
+    except ValueError:
+        return "is no address"
+    if parts.scheme not in ("http", "https") or not host:
+        return "must be an http(s) address"
+    if parts.username or parts.password or parts.query or parts.fragment:
+        return "must have no user, password, query or fragment"
+    if parts.scheme == "http" and host not in LOOPBACK:
+        return "must begin with https:// (http:// only to this machine)"
+    return ""
 
 
 def _choices() -> list[Found]:

@@ -78,11 +78,14 @@ SETTINGS = {
         Setting("DEFAULT_CREDITS", "DEFAULT_CREDITS", "Credits a new account is given."),
         Setting("CREDIT_PRICE", "CREDIT_PRICE", "What one credit costs."),
         Setting("CREDIT_CURRENCY", "CREDIT_CURRENCY", "Currency of that price."),
+        Setting("PAYMENT_GATEWAY_URL", "PAYMENT_GATEWAY_URL", "Where payments go; the simulated gateway when not set."),
         Setting(
-            "PAYMENT_GATEWAY_URL",
-            "PAYMENT_GATEWAY_URL",
-            "Payment provider. No effect yet.",
+            "NTD_GATEWAY_SECRET_HTTP",
+            "HTTP_GATEWAY_SECRETS",
+            "What that gateway and this service sign with; several while one replaces another.",
+            is_secret=True,
         ),
+        Setting("NTD_SIMULATED_GATEWAY", "SIMULATED_GATEWAY", "Whether payments that cost nothing are taken."),
     ),
     "Service": (
         Setting("NTD_ENV", "NTD_ENV", "Development or production; production is strict about the rest."),

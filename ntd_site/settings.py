@@ -3,6 +3,8 @@
 Without `DATABASE_URL` and `REDIS_URL` they point at the embedded servers that `manage.py up` runs.
 """
 
+import base64
+import hashlib
 import secrets
 from contextlib import suppress
 from pathlib import Path
@@ -63,6 +65,26 @@ INVOICE_PREFIX = env("INVOICE_PREFIX", default="")
 PAYMENT_TERMS_DAYS = env.int("PAYMENT_TERMS_DAYS", default=14)
 E2B_API_KEY = env("E2B_API_KEY", default="")
 PAYMENT_GATEWAY_URL = env("PAYMENT_GATEWAY_URL", default="")
+# Its payments cost nothing, so it is off where real ones are taken.
+SIMULATED_GATEWAY = env.bool("NTD_SIMULATED_GATEWAY", default=not PAYMENT_GATEWAY_URL and NTD_ENV != "production")
+
+
+def _gateway_secrets(name: str) -> list[str]:
+    """Several while one replaces another: the first signs, all are good."""
+    given: str = env(f"NTD_GATEWAY_SECRET_{name.upper()}", default="")
+    return given.replace(",", " ").split()
+
+
+def _own_secret(purpose: str) -> str:
+    """For both ends of something that stays in this house; the same as long as SECRET_KEY is."""
+    made = hashlib.sha256(f"{purpose} {SECRET_KEY}".encode()).digest()
+    return f"whsec_{base64.b64encode(made).decode()}"
+
+
+GATEWAY_SECRETS = {
+    "simulated": _gateway_secrets("simulated") or [_own_secret("simulated gateway")],
+    "http": (HTTP_GATEWAY_SECRETS := _gateway_secrets("http")),
+}
 FEDERATION_ROLE = env("FEDERATION_ROLE", default="both")
 COORDINATOR_URL = env("COORDINATOR_URL", default="")
 RATE_LIMIT_PER_MINUTE = env.int("RATE_LIMIT_PER_MINUTE", default=600)

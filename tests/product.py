@@ -11,7 +11,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -93,10 +93,13 @@ class Product:
         account: dict[str, Any] = json.loads(self.manage(*given).strip().splitlines()[-1])
         return account
 
-    def call(self, method: str, path: str, key: str, body: Any = None, *, timeout: float = 70) -> tuple[int, Any]:
-        """One API call: status and parsed answer."""
+    def call(
+        self, method: str, path: str, key: str, body: Any = None, *, timeout: float = 70, once: str = ""
+    ) -> tuple[int, Any]:
+        """One API call: status and parsed answer. `once` is an idempotency key."""
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=timeout)
         headers = {"Authorization": f"Bearer {key}", "Content-Type": "application/json"}
+        headers |= {"Idempotency-Key": once} if once else {}
         connection.request(method, f"/api/v1/{path}", json.dumps(body) if body is not None else None, headers)
         answer = connection.getresponse()
         text = answer.read().decode()
@@ -139,3 +142,10 @@ def running(*arguments: str) -> Iterator[Product]:
             yield product
         finally:
             product.stop()
+
+
+def wait_until(holds: Callable[[], bool], seconds: float, otherwise: str) -> None:
+    deadline = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < deadline, otherwise
+        time.sleep(0.1)

@@ -1,4 +1,4 @@
-"""The ledger, usage and invoices in Django's admin: to look at, never to change."""
+"""The ledger, usage, invoices and payments in Django's admin: to look at, never to change."""
 
 from __future__ import annotations
 
@@ -8,15 +8,21 @@ from django.contrib import admin
 
 from billing.admin.read_only import ReadOnly
 from billing.models import (
+    AutoTopUp,
     Entry,
+    GatewayWebhook,
     Grant,
     GrantConsumption,
     Hold,
     Invoice,
     InvoiceLine,
     LedgerAccount,
+    Payment,
+    PaymentEvent,
+    PaymentMethod,
     Price,
     PriceBook,
+    Refund,
     Transaction,
     UsageRecord,
 )
@@ -67,3 +73,14 @@ _look_at(
     search=("number",),
 )
 _look_at(InvoiceLine, ("invoice", "meter", "quantity", "cost_ucr", "amount"))
+_look_at(PaymentMethod, ("label", "account", "gateway", "is_default", "removed_at"), search=("label",))
+_look_at(
+    Payment,
+    ("id", "account", "purpose", "state", "amount", "captured", "refunded", "gateway", "created_at"),
+    filters=("state", "purpose", "gateway"),
+    search=("id", "gateway_ref"),
+)
+_look_at(Refund, ("id", "payment", "state", "amount", "credits_ucr", "created_at"), filters=("state",))
+_look_at(PaymentEvent, ("payment", "source", "state", "effect", "created_at"), filters=("source", "effect"))
+_look_at(GatewayWebhook, ("id", "gateway", "type", "state", "attempts", "received_at"), filters=("state", "gateway"))
+_look_at(AutoTopUp, ("account", "threshold_ucr", "credits_ucr", "method", "paused_until"))

@@ -10,7 +10,7 @@ from rest_framework import exceptions
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from billing import details, ledger
+from billing import auto_top_ups, details, ledger, roles
 from billing.api import acting, serializers
 from billing.models import Account
 
@@ -35,10 +35,14 @@ class AccountViewSet(acting.BillingViewSet):
 
     @extend_schema(request=serializers.AccountChange, responses=serializers.AccountAnswer, parameters=[IF_MATCH])
     def partial_update(self, request: Request) -> Response:
-        """Change some facts. `status`, `tax_rate` and `overdraft_credits` are staff's."""
+        """Change some facts. `status`, `tax_rate` and `overdraft_credits` are staff's; `auto_topup` null ends it."""
+        account, given = acting.account_of(request), self.given(request)
+        if "auto_topup" in given:
+            roles.require_payer(request.user, account)
         changed = details.change(
-            account=acting.account_of(request),
-            changes=self.given(request),
+            account=account,
+            changes=given,
+            now=timezone.now(),
             is_staff=request.user.is_staff,
             version=_version(request),
         )
@@ -64,4 +68,5 @@ def _version(request: Request) -> int | None:
 def _answer(account: Account) -> Response:
     overdraft = ledger.balance(account_id=account.pk, now=timezone.now()).overdraft_ucr
     account.wallet_overdraft_ucr = overdraft
+    account.auto_topup = auto_top_ups.of(account)
     return Response(serializers.AccountAnswer(account).data, headers={"ETag": f'"{account.version}"'})

@@ -20,7 +20,7 @@ MOMENT = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt][0-9]{2}:[0-9]{2}:[0-9]{2}(\
 SIGNED = {"type": "string", "pattern": r"^-?[0-9]+\.[0-9]{6}$", "examples": ["12.500000"]}
 # Beyond these, a day more or a zone away is no date any more.
 YEARS = (1970, 9990)
-MONEY = {
+MONEY: dict[str, Any] = {
     "type": "object",
     "required": ["amount", "currency"],
     "properties": {
@@ -107,6 +107,33 @@ class MoneyField(serializers.Field[Any, Any, Any, Any]):
     def to_representation(self, value: tuple[int, str]) -> dict[str, str]:
         minor, currency = value
         return money(minor, currency)
+
+
+@extend_schema_field(MONEY)
+class MoneyRequestField(serializers.Field[Any, Any, Any, Any]):
+    """Money of a request, as its text and currency; what currency it must be, the act knows."""
+
+    FIELDS = {"amount", "currency"}
+
+    def to_internal_value(self, given: Any) -> tuple[str, str]:
+        if not isinstance(given, dict) or set(given) != self.FIELDS:
+            raise serializers.ValidationError('Send {"amount": "12.50", "currency": "EUR"}.')
+        if not all(isinstance(given[name], str) for name in self.FIELDS):
+            raise serializers.ValidationError("Both are texts.")
+        return given["amount"], given["currency"]
+
+    def to_representation(self, value: Any) -> Any:
+        return value
+
+
+def minor_of(given: tuple[str, str], *, currency: str, field: str) -> int:
+    """Minor units of money in this currency. Raises ValidationError."""
+    if given[1] != currency:
+        raise serializers.ValidationError({field: [f"It is in {currency}."]})
+    try:
+        return amounts.parse_money(given[0], currency)
+    except ValueError as wrong:
+        raise serializers.ValidationError({field: [str(wrong)]}) from wrong
 
 
 def money(minor: int, currency: str) -> dict[str, str]:

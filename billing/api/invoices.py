@@ -1,4 +1,4 @@
-"""`invoices`: list, detail, preview; generate, finalize, void and mark-paid are staff's."""
+"""`invoices`: list, detail, preview; generate, finalize, void and mark-paid are staff's, pay is the customer's."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ from drf_spectacular.utils import extend_schema
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from billing import invoicing, periods
+from billing import invoicing, payments, periods, roles
 from billing.api import acting, metered
+from billing.api.payment_serializers import PaidInvoice, PayRequest
 from billing.api.serializers import Nothing
 from billing.models import Invoice
 
@@ -21,12 +22,14 @@ class InvoiceViewSet(acting.BillingViewSet):
 
     queryset = Invoice.objects.none()
     serializer_class = Nothing
+    idempotency_required = {"pay"}
     staff_actions = {"generate", "finalize", "void", "mark_paid"}
     request_serializers = {
         "generate": metered.GenerateRequest,
         "finalize": Nothing,
         "void": metered.ReasonRequest,
         "mark_paid": metered.ReasonRequest,
+        "pay": PayRequest,
     }
     query_serializers = {"list": metered.InvoiceQuery}
 
@@ -68,6 +71,23 @@ class InvoiceViewSet(acting.BillingViewSet):
         invoice = get_object_or_404(Invoice.objects.editable_by(request.user), pk=pk)
         reason = self.given(request)["reason"]
         return _answer(invoicing.void(invoice_id=invoice.pk, reason=reason, now=timezone.now()))
+
+    @extend_schema(request=PayRequest, responses=PaidInvoice)
+    def pay(self, request: Request, pk: UUID) -> Response:
+        """Pay what is due. The answer is the invoice, with the payment; it is paid when that succeeded."""
+        invoice = get_object_or_404(Invoice.objects.editable_by(request.user).select_related("account"), pk=pk)
+        roles.require_payer(request.user, invoice.account)
+        payment = payments.pay_invoice(
+            invoice=invoice,
+            method=self.given(request)["payment_method"],
+            key=acting.act_key(request),
+            now=timezone.now(),
+            actor=acting.actor(request),
+            request_id=acting.request_id(request),
+        )
+        invoice.refresh_from_db()
+        invoice.payment = payment
+        return Response(PaidInvoice(invoice, context={"now": timezone.now()}).data)
 
     @extend_schema(request=metered.ReasonRequest, responses=metered.InvoiceAnswer)
     def mark_paid(self, request: Request, pk: UUID) -> Response:

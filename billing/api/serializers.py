@@ -23,14 +23,30 @@ class ListQuery(serializers.Serializer[Any]):
     created_before = MomentField(required=False)
 
 
+class AutoTopUpAnswer(serializers.Serializer[Any]):
+    threshold = SixPlacesField(source="threshold_ucr")
+    credits = SixPlacesField(source="credits_ucr")
+    payment_method = serializers.UUIDField(source="method_id")
+    paused_until = serializers.DateTimeField(allow_null=True)
+    last_error = serializers.CharField()
+
+
+class AutoTopUpChange(serializers.Serializer[Any]):
+    threshold = CreditsField(source="threshold_ucr")
+    credits = CreditsField(source="credits_ucr")
+    payment_method = serializers.RegexField(r"^[^\x00-\x1f\x7f]*$", max_length=100, allow_null=True, default=None)
+
+
 class AccountAnswer(serializers.ModelSerializer[Account]):
     overdraft_credits = SixPlacesField(source="wallet_overdraft_ucr")
+    auto_topup = AutoTopUpAnswer(allow_null=True)
 
     class Meta:
         model = Account
         fields = (
             "id", "name", "slug", "status", "time_zone", "currency", "locale", "legal_name", "address", "tax_id",
-            "tax_rate", "billing_period", "overdraft_credits", "version", "created_at",
+            "tax_rate", "billing_period", "overdraft_credits", "auto_topup", "version",
+            "created_at",
         )  # fmt: skip
         read_only_fields = fields
 
@@ -47,6 +63,7 @@ class AccountChange(serializers.Serializer[Any]):
     tax_rate = RateField(required=False)
     billing_period = serializers.ChoiceField(choices=[each.value for each in Cadence], required=False)
     overdraft_credits = CreditsOrZeroField(required=False, source="overdraft_ucr")
+    auto_topup = AutoTopUpChange(required=False, allow_null=True)
 
 
 class NextExpiry(serializers.Serializer[Any]):

@@ -2,7 +2,7 @@
 
 from django.urls import path
 
-from billing.api import account, invoices, ledger, people, usage
+from billing.api import account, invoices, ledger, payments, people, usage
 
 credits_endpoints = [
     path("account", account.AccountViewSet.as_view({"get": "retrieve", "patch": "partial_update"})),
@@ -26,7 +26,24 @@ credits_endpoints = [
     path("invoices/<uuid:pk>", invoices.InvoiceViewSet.as_view({"get": "retrieve"})),
     path("invoices/<uuid:pk>/finalize", invoices.InvoiceViewSet.as_view({"post": "finalize"})),
     path("invoices/<uuid:pk>/void", invoices.InvoiceViewSet.as_view({"post": "void"})),
+    path("invoices/<uuid:pk>/pay", invoices.InvoiceViewSet.as_view({"post": "pay"})),
     path("invoices/<uuid:pk>/mark-paid", invoices.InvoiceViewSet.as_view({"post": "mark_paid"})),
+]
+
+# Money in and back.
+payment_endpoints = [
+    path("topups", payments.PaymentViewSet.as_view({"post": "top_up"})),
+    path("payments", payments.PaymentViewSet.as_view({"get": "list"})),
+    path("payments/<uuid:pk>", payments.PaymentViewSet.as_view({"get": "retrieve"})),
+    path("payments/<uuid:pk>/refunds", payments.PaymentViewSet.as_view({"get": "refunds", "post": "refund"})),
+    path("payments/<uuid:pk>/confirm", payments.PaymentViewSet.as_view({"post": "confirm"})),
+    path("payments/<uuid:pk>/cancel", payments.PaymentViewSet.as_view({"post": "cancel"})),
+    path("payment-methods", payments.MethodViewSet.as_view({"get": "list", "post": "create"})),
+    path(
+        "payment-methods/<uuid:pk>",
+        payments.MethodViewSet.as_view({"get": "retrieve", "patch": "partial_update", "delete": "destroy"}),
+    ),
+    path("gateways/<str:name>/webhook", payments.GatewayWebhookView.as_view(), name="gateway-webhook"),
 ]
 
 # Members and keys.
@@ -42,4 +59,4 @@ people_endpoints = [
     path("invitations", people.Invitations.as_view({"get": "list"}), name="api-invitations"),
     path("invitations/<str:pk>", people.Invitations.as_view({"delete": "destroy"}), name="api-invitation"),
 ]
-urlpatterns = [*people_endpoints, *credits_endpoints]
+urlpatterns = [*people_endpoints, *credits_endpoints, *payment_endpoints]

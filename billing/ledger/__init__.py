@@ -4,6 +4,7 @@ spending     charge, balance            what a customer pays at once
 holding      hold, capture, release     what work of unknown cost sets aside first
 granting     grant, expire, overdraft   where credits come from and how they end
 correcting   reverse, transfer          opposite entries; nothing is ever edited
+refunding    take_back                  bought credits whose money goes back
 refusals     the exceptions of all of them
 """
 
@@ -16,9 +17,11 @@ from billing.ledger.granting import (
     set_overdraft,
 )
 from billing.ledger.holding import capture, expire_hold, expire_holds, hold, release
+from billing.ledger.refunding import take_back
 from billing.ledger.refusals import (
     AccountNotActive,
     AmountOutOfRange,
+    CreditsSpent,
     HoldEnded,
     InsufficientCredits,
     KeyReused,
@@ -31,6 +34,7 @@ __all__ = [
     "AccountNotActive",
     "AmountOutOfRange",
     "Balance",
+    "CreditsSpent",
     "HoldEnded",
     "InsufficientCredits",
     "KeyReused",
@@ -53,5 +57,6 @@ __all__ = [
     "release",
     "reverse",
     "set_overdraft",
+    "take_back",
     "transfer",
 ]

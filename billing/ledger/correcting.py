@@ -11,7 +11,8 @@ from billing import live
 from billing.ledger import granting, posting, refusals, spending
 from billing.models import Grant, LedgerAccount, Transaction
 
-SPENDS = (Transaction.Kind.CHARGE, Transaction.Kind.CAPTURE)
+# What a reversal gives back; credits that were taken for a refund, if the gateway refused it.
+GIVEN_BACK = (Transaction.Kind.CHARGE, Transaction.Kind.CAPTURE, Transaction.Kind.REFUND)
 
 
 @transaction.atomic
@@ -42,7 +43,7 @@ def reverse(
     written = posting.begin(original.account_id, undo) if _may_reverse(original, wallet) else None
     if written is None:
         raise refusals.NotReversible(f"A {original.kind} cannot be reversed.")
-    if original.kind in SPENDS:
+    if original.kind in GIVEN_BACK:
         _give_back(original, written, wallet)
     else:
         _take_back(original, written, wallet)
@@ -51,7 +52,7 @@ def reverse(
 
 
 def _may_reverse(original: Transaction, wallet: LedgerAccount) -> bool:
-    if original.kind in SPENDS:
+    if original.kind in GIVEN_BACK:
         return True
     if original.kind != Transaction.Kind.GRANT:
         return False
@@ -64,10 +65,10 @@ def _may_reverse(original: Transaction, wallet: LedgerAccount) -> bool:
 def _give_back(original: Transaction, written: Transaction, wallet: LedgerAccount) -> None:
     legs = original.entries.select_related("ledger_account")
     spent = -sum(leg.amount_ucr for leg in legs if leg.ledger_account_id == wallet.pk)
-    revenue = next(leg.ledger_account.code for leg in legs if leg.ledger_account_id != wallet.pk)
+    opposite = next(leg.ledger_account.code for leg in legs if leg.ledger_account_id != wallet.pk)
     refund = granting.new_grant(wallet, written, spent, category=Grant.Category.REFUND, reason=written.description)
     posting.fund(written, wallet=wallet, grant=refund)
-    posting.post(written, wallet=wallet, amount_ucr=spent, against=revenue)
+    posting.post(written, wallet=wallet, amount_ucr=spent, against=opposite)
 
 
 def _take_back(original: Transaction, written: Transaction, wallet: LedgerAccount) -> None:

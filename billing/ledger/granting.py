@@ -7,6 +7,7 @@ from uuid import UUID
 
 from django.db import IntegrityError, transaction
 from django.db.models import F
+from django.db.models.functions import Greatest, Least
 from uuid_utils.compat import uuid7
 
 from billing import amounts, live
@@ -148,7 +149,10 @@ def set_overdraft(*, account_id: UUID, overdraft_ucr: int) -> None:
     open_wallet(account_id)
     try:
         with transaction.atomic():
-            LedgerAccount.objects.filter(account_id=account_id).update(floor_ucr=-overdraft_ucr)
+            below = Greatest(0, F("held_ucr") - F("posted_ucr") - overdraft_ucr)
+            LedgerAccount.objects.filter(account_id=account_id).update(
+                floor_ucr=-overdraft_ucr, arrears_ucr=Least(F("arrears_ucr"), below)
+            )
     except IntegrityError as below:
         raise refusals.AmountOutOfRange(
             overdraft_ucr, "The account has already drawn (or set aside) more than this overdraft allows."

@@ -57,8 +57,9 @@ def post(written: Transaction, *, wallet: LedgerAccount, amount_ucr: int, agains
 
 def move_wallet(written: Transaction, *, wallet: LedgerAccount, amount_ucr: int) -> None:
     wallet.posted_ucr += amount_ucr
+    wallet.arrears_ucr = min(wallet.arrears_ucr, below_floor(wallet))
     wallet.last_line += 1
-    wallet.save(update_fields=["posted_ucr", "last_line"])
+    wallet.save(update_fields=["posted_ucr", "arrears_ucr", "last_line"])
     Entry.objects.create(
         transaction=written,
         ledger_account=wallet,
@@ -67,6 +68,11 @@ def move_wallet(written: Transaction, *, wallet: LedgerAccount, amount_ucr: int)
         line=wallet.last_line,
         created_at=written.created_at,
     )
+
+
+def below_floor(wallet: LedgerAccount, *, less_ucr: int = 0) -> int:
+    """How far the wallet is below its floor, or would be with so much less in it."""
+    return max(0, (wallet.floor_ucr or 0) + wallet.held_ucr - (wallet.posted_ucr - less_ucr))
 
 
 def fund(written: Transaction, *, wallet: LedgerAccount, grant: Grant) -> None:

@@ -12,8 +12,9 @@ class InsufficientCredits(Exception):
 
     def __init__(self, needed_ucr: int, available_ucr: int) -> None:
         self.needed_ucr = needed_ucr
-        self.available_ucr = available_ucr
-        need, have = amounts.plain(needed_ucr), amounts.plain(available_ucr)
+        # Below zero after a refund of credits that had been spent; there is nothing to spend then.
+        self.available_ucr = max(0, available_ucr)
+        need, have = amounts.plain(needed_ucr), amounts.plain(self.available_ucr)
         super().__init__(f"Insufficient credits: need {need}, have {have}")
 
     @property
@@ -82,6 +83,24 @@ class HoldEnded(Exception):
     @property
     def extras(self) -> dict[str, object]:
         return {"state": self.state}
+
+
+class CreditsSpent(Exception):
+    """Raised when fewer credits are unspent than would be taken back."""
+
+    code = "conflict"
+
+    def __init__(self, needed_ucr: int, unspent_ucr: int) -> None:
+        self.unspent_ucr = unspent_ucr
+        need, have = amounts.plain(needed_ucr), amounts.plain(unspent_ucr)
+        super().__init__(
+            f"{need} credits would be taken back, and {have} of them are still unspent and not on hold. "
+            "Refund less, or ask staff to allow a debt."
+        )
+
+    @property
+    def extras(self) -> dict[str, object]:
+        return {"state": "spent", "unspent": amounts.six_places(self.unspent_ucr)}
 
 
 class NotReversible(Exception):

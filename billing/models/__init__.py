@@ -13,15 +13,19 @@ from billing.models.idempotency import IdempotencyRecord
 from billing.models.invitations import Invitation
 from billing.models.invoices import Invoice, InvoiceLine, InvoiceSeries
 from billing.models.ledger import Entry, Grant, GrantConsumption, Hold, LedgerAccount, Transaction
+from billing.models.payments import AutoTopUp, GatewayWebhook, Payment, PaymentEvent, PaymentMethod, Refund
 from billing.models.prices import Price, PriceBook
+from billing.models.simulated import SimulatedEvent, SimulatedPayment, SimulatedRefund
 from billing.models.usage import Rating, UsageRecord
 
 __all__ = [
-    "EDITING_ROLES",
     "Account",
     "AccountQuerySet",
     "ApiKey",
+    "AutoTopUp",
+    "EDITING_ROLES",
     "Entry",
+    "GatewayWebhook",
     "Grant",
     "GrantConsumption",
     "Hold",
@@ -32,10 +36,17 @@ __all__ = [
     "InvoiceSeries",
     "LedgerAccount",
     "Membership",
+    "Payment",
+    "PaymentEvent",
+    "PaymentMethod",
     "Price",
     "PriceBook",
     "Rating",
+    "Refund",
     "Role",
+    "SimulatedEvent",
+    "SimulatedPayment",
+    "SimulatedRefund",
     "Transaction",
     "UsageRecord",
     "User",

@@ -47,6 +47,8 @@ class LedgerAccount(models.Model):
     # What was spent beyond all grants, on the allowed overdraft; the next grant repays it first.
     debt_ucr = models.BigIntegerField(default=0)
     floor_ucr = models.BigIntegerField(null=True, blank=True)
+    # How far below its floor a refund of credits that had been spent has pushed the wallet.
+    arrears_ucr = models.BigIntegerField(default=0, db_default=0)
     # Number of the last statement line: given under the row's lock, so a statement has one order.
     last_line = models.BigIntegerField(default=0)
 
@@ -55,7 +57,8 @@ class LedgerAccount(models.Model):
             models.CheckConstraint(condition=Q(held_ucr__gte=0), name="wallet_held_not_negative"),
             models.CheckConstraint(condition=Q(debt_ucr__gte=0), name="wallet_debt_not_negative"),
             models.CheckConstraint(
-                condition=Q(floor_ucr=None) | Q(posted_ucr__gte=F("floor_ucr") + F("held_ucr")),
+                condition=Q(floor_ucr=None)
+                | Q(posted_ucr__gte=F("floor_ucr") + F("held_ucr") - F("arrears_ucr"), arrears_ucr__gte=0),
                 name="wallet_above_floor",
             ),
             models.CheckConstraint(condition=Q(floor_ucr=None) | Q(floor_ucr__lte=0), name="wallet_floor_not_above_0"),
@@ -83,6 +86,7 @@ class Transaction(models.Model):
         CAPTURE = "capture"
         EXPIRY = "expiry"
         TRANSFER = "transfer"
+        REFUND = "refund"
         REVERSAL = "reversal"
 
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)

@@ -13,7 +13,7 @@ from django.shortcuts import get_object_or_404, render
 from django.utils import timezone
 from django.views.decorators.http import require_safe
 
-from billing import amounts, charts, ledger, periods, pricing, reports, usage_csv
+from billing import amounts, charts, ledger, periods, pricing, reports, roles, usage_csv
 from billing.models import Account, Entry, Grant, Hold, Transaction
 from billing.money_forms import UsageForm
 from billing.views import paging
@@ -27,6 +27,7 @@ def overview(request: HttpRequest, account: Account) -> HttpResponse:
     template = {"balance": "_balance", "statement": "_statement"}.get(request.GET.get("part", ""), "overview")
     context = {
         "outlook": reports.outlook(account=account, now=timezone.now()),
+        "may_pay": roles.may_pay(request.user, account),
         "page": paging.Page(list(_statement(account)[:8]), None, None),
         "holds": Hold.objects.filter(account=account, state=Hold.State.ACTIVE).order_by("expires_at", "pk")[:20],
     }

@@ -58,6 +58,8 @@ def invoice(request: HttpRequest, account: Account, pk: UUID) -> HttpResponse:
         "customer": found.customer or invoicing.customer(account),
         "is_overdue": found.is_overdue(timezone.now()),
         "is_over": found.period_end <= timezone.now(),
+        "may_pay": roles.may_pay(request.user, account),
+        "payments": found.payments.order_by("-created_at", "-pk")[:10],
     }
     template = "billing/_invoice.html" if request.wants_partial else "billing/invoice.html"
     return render(request, template, context)

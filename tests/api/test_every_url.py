@@ -18,12 +18,12 @@ from django.test import Client
 from django.urls import URLPattern, get_resolver
 from django.utils import timezone
 
-from billing import invitations, invoicing, ledger, periods
+from billing import invitations, invoicing, ledger, methods, periods
 from billing.models import Role
 from federation.models import DeadLetter
 from ntd_site import schema
 from sandboxes.models import Artifact
-from tests import factories
+from tests import factories, payment_cast
 from tests.scripted import runtime  # noqa: F401 - executions of these tests run nowhere
 
 pytestmark = pytest.mark.django_db
@@ -41,10 +41,12 @@ OPEN = {
     "api-schema",
     "health",
     "metrics",
+    # Opened by a gateway's signature alone.
+    "gateway-webhook",
 }
 NO_SUCH_ID = "0198c0de-0000-7000-8000-000000000000"
 # Posts that change nothing, or only what is the person's own.
-HARMLESS = {"api/v1/prices/estimate"}
+HARMLESS = {"api/v1/prices/estimate", "api/v1/gateways/<str:name>/webhook"}
 
 
 class World:
@@ -101,15 +103,18 @@ THINGS: dict[str, Callable[[World], Any]] = {
     "load-balancer": lambda world: factories.make_balancer(),
     "members": lambda world: world.account.memberships.get(role=Role.OWNER),
     "nodes": lambda world: factories.make_node(),
+    "payment-methods": lambda world: methods.add(account=world.account, token="sim_ok", now=world.now),
+    "payments": lambda world: payment_cast.buy(world.account, 10, "sim_action_required"),
     "pools": lambda world: factories.make_pool(world.account),
     "sandboxes": lambda world: factories.make_sandbox(world.account),
     "scaling-groups": _group,
     "tasks": lambda world: factories.make_task(world.federation),
     "templates": lambda world: factories.make_template(world.account),
     "transactions": lambda world: world.account.transactions.order_by("pk").first(),
+    "webhooks": lambda world: payment_cast.deliver(payment_cast.event("nobody")),
 }
 # Parts that are no id of a thing.
-WORDS = {"uidb64": "AAAA", "token": "no-such-token", "path": "result.json"}
+WORDS = {"uidb64": "AAAA", "token": "no-such-token", "path": "result.json", "name": "simulated"}
 
 
 class Address(NamedTuple):

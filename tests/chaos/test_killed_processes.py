@@ -5,32 +5,19 @@ from __future__ import annotations
 import os
 import signal
 import tempfile
-import time
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
 
-from tests.product import Product, free_port
+from tests.product import Product, free_port, wait_until
 
 pytestmark = [pytest.mark.chaos, pytest.mark.enable_socket]
 
 FINAL = {"succeeded", "failed", "expired", "cancelled", "dead"}
 TASKS = 12
 CODE = "import time; time.sleep(0.4); print('done')"
-
-
-@pytest.fixture(scope="module")
-def product() -> Iterator[Product]:
-    with tempfile.TemporaryDirectory(prefix="ntd-chaos-") as folder:
-        running = Product(Path(folder), free_port())
-        running.start("--no-sample")
-        try:
-            yield running
-        finally:
-            running.stop()
 
 
 class Fleet:
@@ -79,13 +66,6 @@ class Fleet:
                 return False  # the web process is the one that was killed
 
         wait_until(all_final, seconds, "some tasks never end")
-
-
-def wait_until(holds: Callable[[], bool], seconds: float, otherwise: str) -> None:
-    deadline = time.monotonic() + seconds
-    while not holds():
-        assert time.monotonic() < deadline, otherwise
-        time.sleep(0.1)
 
 
 def succeeded_once(task: dict[str, Any]) -> bool:

@@ -6,7 +6,7 @@ from django.utils import timezone
 
 from billing import ledger
 from billing.models import Grant, Invoice, Transaction
-from tests import factories
+from tests import factories, payment_cast
 from tests import ledger_cast as cast
 from tests.ledger_cast import UCR
 
@@ -226,11 +226,17 @@ def test_pages_take_few_queries_however_much_there_is(alice, name, most, django_
         page(alice, name)
 
 
-@pytest.mark.parametrize("model", ["transaction", "entry", "usagerecord", "invoice", "ledgeraccount", "hold", "grant"])
+BOOKS = ["transaction", "entry", "usagerecord", "invoice", "ledgeraccount", "hold", "grant"]
+PAYMENTS = ["payment", "refund", "paymentevent", "paymentmethod", "gatewaywebhook", "autotopup"]
+
+
+@pytest.mark.parametrize("model", [*BOOKS, *PAYMENTS])
 def test_the_admin_shows_the_books_and_changes_nothing(stella, model):
     account = stella.account
     cast.use(account, "mcp_call", 1)
     cast.hold(account, 1)
+    payment_cast.buy(account, 10)
+    payment_cast.deliver(payment_cast.event("nobody"))
     stella.force_login(factories.make_user("Root", is_staff=True, is_superuser=True))
 
     assert stella.get(f"/admin/billing/{model}/").status_code == 200

@@ -6,8 +6,9 @@ import pytest
 from django.core.management import call_command
 from django.db import connection
 
-from billing import verify
+from billing import ledger, payments, verify
 from tests import ledger_cast as cast
+from tests import payment_cast
 
 pytestmark = pytest.mark.django_db
 
@@ -22,6 +23,13 @@ BREAKS = {
     "grants_are_used_up_to_their_amount": "update billing_grant set remaining_ucr = remaining_ucr - 1",
     "holds_are_captured_up_to_their_amount": "update billing_entry set amount_ucr = -1 where transaction_id in (select transaction_id from billing_hold)",
     "usage_is_charged_once": "update billing_usagerecord set cost_ucr = 1",
+    "wallets_are_above_their_floor": "update billing_ledgeraccount set arrears_ucr = 1 where kind = 'wallet'",
+    "succeeded_payments_granted_what_they_bought": "update billing_payment set credits_ucr = credits_ucr + 1",
+    "credits_bought_have_their_payment": "update billing_payment set state = 'failed', captured = 0, refunded = 0, grant_id = null",
+    "credits_bought_sum_to_the_payments": "update billing_payment set credits_ucr = credits_ucr + 1",
+    "refunds_add_up_to_what_was_refunded": "update billing_payment set refunded = refunded - 1",
+    "refunds_took_back_what_they_say": "update billing_refund set credits_ucr = credits_ucr + 1",
+    "open_payments_are_asked_about": "update billing_payment set ask_at = now()",
     "rated_totals_are_the_price_of_the_total": "update billing_rating set rated_ucr = rated_ucr + 1",
 }
 
@@ -31,9 +39,9 @@ def busy():
     account = cast.make_account(100)
     cast.use(account, "mcp_call", 3)
     held = cast.hold(account, 10)
-    from billing import ledger
-
     ledger.capture(hold_key=held.key, amount_ucr=5, key="c", source="t", now=cast.NOON)
+    payment = payment_cast.buy(account, 10)
+    payments.refund(payment=payment, amount=5, key="r", now=payment_cast.now())
     cast.assert_books_are_right()
     return account
 

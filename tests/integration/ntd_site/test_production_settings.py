@@ -18,6 +18,7 @@ PRODUCTION = {
     "NTD_BASE_URL": "https://ntd.example",
     "ALLOWED_HOSTS": "ntd.example",
 }
+SECRET = {"NTD_GATEWAY_SECRET_HTTP": "whsec_bnRkLXRlc3Qtc2VjcmV0LW9mLXRoaXJ0eS1ieXRlcw=="}
 
 
 def check(home, **changes):
@@ -28,8 +29,9 @@ def check(home, **changes):
     return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=60)
 
 
-def test_production_settings_are_clean(tmp_path):
-    result = check(tmp_path)
+@pytest.mark.parametrize("changes", [{}, {"PAYMENT_GATEWAY_URL": "https://pay.example/v1", **SECRET}])
+def test_production_settings_are_clean(tmp_path, changes):
+    result = check(tmp_path, **changes)
 
     assert result.returncode == 0, result.stderr
 
@@ -44,6 +46,13 @@ def test_production_settings_are_clean(tmp_path):
         ({"FEDERATION_ROLE": "worker"}, "needs COORDINATOR_URL"),
         ({"NTD_SANDBOX_ENGINE": "docker"}, "NTD_SANDBOX_ENGINE is 'docker'"),
         ({"NTD_SANDBOX_NETWORK": "everywhere"}, "NTD_SANDBOX_NETWORK: 'everywhere' is not off, outward"),
+        ({"PAYMENT_GATEWAY_URL": "https://pay.example"}, "needs NTD_GATEWAY_SECRET_HTTP"),
+        ({"PAYMENT_GATEWAY_URL": "http://pay.example", **SECRET}, "must begin with https://"),
+        ({"PAYMENT_GATEWAY_URL": "ftp://pay.example", **SECRET}, "must be an http(s) address"),
+        ({"PAYMENT_GATEWAY_URL": "https://me:secret@pay.example", **SECRET}, "must have no user"),
+        ({"PAYMENT_GATEWAY_URL": "https://[pay", **SECRET}, "is no address"),
+        ({"NTD_GATEWAY_SECRET_HTTP": "whsec_c2hvcnQ="}, "NTD_GATEWAY_SECRET_HTTP is no secret"),
+        ({"NTD_SIMULATED_GATEWAY": "1"}, "anybody can have credits for nothing"),
     ],
 )
 def test_wrong_settings_stop_with_a_sentence(tmp_path, changes, sentence):

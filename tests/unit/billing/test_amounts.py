@@ -73,3 +73,43 @@ def test_whole_quantities_are_written_without_a_point():
     assert amounts.plain_quantity(Decimal("7200.000000000")) == "7200"
     assert amounts.plain_quantity(Decimal("100")) == "100"
     assert amounts.plain_quantity(Decimal("0.500000000")) == "0.5"
+
+
+@pytest.mark.parametrize(
+    ("ucr", "currency", "minor"),
+    [
+        (1_000_000_000, "EUR", 1000),
+        (1, "EUR", 1),
+        (1_000_001, "EUR", 2),
+        (1_000_000_000, "JPY", 10),
+        (1_000_000, "KWD", 10),
+    ],
+)
+def test_what_is_bought_is_rounded_up(ucr, currency, minor):
+    assert amounts.price_of_ucr(ucr, credit_price="0.01", currency=currency) == minor
+
+
+@given(st.lists(st.integers(1, 10**12), min_size=1, max_size=6))
+def test_buying_in_pieces_never_saves(pieces):
+    def price(ucr):
+        return amounts.price_of_ucr(ucr, credit_price="0.01", currency="EUR")
+
+    assert sum(map(price, pieces)) >= price(sum(pieces))
+
+
+@pytest.mark.parametrize(
+    ("text", "currency", "minor"),
+    [("12.50", "EUR", 1250), ("0.01", "EUR", 1), ("7", "EUR", 700), ("1250", "JPY", 1250), ("1.234", "KWD", 1234)],
+)
+def test_money_is_read_in_minor_units(text, currency, minor):
+    assert amounts.parse_money(text, currency) == minor
+
+
+@pytest.mark.parametrize(
+    ("text", "currency"),
+    [("0", "EUR"), ("-1", "EUR"), ("1.001", "EUR"), ("1.5", "JPY"), ("1e2", "EUR"), ("", "EUR"), (1, "EUR"), ("1 ", "EUR"),
+     ("١", "EUR"), ("9" * 13, "EUR")],
+)  # fmt: skip
+def test_what_is_no_money_is_refused(text, currency):
+    with pytest.raises(ValueError):
+        amounts.parse_money(text, currency)

@@ -1,0 +1,157 @@
+"""Requests and answers about payments, refunds, payment methods and what gateways send."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from drf_spectacular.utils import extend_schema_field
+from rest_framework import serializers
+
+from billing.api.fields import CreditsField, MoneyField, MoneyRequestField, PropertiesField, SixPlacesField
+from billing.api.metered import InvoiceAnswer
+from billing.api.serializers import ListQuery
+from billing.models import Payment, PaymentEvent, PaymentMethod, Refund
+from billing.models.payments import STATES
+
+# What the database can keep and a person can read.
+PLAIN = r"^[^\x00-\x1f\x7f]*$"
+
+
+class TopUpRequest(serializers.Serializer[Any]):
+    credits = CreditsField()
+    payment_method = serializers.RegexField(
+        PLAIN,
+        max_length=100,
+        required=False,
+        allow_null=True,
+        default=None,
+        help_text="Id of a kept method, the name of a simulated one, or null for the default.",
+    )
+
+
+class PayRequest(serializers.Serializer[Any]):
+    payment_method = serializers.RegexField(PLAIN, max_length=100, required=False, allow_null=True, default=None)
+
+
+class RefundRequest(serializers.Serializer[Any]):
+    amount = MoneyRequestField(required=False, allow_null=True, default=None, help_text="All that is left, if null.")
+    reason = serializers.RegexField(PLAIN, max_length=300, required=False, allow_blank=True, default="")
+    allow_debt = serializers.BooleanField(
+        required=False, default=False, help_text="Staff's: also when its credits are spent; the account then owes them."
+    )
+
+
+class RefundAnswer(serializers.ModelSerializer[Refund]):
+    amount = MoneyField()
+    credits = SixPlacesField(source="credits_ucr")
+    payment = serializers.UUIDField(source="payment_id")
+    transaction = serializers.UUIDField(source="taken_id", allow_null=True)
+
+    class Meta:
+        model = Refund
+        fields = (
+            "id", "payment", "account", "state", "amount", "credits", "reason", "failure_code", "failure_message",
+            "transaction", "created_at", "settled_at",
+        )  # fmt: skip
+        read_only_fields = fields
+
+
+class PaymentAnswer(serializers.ModelSerializer[Payment]):
+    credits = SixPlacesField(source="credits_ucr")
+    subtotal = MoneyField()
+    tax = MoneyField()
+    amount = MoneyField()
+    refunded = MoneyField()
+    payment_method = serializers.SerializerMethodField()
+    method_label = serializers.CharField()
+    transaction = serializers.SerializerMethodField()
+
+    class Meta:
+        model = Payment
+        fields = (
+            "id", "account", "purpose", "state", "credits", "subtotal", "tax", "amount", "refunded", "gateway",
+            "payment_method", "method_label", "action_url", "failure_code", "failure_message", "invoice", "grant",
+            "transaction", "created_at", "settled_at",
+        )  # fmt: skip
+        read_only_fields = fields
+
+    def get_payment_method(self, payment: Payment) -> str:
+        """As it can be named again: an id, or a simulated method."""
+        return str(payment.method_id or payment.method_token)
+
+    @extend_schema_field({"type": ["string", "null"], "format": "uuid"})
+    def get_transaction(self, payment: Payment) -> str | None:
+        return str(payment.grant.transaction_id) if payment.grant else None
+
+
+class PaymentEventAnswer(serializers.ModelSerializer[PaymentEvent]):
+    class Meta:
+        model = PaymentEvent
+        fields = ("source", "state", "effect", "detail", "refund", "created_at")
+        read_only_fields = fields
+
+
+class PaymentDetail(PaymentAnswer):
+    refunds = serializers.SerializerMethodField()
+    events = serializers.SerializerMethodField()
+
+    class Meta(PaymentAnswer.Meta):
+        fields = (*PaymentAnswer.Meta.fields, "refunds", "events")
+        read_only_fields = fields
+
+    @extend_schema_field(RefundAnswer(many=True))
+    def get_refunds(self, payment: Payment) -> Any:
+        return RefundAnswer(payment.refunds.select_related("payment").order_by("created_at", "pk"), many=True).data
+
+    @extend_schema_field(PaymentEventAnswer(many=True))
+    def get_events(self, payment: Payment) -> Any:
+        return PaymentEventAnswer(payment.events.order_by("created_at", "pk"), many=True).data
+
+
+class PaidInvoice(InvoiceAnswer):
+    payment = PaymentAnswer()
+
+    class Meta(InvoiceAnswer.Meta):
+        fields = (*InvoiceAnswer.Meta.fields, "payment")
+        read_only_fields = fields
+
+
+class PaymentQuery(ListQuery):
+    state = serializers.ChoiceField(choices=STATES, required=False)
+    purpose = serializers.ChoiceField(choices=Payment.Purpose.choices, required=False)
+
+
+class MethodRequest(serializers.Serializer[Any]):
+    token = serializers.RegexField(
+        r"^[\x21-\x7e]+$", max_length=200, help_text="What the gateway gave for the card, or a simulated method."
+    )
+    gateway = serializers.RegexField(r"^[a-z0-9_]+$", max_length=20, required=False)
+    label = serializers.RegexField(PLAIN, max_length=80, required=False, allow_blank=True, default="")
+    is_default = serializers.BooleanField(required=False, default=False)
+
+
+class MethodChange(serializers.Serializer[Any]):
+    label = serializers.RegexField(PLAIN, max_length=80, required=False)
+    is_default = serializers.ChoiceField(
+        choices=[True], required=False, help_text="Only true: another method takes its place."
+    )
+
+
+class MethodAnswer(serializers.ModelSerializer[PaymentMethod]):
+    class Meta:
+        model = PaymentMethod
+        fields = ("id", "gateway", "token", "label", "is_default", "created_at")
+        read_only_fields = fields
+
+
+class WebhookRequest(serializers.Serializer[Any]):
+    """As the gateway sends it; signed as the Standard Webhooks say."""
+
+    id = serializers.CharField()
+    type = serializers.CharField()
+    created_at = serializers.DateTimeField(required=False)
+    data = PropertiesField(required=False)
+
+
+class WebhookAnswer(serializers.Serializer[Any]):
+    received = serializers.BooleanField()

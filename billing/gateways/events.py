@@ -1,0 +1,75 @@
+"""Pure. The body of a gateway's webhook, read as something hostile: `{id, type, created_at, data: {payment, ...}}`.
+
+`data.payment` is the payment itself, or only an id of it, the gateway's or ours. The type says the state
+(`payment.succeeded`); the payment does where the type is `payment.updated`.
+"""
+
+from __future__ import annotations
+
+import json
+from datetime import datetime
+from typing import Any
+
+from billing.gateways import ChargeState, Event, Unreadable
+
+MOST_MINOR = 10**15
+
+
+def read(body: bytes) -> Event:
+    """Raises Unreadable."""
+    try:
+        said = json.loads(body)
+    except (ValueError, RecursionError) as wrong:
+        raise Unreadable("The body is not JSON.") from wrong
+    if not isinstance(said, dict):
+        raise Unreadable("The body is not a JSON object.")
+    data = said.get("data")
+    payment = data.get("payment") if isinstance(data, dict) else None
+    details = payment if isinstance(payment, dict) else data if isinstance(data, dict) else {}
+    kind = text(said, "type", 100)
+    return Event(
+        id=text(said, "id", 200),
+        type=kind,
+        ref=_name(payment if isinstance(payment, str) else details.get("id")),
+        reference=_name(payment if isinstance(payment, str) else details.get("reference")),
+        state=_state(kind, details),
+        created_at=_moment(said.get("created_at")),
+        amount=_amount(details),
+        currency=details["currency"] if isinstance(details.get("currency"), str) else None,
+        failure_code=str(details.get("failure_code") or "")[:60],
+        failure_message=str(details.get("failure_message") or "")[:300],
+    )
+
+
+def text(said: dict[str, Any], name: str, most: int) -> str:
+    value = said.get(name)
+    if not isinstance(value, str) or not 0 < len(value) <= most or not value.isprintable():
+        raise Unreadable(f"`{name}` must be a text of 1 to {most} characters.")
+    return value
+
+
+def _name(value: Any) -> str:
+    return value if isinstance(value, str) and len(value) <= 200 and value.isprintable() else ""
+
+
+def _state(kind: str, details: dict[str, Any]) -> ChargeState | None:
+    """What the type says counts: the details may be newer than the event. An unknown type says nothing."""
+    area, _, word = kind.partition(".")
+    if area != "payment":
+        return None
+    if word in ("updated", "changed") and isinstance(details.get("state"), str):
+        word = details["state"]
+    return ChargeState(word) if word in list(ChargeState) else None
+
+
+def _amount(details: dict[str, Any]) -> int | None:
+    value = details.get("amount")
+    return value if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= MOST_MINOR else None
+
+
+def _moment(value: Any) -> datetime | None:
+    try:
+        moment = datetime.fromisoformat(value) if isinstance(value, str) else None
+    except ValueError:
+        return None
+    return moment if moment is not None and moment.tzinfo is not None else None

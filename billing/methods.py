@@ -1,0 +1,161 @@
+"""What an account pays with: kept, chosen, removed. A method is a gateway's token for a card, never the card."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from datetime import datetime
+from uuid import UUID
+
+from django.db import transaction
+
+from billing.gateways import registry, simulated_remote
+from billing.models import Account, AutoTopUp, PaymentMethod
+
+MOST = 20
+LOOKS_LIKE_A_CARD = re.compile(r"[0-9]{12,19}")
+
+
+class UnknownMethod(Exception):
+    """Raised when a payment names no method the account has."""
+
+    code = "validation_error"
+
+    def __init__(self, sentence: str) -> None:
+        self.extras = {"errors": {"payment_method": [sentence]}}
+        super().__init__(sentence)
+
+
+class BadToken(Exception):
+    """Raised for a token no gateway gave."""
+
+    code = "validation_error"
+
+    def __init__(self, sentence: str) -> None:
+        self.extras = {"errors": {"token": [sentence]}}
+        super().__init__(sentence)
+
+
+class TooManyMethods(Exception):
+    """Raised when an account keeps as many methods as one may."""
+
+    code = "resource_limit_exceeded"
+    extras = {"limit": MOST}
+    retry_after = 1
+
+    def __init__(self) -> None:
+        super().__init__(f"An account keeps at most {MOST} payment methods. Remove one first.")
+
+
+class StillNeeded(Exception):
+    """Raised when the automatic top-up would be left without its method."""
+
+    code = "conflict"
+    extras = {"state": "auto_top_up"}
+
+    def __init__(self) -> None:
+        super().__init__("The automatic top-up pays with this method. Change or end it first.")
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """What one payment is made with."""
+
+    gateway: str
+    token: str
+    label: str
+    method: PaymentMethod | None = None
+
+
+def kept(account: Account) -> list[PaymentMethod]:
+    """Newest first, the default before all."""
+    rows = PaymentMethod.objects.filter(account=account, removed_at=None)
+    return list(rows.order_by("-is_default", "-created_at", "-pk"))
+
+
+@transaction.atomic
+def add(
+    *, account: Account, token: str, now: datetime, gateway: str = "", label: str = "", is_default: bool = False
+) -> PaymentMethod:
+    """Keep a method; the same token again is the same method. The first one kept is the default."""
+    gateway = gateway or next(iter(registry.names()), "")
+    registry.named(gateway)
+    _check(gateway, token)
+    # One at a time per account, so that there is one default and no more methods than allowed.
+    Account.objects.select_for_update(no_key=True).get(pk=account.pk)
+    mine = PaymentMethod.objects.filter(account=account, removed_at=None)
+    found = mine.filter(gateway=gateway, token=token).first()
+    if found is None:
+        if mine.count() >= MOST:
+            raise TooManyMethods
+        shown = (label or label_of(gateway, token))[:80]
+        found = PaymentMethod.objects.create(account=account, gateway=gateway, token=token, label=shown, created_at=now)
+    if is_default or not mine.filter(is_default=True).exists():
+        _make_default(found)
+    return found
+
+
+def _check(gateway: str, token: str) -> None:
+    if gateway == "simulated" and token not in simulated_remote.METHODS:
+        raise BadToken(f"The simulated gateway knows {', '.join(simulated_remote.METHODS)}.")
+    if LOOKS_LIKE_A_CARD.fullmatch(re.sub(r"[ -]", "", token)):
+        raise BadToken("This looks like a card number. Send the token that the payment gateway gave you for it.")
+
+
+def label_of(gateway: str, token: str) -> str:
+    if gateway == "simulated":
+        return f"{simulated_remote.METHODS[token].label} ({token})"
+    return f"Method …{token[-4:]}"
+
+
+@transaction.atomic
+def change(*, method: PaymentMethod, label: str | None = None, is_default: bool = False) -> PaymentMethod:
+    """Name it anew, or make it the one that is used where none is named."""
+    Account.objects.select_for_update(no_key=True).get(pk=method.account_id)
+    method = PaymentMethod.objects.get(pk=method.pk)
+    if label:
+        method.label = label
+        method.save(update_fields=["label"])
+    if is_default and method.removed_at is None:
+        _make_default(method)
+    return method
+
+
+def _make_default(method: PaymentMethod) -> None:
+    PaymentMethod.objects.filter(account=method.account_id, is_default=True).update(is_default=False)
+    method.is_default = True
+    method.save(update_fields=["is_default"])
+
+
+@transaction.atomic
+def remove(*, method: PaymentMethod, now: datetime) -> bool:
+    """Forget a method; what was paid with it stays. False when it was removed before. Raises StillNeeded."""
+    Account.objects.select_for_update(no_key=True).get(pk=method.account_id)
+    if AutoTopUp.objects.filter(method=method).exists():
+        raise StillNeeded
+    mine = PaymentMethod.objects.filter(pk=method.pk, removed_at=None)
+    return bool(mine.update(removed_at=now, is_default=False))
+
+
+def choose(*, account: Account, named: str | None) -> Chosen:
+    """By id, by the name of a simulated method, or the account's default. Raises UnknownMethod."""
+    if named in simulated_remote.METHODS and "simulated" in registry.names():
+        return Chosen("simulated", named, label_of("simulated", named))
+    mine = PaymentMethod.objects.filter(account=account, removed_at=None)
+    if named is None:
+        found = mine.filter(is_default=True).first()
+        sentence = "This account has no default payment method. Name one, or keep one first."
+    else:
+        found = mine.filter(pk=named).first() if _is_id(named) else None
+        sentence = "This account has no such payment method."
+    if found is None or found.gateway not in registry.names():
+        raise UnknownMethod(sentence)
+    return Chosen(found.gateway, found.token, found.label, found)
+
+
+def _is_id(text: str) -> bool:
+    try:
+        UUID(text)
+    except ValueError:
+        return False
+    return True

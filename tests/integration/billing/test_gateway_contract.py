@@ -1,0 +1,231 @@
+"""What every gateway promises, asked of each: the simulated one, and the HTTP one against a strict gateway on loopback."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+
+import pytest
+from django.utils import timezone
+
+from billing.gateways import AnswerLost, BadSignature, ChargeState, Gateway, NotFound, Order, Refused, RepaymentState
+from billing.gateways.http import HttpGateway
+from billing.gateways.simulated import SimulatedGateway
+from tests import fake_gateway
+from tests.payment_cast import SECRET
+
+pytestmark = [pytest.mark.django_db, pytest.mark.allow_hosts(["127.0.0.1"])]
+S = ChargeState
+_number = itertools.count(1)
+
+
+@dataclass(frozen=True)
+class Side:
+    """A gateway, how its payment methods are called, and what it sends."""
+
+    gateway: Gateway
+    methods: Mapping[str, str]
+    webhooks: Callable[[], Iterable[tuple[bytes, Mapping[str, str]]]]
+
+    def order(self, story: str, **changes: object) -> Order:
+        made = {"reference": f"ours-{next(_number)}", "amount": 1250, "currency": "EUR", "method": self.methods[story]}
+        return Order(**{"return_url": "https://ntd.example/p/", **made, **changes})
+
+
+@pytest.fixture
+def simulated() -> Side:
+    gateway = SimulatedGateway(secrets=[SECRET], clock=timezone.now)
+
+    def webhooks() -> list[tuple[bytes, Mapping[str, str]]]:
+        sent: list[tuple[bytes, Mapping[str, str]]] = []
+        gateway.send_webhooks(lambda body, headers: sent.append((body, headers)))
+        return sent
+
+    named = {"ok": "sim_ok", "declined": "sim_declined", "action": "sim_action_required", "lost": "sim_unknown"}
+    return Side(gateway, {**named, "later": "sim_duplicate_webhook", "none": "sim_none"}, webhooks)
+
+
+@pytest.fixture
+def http() -> Iterator[Side]:
+    with fake_gateway.serving(SECRET) as server:
+        gateway = HttpGateway(server.url, secrets=[SECRET], clock=timezone.now)
+        named = {"ok": "pay_ok", "declined": "pay_declined", "action": "pay_action", "lost": "pay_lost"}
+        yield Side(gateway, {**named, "later": "pay_later", "none": "pay_none"}, server.webhooks)
+
+
+@pytest.fixture(params=["simulated", "http"])
+def side(request) -> Side:
+    return request.getfixturevalue(request.param)
+
+
+def test_money_is_taken(side):
+    order = side.order("ok")
+
+    charge = side.gateway.create(order)
+
+    assert (charge.state, charge.amount, charge.currency, charge.captured) == (S.SUCCEEDED, 1250, "EUR", 1250)
+    assert (charge.reference, charge.refunded, bool(charge.ref)) == (order.reference, 0, True)
+
+
+@pytest.mark.parametrize(("currency", "amount"), [("JPY", 1), ("KWD", 12_345), ("EUR", 10**9)])
+def test_amounts_are_minor_units_of_any_currency(side, currency, amount):
+    charge = side.gateway.create(side.order("ok", currency=currency, amount=amount))
+
+    assert (charge.amount, charge.captured, charge.currency) == (amount, amount, currency)
+
+
+def test_a_decline_is_an_answer_with_its_reason(side):
+    charge = side.gateway.create(side.order("declined"))
+
+    assert (charge.state, charge.captured, charge.failure_code) == (S.FAILED, 0, "card_declined")
+    assert charge.failure_message == "The card was declined."
+
+
+def test_the_same_reference_again_is_the_same_charge(side):
+    order = side.order("ok")
+
+    assert side.gateway.create(order) == side.gateway.create(order)
+
+
+def test_a_reference_stands_for_one_amount(side):
+    order = side.order("ok")
+    side.gateway.create(order)
+
+    with pytest.raises(Refused):
+        side.gateway.create(side.order("ok", reference=order.reference, amount=1))
+
+
+def test_an_unknown_method_is_refused_and_nothing_is_charged(side):
+    order = side.order("none")
+
+    with pytest.raises(Refused):
+        side.gateway.create(order)
+    with pytest.raises(NotFound):
+        side.gateway.fetch(reference=order.reference)
+
+
+def test_an_action_is_asked_for_and_confirmed_once(side):
+    waiting = side.gateway.create(side.order("action"))
+    assert (waiting.state, waiting.captured) == (S.REQUIRES_ACTION, 0)
+    assert waiting.action_url.startswith("https://")
+
+    done = [side.gateway.confirm(waiting.ref, key="confirm") for _ in range(2)]
+
+    assert [(each.state, each.captured) for each in done] == [(S.SUCCEEDED, 1250)] * 2
+
+
+def test_what_is_only_authorized_is_captured_once_and_whole(side):
+    held = side.gateway.create(side.order("ok", capture=False))
+    assert (held.state, held.captured) == (S.AUTHORIZED, 0)
+
+    with pytest.raises(Refused):
+        side.gateway.capture(held.ref, amount=1251, key="too much")
+    taken = [side.gateway.capture(held.ref, amount=1250, key="capture") for _ in range(2)]
+
+    assert [(each.state, each.captured) for each in taken] == [(S.SUCCEEDED, 1250)] * 2
+
+
+@pytest.mark.parametrize(("story", "capture"), [("action", True), ("ok", False), ("later", True)])
+def test_what_took_no_money_is_cancelled(side, story, capture):
+    charge = side.gateway.create(side.order(story, capture=capture))
+
+    assert side.gateway.cancel(charge.ref, key="cancel").state == S.CANCELLED
+    assert side.gateway.fetch(ref=charge.ref).state == S.CANCELLED
+
+
+def test_what_took_money_is_not_cancelled_and_the_answer_says_so(side):
+    charge = side.gateway.create(side.order("ok"))
+
+    assert side.gateway.cancel(charge.ref, key="cancel").state == S.SUCCEEDED
+
+
+def test_money_is_given_back_in_parts_and_never_more_than_was_taken(side):
+    charge = side.gateway.create(side.order("ok"))
+
+    first = side.gateway.refund(charge.ref, amount=1000, key="first")
+    assert (first.state, first.amount) == (RepaymentState.SUCCEEDED, 1000)
+    with pytest.raises(Refused):
+        side.gateway.refund(charge.ref, amount=251, key="too much")
+    side.gateway.refund(charge.ref, amount=250, key="rest")
+
+    assert side.gateway.fetch(ref=charge.ref).refunded == 1250
+
+
+def test_the_same_refund_again_gives_nothing_more(side):
+    charge = side.gateway.create(side.order("ok"))
+
+    refunds = [side.gateway.refund(charge.ref, amount=700, key="once") for _ in range(2)]
+
+    assert refunds[0] == refunds[1] == side.gateway.fetch_refund(key="once")
+    assert side.gateway.fetch(ref=charge.ref).refunded == 700
+    with pytest.raises(Refused):
+        side.gateway.refund(charge.ref, amount=1, key="once")
+
+
+def test_nothing_is_given_back_of_what_was_not_taken(side):
+    charge = side.gateway.create(side.order("declined"))
+
+    with pytest.raises(Refused):
+        side.gateway.refund(charge.ref, amount=1, key="r")
+
+
+def test_a_charge_is_found_by_either_side_s_id_and_nothing_else_is(side):
+    order = side.order("ok")
+    charge = side.gateway.create(order)
+
+    assert side.gateway.fetch(ref=charge.ref) == side.gateway.fetch(reference=order.reference) == charge
+    for wanted in ({"ref": "no-such"}, {"reference": "no-such"}):
+        with pytest.raises(NotFound):
+            side.gateway.fetch(**wanted)
+    with pytest.raises(NotFound):
+        side.gateway.fetch_refund(key="no-such")
+    for act in (side.gateway.confirm, side.gateway.cancel):
+        with pytest.raises(NotFound):
+            act("no-such", key=f"{act.__name__} of none")
+
+
+def test_a_lost_answer_is_said_to_be_lost_and_asking_tells_that_the_money_was_taken(side):
+    order = side.order("lost")
+
+    with pytest.raises(AnswerLost):
+        side.gateway.create(order)
+
+    assert side.gateway.fetch(reference=order.reference).captured == 1250
+
+
+def test_what_pays_later_is_told_by_a_signed_webhook(side):
+    order = side.order("later")
+    charge = side.gateway.create(order)
+    assert (charge.state, charge.captured) == (S.PROCESSING, 0)
+
+    events = [
+        side.gateway.read_webhook(body=body, headers=headers, now=timezone.now()) for body, headers in side.webhooks()
+    ]
+
+    assert (events[-1].state, events[-1].ref, events[-1].reference) == (S.SUCCEEDED, charge.ref, order.reference)
+    assert (events[-1].amount, events[-1].currency) == (1250, "EUR")
+    assert side.gateway.fetch(ref=charge.ref).state == S.SUCCEEDED
+
+
+def test_a_webhook_that_is_not_signed_so_or_not_now_is_refused(side):
+    side.gateway.create(side.order("ok"))
+    ((body, headers), *_) = side.webhooks()
+    now = timezone.now()
+
+    wrong = [
+        (body + b" ", headers, now),
+        (body, {**headers, "webhook-id": "other"}, now),
+        (body, {**headers, "webhook-signature": "v1,AAAA"}, now),
+        (body, {**headers, "webhook-signature": headers["webhook-signature"].replace("v1,", "v2,")}, now),
+        (body, {**headers, "webhook-timestamp": "soon"}, now),
+        (body, {**headers, "webhook-timestamp": "9" * 30}, now),
+        (body, {name: value for name, value in headers.items() if name != "webhook-signature"}, now),
+        (body, headers, now + timedelta(minutes=6)),
+        (body, headers, now - timedelta(minutes=6)),
+    ]
+    for each in wrong:
+        with pytest.raises(BadSignature):
+            side.gateway.read_webhook(body=each[0], headers=each[1], now=each[2])
+    assert side.gateway.read_webhook(body=body, headers=headers, now=now).state == S.SUCCEEDED
