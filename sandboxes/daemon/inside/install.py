@@ -17,9 +17,7 @@ UNTOLD = re.compile(
     r"Looking in |WARNING: Location |\[notice\]|Saved |Processing /workspace/|npm (notice|(error|ERR!) A complete log)"
 )
 OFFER = re.compile(rf"{TOOLS}/offer/\d+/(?:files/)?")
-FAULT = re.compile(
-    r"(?:ERROR:|npm (?:error|ERR!)(?: [a-z0-9]+)?) (?!code |errno |syscall |path |A complete log)([A-Z0-9'].*\S)"
-)
+FAULT = re.compile(r"(?:ERROR:|npm (?:error|ERR!)(?: (?!code|errno|syscall|path)[a-z0-9]+)?) ([A-Z0-9'].*\S)")
 
 
 class Failed(Exception):

@@ -74,7 +74,7 @@ def build(daemon: daemons.Daemon, *packages: str, **changes: object) -> tuple[Bu
 
 
 def test_packages_are_installed_with_what_they_need_and_can_be_imported(shop):
-    built, log, address = build(shop, "alpha==1.0")
+    built, log, address = build(shop, "alpha==1.0", address="python-first")
     assert built.reason == "", log
 
     outcome = run(shop.runtime, NEW, template=address)
@@ -219,9 +219,16 @@ def test_who_leaves_takes_the_build_along(shop):
         connection.connect(shop.runtime.socket_path)
         asked = {"id": "gone", "template": "python-gone", "language": "python", "packages": ["alpha==1.0"], "lock": ""}
         protocol.send(connection, Kind.BUILD, asked)
-        assert eventually(lambda: len(shop.descendants()) > 12, within_seconds=20) or True
+        zygotes = len(shop.runtime.describe()["pools"])
+        assert eventually(lambda: _bubblewraps(shop) > 2 * zygotes, within_seconds=20)
 
     assert eventually(shop.is_quiet, within_seconds=20)
+    assert "python-gone" not in shop.runtime.describe()["templates"]
+
+
+def _bubblewraps(daemon: daemons.Daemon) -> int:
+    """Two for each zygote: a monitor, and pid 1 of its namespace."""
+    return sum(1 for each in daemon.descendants() if each.name() == "bwrap")
 
 
 def test_a_build_can_be_cancelled(shop):
