@@ -11,7 +11,6 @@ An attempt is fenced by its number and its lease: whoever comes late finds zero 
 from __future__ import annotations
 
 import logging
-import mimetypes
 import random
 from contextlib import suppress
 from datetime import datetime, timedelta
@@ -23,7 +22,7 @@ from django.db import transaction
 from django.db.models import F
 
 from billing import ledger, metering
-from sandboxes import engine, leases, lifecycle, live, signals, stock, transcript, vitals
+from sandboxes import engine, leases, lifecycle, live, names, signals, stock, transcript, vitals
 from sandboxes.leases import Clock
 from sandboxes.limits import Limits
 from sandboxes.models import Artifact, Attempt, Execution, OutputChunk, Sandbox
@@ -178,8 +177,8 @@ def finish(*, execution: Execution, outcome: Outcome, chunks: list[OutputChunk],
     )
     if chunks:
         OutputChunk.objects.bulk_create(chunks)
-    if outcome.artifacts:
-        Artifact.objects.bulk_create(_artifacts(execution, outcome))
+    if artifacts := _artifacts(execution, outcome):
+        Artifact.objects.bulk_create(artifacts)
     # The row before the wallet, here as everywhere, so that two ends of one execution cannot deadlock.
     cost_ucr = _charge(execution, outcome.duration_ms, now) + _charge_bytes(execution, outcome, now)
     Execution.objects.filter(pk=execution.pk).update(cost_ucr=cost_ucr)
@@ -187,6 +186,8 @@ def finish(*, execution: Execution, outcome: Outcome, chunks: list[OutputChunk],
 
 
 def _result(execution: Execution, outcome: Outcome) -> dict[str, Any]:
+    unnamed = [artifact.path for artifact in outcome.artifacts if not names.is_addressable(artifact.path)]
+    left_out = [names.readable(path) for path in (*outcome.artifacts_truncated, *unnamed)]
     return {
         "lease_expires_at": None,
         "started_at": execution.started_at,
@@ -196,10 +197,10 @@ def _result(execution: Execution, outcome: Outcome) -> dict[str, Any]:
         "error": _error(execution, outcome),
         "stdout_bytes": len(outcome.stdout),
         "stderr_bytes": len(outcome.stderr),
-        "artifact_count": len(outcome.artifacts),
+        "artifact_count": len(outcome.artifacts) - len(unnamed),
         "stdout_truncated": outcome.stdout_truncated,
         "stderr_truncated": outcome.stderr_truncated,
-        "artifacts_truncated": list(outcome.artifacts_truncated),
+        "artifacts_truncated": left_out,
         "duration_ms": outcome.duration_ms,
         "startup_ms": outcome.startup_ms,
         "cpu_ms": outcome.cpu_ms,
@@ -237,11 +238,12 @@ def _artifacts(execution: Execution, outcome: Outcome) -> list[Artifact]:
         Artifact(
             execution=execution,
             path=artifact.path,
-            content_type=mimetypes.guess_type(artifact.path)[0] or "application/octet-stream",
+            content_type=names.content_type(artifact.path),
             size=len(artifact.content),
             content=artifact.content,
         )
         for artifact in outcome.artifacts
+        if names.is_addressable(artifact.path)
     ]
 
 
