@@ -39,6 +39,7 @@ from sandboxes.runtimes import (
 )
 
 WAITS_AT_MOST = timedelta(hours=24)
+WAITS_AT_MOST_HOURS = WAITS_AT_MOST.total_seconds() / 3600
 METER = "sandbox_second"
 BYTES_METER = "data_byte"
 SOURCE = "sandboxes"
@@ -432,7 +433,7 @@ def expire_leases(*, now: datetime) -> int:
 def drop_stale(*, now: datetime) -> int:
     """Fail what waited longer than anybody should: nothing is queued for ever."""
     stale = Execution.objects.light().filter(state=lifecycle.QUEUED, created_at__lt=now - WAITS_AT_MOST)
-    error = f"It waited {WAITS_AT_MOST.total_seconds() / 3600:g} hours for a sandbox and was given up."
+    error = f"It waited {WAITS_AT_MOST_HOURS:g} hours for a sandbox and was given up. {engine.why_not() or ''}".strip()
     dropped = 0
     for execution in stale.order_by("created_at", "pk")[:200]:
         dropped += _drop(execution, error, now)
@@ -449,7 +450,7 @@ def fail_waiting(*, sandbox: Sandbox, error: str, now: datetime) -> None:
 @transaction.atomic
 def _drop(execution: Execution, error: str, now: datetime) -> bool:
     moved = Execution.objects.filter(pk=execution.pk, state=lifecycle.QUEUED).update(
-        state=lifecycle.FAILED, finished_at=now, error=error
+        state=lifecycle.FAILED, finished_at=now, error=error[:ERROR_LENGTH]
     )
     if moved:
         let_go(execution, now)

@@ -110,6 +110,7 @@ def _about(execution: Execution) -> dict[str, Any]:
     stages = execution.stages()
     return {
         "breach_words": words,
+        "waits_for": executions.why_queued(execution),
         "stages": stages,
         "all_ms": sum(lasted for _, lasted in stages),
         "attempts": execution.attempts.order_by("number"),
