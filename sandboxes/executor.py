@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import logging
 import random
+from collections.abc import Sequence
 from contextlib import suppress
 from datetime import datetime, timedelta
 from decimal import Decimal
@@ -63,7 +64,8 @@ def run(*, execution: Execution, clock: Clock) -> float | None:
     started = partial(_start, execution=execution, runtime=runtime, writer=writer, clock=clock)
     try:
         with leases.kept(execution, runtime, clock):
-            outcome = runtime.run(_request(execution), on_started=started, on_output=writer.output)
+            told = {"on_started": started, "on_output": writer.output, "on_sample": writer.sample}
+            outcome = runtime.run(_request(execution), **told)
     except SandboxGone as gone:
         fail_gone(execution=execution, chunks=writer.finish(b"", b""), reason=str(gone), now=clock())
         return None
@@ -83,8 +85,9 @@ def run(*, execution: Execution, clock: Clock) -> float | None:
         give_up(execution=execution, outcome=Attempt.Outcome.REFUSED, error=str(invalid), now=clock())
         return None
     vitals.attempt_ended(lost=False)
+    chunks = writer.finish(outcome.stdout, outcome.stderr)
     try:
-        finish(execution=execution, outcome=outcome, chunks=writer.finish(outcome.stdout, outcome.stderr), now=clock())
+        finish(execution=execution, outcome=outcome, chunks=chunks, samples=writer.samples(), now=clock())
     except Superseded:
         log.warning("attempt %s at execution %s came too late", execution.attempt, execution.pk)
     return None
@@ -160,10 +163,17 @@ def _mine(execution: Execution, *states: str) -> Any:
 
 
 @transaction.atomic
-def finish(*, execution: Execution, outcome: Outcome, chunks: list[OutputChunk], now: datetime) -> None:
+def finish(
+    *,
+    execution: Execution,
+    outcome: Outcome,
+    chunks: list[OutputChunk],
+    samples: Sequence[Sequence[int]] = (),
+    now: datetime,
+) -> None:
     """Write down, once, how a program ended, what it wrote, left and used, and charge for its seconds and bytes."""
     state = lifecycle.ending(exit_code=outcome.exit_code, breach=outcome.breach, cancelled=outcome.cancelled)
-    fields = _result(execution, outcome)
+    fields = _result(execution, outcome) | {"samples": list(samples)}
     # A person who cancelled has set state and end already; what was used is still the attempt's to say.
     moved = _mine(execution, *lifecycle.LIVE).update(state=state, finished_at=now, **fields) or _mine(
         execution, lifecycle.CANCELLED
