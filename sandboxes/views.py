@@ -17,7 +17,7 @@ from django.views.decorators.http import require_POST, require_safe
 
 from billing import ledger
 from billing.models import Account
-from sandboxes import engine, executions, executor, keeping, lifecycle, lifetimes, pages, pools, programs, rent
+from sandboxes import charts, engine, executions, executor, keeping, lifecycle, lifetimes, pages, pools, programs, rent
 from sandboxes.forms import (
     EXAMPLE,
     HELLO,
@@ -28,6 +28,7 @@ from sandboxes.forms import (
     SandboxCodeForm,
     SandboxForm,
 )
+from sandboxes.limits import Limits
 from sandboxes.models import Execution, Pool, Sandbox
 from sandboxes.models.pools import Language
 from scaling import autoscaler
@@ -39,8 +40,15 @@ SANDBOX_PARTS = {
     "executions": "sandboxes/_kept_executions.html",
 }
 SHOWN_EXECUTIONS = 20
-PARTS = {"head": "sandboxes/_execution_head.html", "side": "sandboxes/_execution_side.html"}
+PARTS = {
+    "head": "sandboxes/_execution_head.html",
+    "left": "sandboxes/_execution_left.html",
+    "side": "sandboxes/_execution_side.html",
+    "usage": "sandboxes/_execution_usage.html",
+}
 SHOWN_OUTPUT = 64 * 1024
+# One is a point, and no course.
+FEWEST_SAMPLES = 2
 # Why an execution was not taken, when it is not the fault of a field.
 REFUSALS = {
     engine.EngineUnavailable: 503,
@@ -68,8 +76,8 @@ def editors_only(view: View) -> View:
 @require_safe
 def execution_list(request: HttpRequest, account: Account) -> HttpResponse:
     rows = Execution.objects.visible_to(request.user).filter(account=account).light().select_related("pool")
-    filters = FilterForm(request.GET)
-    page = pages.newest(filters.narrow(rows), request)
+    filters = FilterForm(request.GET, account=account)
+    page = pages.newest(filters.narrow(rows, now=timezone.now()), request)
     shown = {
         "page": page,
         "filters": filters,
@@ -113,10 +121,28 @@ def _about(execution: Execution) -> dict[str, Any]:
         "waits_for": executions.why_queued(execution),
         "stages": stages,
         "all_ms": sum(lasted for _, lasted in stages),
-        "attempts": execution.attempts.order_by("number"),
+        "attempts": list(execution.attempts.order_by("number")) if execution.attempt else [],
+        "usage": _usage(execution),
         "artifacts": execution.kept_artifacts(),
         "memory_limit": execution.limits.get("memory_mb", 0) * 1024 * 1024,
         "disk_limit": execution.limits.get("disk_mb", 0) * 1024 * 1024,
+    }
+
+
+def _usage(execution: Execution) -> dict[str, Any]:
+    """The course of what it used: of a settled one as charts and a table, else to be drawn as it comes."""
+    limits = Limits.parse(execution.limits)
+    samples = execution.kept_samples() if execution.is_settled else []
+    drawn = charts.usage(samples, cpu=limits.cpu, memory_mb=limits.memory_mb)
+    shares = drawn[0]["series"][0]["values"]
+    return {
+        "charts": drawn,
+        "limits": limits,
+        "live": not execution.is_settled,
+        "rows": [
+            (at / 1000, share, memory, disk) for (_, at, _, memory, disk), share in zip(samples, shares, strict=True)
+        ],
+        "shown": len(samples) >= FEWEST_SAMPLES,
     }
 
 
@@ -127,7 +153,7 @@ def _log(execution: Execution) -> dict[str, Any]:
     return {
         "id": execution.pk,
         "src": f"{events}/events",
-        "download": f"{events}/output",
+        "downloads": [(stream, f"{events}/output?stream={stream}") for stream in ("stdout", "stderr")],
         "text": text,
         "done": execution.is_settled,
     }
