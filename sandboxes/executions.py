@@ -286,7 +286,7 @@ def why_queued(execution: Execution) -> str:
         return ""
     unavailable = engine.why_not()
     if unavailable is not None:
-        return f"{unavailable} It waits until one can, for {WAITS_AT_MOST_HOURS:g} hours at most."
+        return f"{str(unavailable).rstrip('.')}. It waits until one can, for {WAITS_AT_MOST_HOURS:g} hours at most."
     if execution.attempt:
         return "Its sandbox was lost, and it is tried again on another in a moment."
     return "It waits for its turn in the pool."
