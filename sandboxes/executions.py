@@ -32,6 +32,8 @@ select (select max(turn) from sandboxes_execution where state = 'queued' and acc
        (select max(turn) from sandboxes_execution where state in ('starting', 'running')),
        (select min(turn) from sandboxes_execution where state = 'queued')
 """
+# What an execution waits for when nothing is wrong.
+TURN = "It waits for its turn in the pool."
 PLACES = ("language", "template", "pool", "sandbox")
 
 
@@ -289,7 +291,7 @@ def why_queued(execution: Execution) -> str:
         return f"{str(unavailable).rstrip('.')}. It waits until one can, for {WAITS_AT_MOST_HOURS:g} hours at most."
     if execution.attempt:
         return "Its sandbox was lost, and it is tried again on another in a moment."
-    return "It waits for its turn in the pool."
+    return TURN
 
 
 def cancel(*, execution: Execution, by: Any, now: datetime) -> Execution:

@@ -115,10 +115,11 @@ def _about(execution: Execution) -> dict[str, Any]:
     words = ""
     if execution.breach:
         words = executor.breach_in_words(execution.breach, execution.limits, execution.timeout_seconds)
+    reason = executions.why_queued(execution)
     stages = execution.stages()
     return {
         "breach_words": words,
-        "waits_for": executions.why_queued(execution),
+        "waits_for": "" if reason == executions.TURN else reason,
         "stages": stages,
         "all_ms": sum(lasted for _, lasted in stages),
         "attempts": list(execution.attempts.order_by("number")) if execution.attempt else [],
