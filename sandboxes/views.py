@@ -17,7 +17,7 @@ from django.views.decorators.http import require_POST, require_safe
 
 from billing import ledger
 from billing.models import Account
-from sandboxes import charts, engine, executions, executor, keeping, lifecycle, lifetimes, pages, pools, programs, rent
+from sandboxes import engine, execution_page, executions, keeping, lifecycle, lifetimes, pages, pools, programs, rent
 from sandboxes.forms import (
     EXAMPLE,
     HELLO,
@@ -28,7 +28,6 @@ from sandboxes.forms import (
     SandboxCodeForm,
     SandboxForm,
 )
-from sandboxes.limits import Limits
 from sandboxes.models import Execution, Pool, Sandbox
 from sandboxes.models.pools import Language
 from scaling import autoscaler
@@ -46,9 +45,6 @@ PARTS = {
     "side": "sandboxes/_execution_side.html",
     "usage": "sandboxes/_execution_usage.html",
 }
-SHOWN_OUTPUT = 64 * 1024
-# One is a point, and no course.
-FEWEST_SAMPLES = 2
 # Why an execution was not taken, when it is not the fault of a field.
 REFUSALS = {
     engine.EngineUnavailable: 503,
@@ -101,63 +97,14 @@ def execution_detail(request: HttpRequest, account: Account, pk: UUID) -> HttpRe
     if part in PARTS:
         rows = rows.light()
     execution = _one(rows, account, pk)
-    shown = {"execution": execution, **_about(execution)}
+    shown = {"execution": execution, **execution_page.about(execution)}
     if part in PARTS:
         return render(request, PARTS[part], shown)
-    return render(request, "sandboxes/execution_detail.html", shown | {"log": _log(execution)})
+    return render(request, "sandboxes/execution_detail.html", shown | {"log": execution_page.log(execution)})
 
 
 def _one(rows: Any, account: Account, pk: UUID) -> Any:
     return get_object_or_404(rows, account=account, pk=pk)
-
-
-def _about(execution: Execution) -> dict[str, Any]:
-    words = ""
-    if execution.breach:
-        words = executor.breach_in_words(execution.breach, execution.limits, execution.timeout_seconds)
-    reason = executions.why_queued(execution)
-    stages = execution.stages()
-    return {
-        "breach_words": words,
-        "waits_for": "" if reason == executions.TURN else reason,
-        "stages": stages,
-        "all_ms": sum(lasted for _, lasted in stages),
-        "attempts": list(execution.attempts.order_by("number")) if execution.attempt else [],
-        "usage": _usage(execution),
-        "artifacts": execution.kept_artifacts(),
-        "memory_limit": execution.limits.get("memory_mb", 0) * 1024 * 1024,
-        "disk_limit": execution.limits.get("disk_mb", 0) * 1024 * 1024,
-    }
-
-
-def _usage(execution: Execution) -> dict[str, Any]:
-    """The course of what it used: of a settled one as charts and a table, else to be drawn as it comes."""
-    limits = Limits.parse(execution.limits)
-    samples = execution.kept_samples() if execution.is_settled else []
-    drawn = charts.usage(samples, cpu=limits.cpu, memory_mb=limits.memory_mb)
-    shares = drawn[0]["series"][0]["values"]
-    return {
-        "charts": drawn,
-        "limits": limits,
-        "live": not execution.is_settled,
-        "rows": [
-            (at / 1000, share, memory, disk) for (_, at, _, memory, disk), share in zip(samples, shares, strict=True)
-        ],
-        "shown": len(samples) >= FEWEST_SAMPLES,
-    }
-
-
-def _log(execution: Execution) -> dict[str, Any]:
-    """The event stream for browsers with scripts; for others what a settled execution printed, up to a size."""
-    events = f"/api/v1/executions/{execution.pk}"
-    text = execution.stdout[:SHOWN_OUTPUT] + execution.stderr[:SHOWN_OUTPUT] if execution.is_settled else ""
-    return {
-        "id": execution.pk,
-        "src": f"{events}/events",
-        "downloads": [(stream, f"{events}/output?stream={stream}") for stream in ("stdout", "stderr")],
-        "text": text,
-        "done": execution.is_settled,
-    }
 
 
 @editors_only
