@@ -43,6 +43,10 @@ class StrictJSONParser(parsers.JSONParser):
 def _sentence(wrong: Exception) -> str:
     if isinstance(wrong, RecursionError):
         return f"The JSON is nested more than {MOST_DEPTH} deep."
+    if isinstance(wrong, UnicodeEncodeError):
+        return (
+            f"The body holds half a character, {ascii(wrong.object[wrong.start])}, which stands for nothing by itself."
+        )
     return f"The body is not valid JSON: {wrong}"
 
 

@@ -57,6 +57,12 @@ def number(value: int | float | Decimal | None) -> str:
 
 
 @register.filter
+def visible(text: object) -> str:
+    """Untrusted text in one line as it is, not as it wants to look: line breaks and turned letters as codes."""
+    return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in str(text))
+
+
+@register.filter
 def percent(share: float | None, places: int = 1) -> str:
     """A share of one: 0.989 -> 98.9 %"""
     if share is None or share == "":

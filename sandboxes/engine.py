@@ -101,6 +101,12 @@ def forget(name: str = LOCAL) -> None:
 
 def require(name: str = LOCAL) -> None:
     """This will raise EngineUnavailable when nothing can run code."""
+    unavailable = why_not(name)
+    if unavailable is not None:
+        raise unavailable
+
+
+def why_not(name: str = LOCAL) -> EngineUnavailable | None:
+    """Why nothing can run code; None when something can."""
     said = describe(name)
-    if not said["engine"]:
-        raise EngineUnavailable(said["reasons"] or ["The sandbox daemon found no engine."])
+    return None if said["engine"] else EngineUnavailable(said["reasons"] or ["The sandbox daemon found no engine."])

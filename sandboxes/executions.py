@@ -18,7 +18,7 @@ from django.db.models import Q
 from billing import ledger, pricing
 from billing.models import Account, User
 from sandboxes import engine, lifecycle, lifetimes, live, programs, tasks, transcript
-from sandboxes.executor import METER, WAITS_AT_MOST, announce_end, let_go
+from sandboxes.executor import METER, WAITS_AT_MOST, WAITS_AT_MOST_HOURS, announce_end, let_go
 from sandboxes.limits import InvalidLimits, Limits
 from sandboxes.models import Execution, Pool, Sandbox, Template
 from sandboxes.runtimes import RuntimeLost, RuntimeUnavailable
@@ -32,6 +32,8 @@ select (select max(turn) from sandboxes_execution where state = 'queued' and acc
        (select max(turn) from sandboxes_execution where state in ('starting', 'running')),
        (select min(turn) from sandboxes_execution where state = 'queued')
 """
+# What an execution waits for when nothing is wrong.
+TURN = "It waits for its turn in the pool."
 PLACES = ("language", "template", "pool", "sandbox")
 
 
@@ -278,6 +280,18 @@ def check_network(asked: bool) -> None:
     """Raises NetworkNotAllowed."""
     if asked and not settings.SANDBOX_NETWORK:
         raise NetworkNotAllowed
+
+
+def why_queued(execution: Execution) -> str:
+    """What a waiting execution waits for; nothing when it does not wait."""
+    if execution.state != lifecycle.QUEUED:
+        return ""
+    unavailable = engine.why_not()
+    if unavailable is not None:
+        return f"{str(unavailable).rstrip('.')}. It waits until one can, for {WAITS_AT_MOST_HOURS:g} hours at most."
+    if execution.attempt:
+        return "Its sandbox was lost, and it is tried again on another in a moment."
+    return TURN
 
 
 def cancel(*, execution: Execution, by: Any, now: datetime) -> Execution:

@@ -11,8 +11,8 @@ An attempt is fenced by its number and its lease: whoever comes late finds zero 
 from __future__ import annotations
 
 import logging
-import mimetypes
 import random
+from collections.abc import Sequence
 from contextlib import suppress
 from datetime import datetime, timedelta
 from decimal import Decimal
@@ -23,7 +23,7 @@ from django.db import transaction
 from django.db.models import F
 
 from billing import ledger, metering
-from sandboxes import engine, leases, lifecycle, live, signals, stock, transcript, vitals
+from sandboxes import engine, leases, lifecycle, live, names, signals, stock, transcript, vitals
 from sandboxes.leases import Clock
 from sandboxes.limits import Limits
 from sandboxes.models import Artifact, Attempt, Execution, OutputChunk, Sandbox
@@ -40,6 +40,7 @@ from sandboxes.runtimes import (
 )
 
 WAITS_AT_MOST = timedelta(hours=24)
+WAITS_AT_MOST_HOURS = WAITS_AT_MOST.total_seconds() / 3600
 METER = "sandbox_second"
 BYTES_METER = "data_byte"
 SOURCE = "sandboxes"
@@ -63,7 +64,8 @@ def run(*, execution: Execution, clock: Clock) -> float | None:
     started = partial(_start, execution=execution, runtime=runtime, writer=writer, clock=clock)
     try:
         with leases.kept(execution, runtime, clock):
-            outcome = runtime.run(_request(execution), on_started=started, on_output=writer.output)
+            told = {"on_started": started, "on_output": writer.output, "on_sample": writer.sample}
+            outcome = runtime.run(_request(execution), **told)
     except SandboxGone as gone:
         fail_gone(execution=execution, chunks=writer.finish(b"", b""), reason=str(gone), now=clock())
         return None
@@ -83,8 +85,9 @@ def run(*, execution: Execution, clock: Clock) -> float | None:
         give_up(execution=execution, outcome=Attempt.Outcome.REFUSED, error=str(invalid), now=clock())
         return None
     vitals.attempt_ended(lost=False)
+    chunks = writer.finish(outcome.stdout, outcome.stderr)
     try:
-        finish(execution=execution, outcome=outcome, chunks=writer.finish(outcome.stdout, outcome.stderr), now=clock())
+        finish(execution=execution, outcome=outcome, chunks=chunks, samples=writer.samples(), now=clock())
     except Superseded:
         log.warning("attempt %s at execution %s came too late", execution.attempt, execution.pk)
     return None
@@ -160,10 +163,17 @@ def _mine(execution: Execution, *states: str) -> Any:
 
 
 @transaction.atomic
-def finish(*, execution: Execution, outcome: Outcome, chunks: list[OutputChunk], now: datetime) -> None:
+def finish(
+    *,
+    execution: Execution,
+    outcome: Outcome,
+    chunks: list[OutputChunk],
+    samples: Sequence[Sequence[int]] = (),
+    now: datetime,
+) -> None:
     """Write down, once, how a program ended, what it wrote, left and used, and charge for its seconds and bytes."""
     state = lifecycle.ending(exit_code=outcome.exit_code, breach=outcome.breach, cancelled=outcome.cancelled)
-    fields = _result(execution, outcome)
+    fields = _result(execution, outcome) | {"samples": list(samples)}
     # A person who cancelled has set state and end already; what was used is still the attempt's to say.
     moved = _mine(execution, *lifecycle.LIVE).update(state=state, finished_at=now, **fields) or _mine(
         execution, lifecycle.CANCELLED
@@ -178,8 +188,8 @@ def finish(*, execution: Execution, outcome: Outcome, chunks: list[OutputChunk],
     )
     if chunks:
         OutputChunk.objects.bulk_create(chunks)
-    if outcome.artifacts:
-        Artifact.objects.bulk_create(_artifacts(execution, outcome))
+    if artifacts := _artifacts(execution, outcome):
+        Artifact.objects.bulk_create(artifacts)
     # The row before the wallet, here as everywhere, so that two ends of one execution cannot deadlock.
     cost_ucr = _charge(execution, outcome.duration_ms, now) + _charge_bytes(execution, outcome, now)
     Execution.objects.filter(pk=execution.pk).update(cost_ucr=cost_ucr)
@@ -187,6 +197,8 @@ def finish(*, execution: Execution, outcome: Outcome, chunks: list[OutputChunk],
 
 
 def _result(execution: Execution, outcome: Outcome) -> dict[str, Any]:
+    unnamed = [artifact.path for artifact in outcome.artifacts if not names.is_addressable(artifact.path)]
+    left_out = [names.readable(path) for path in (*outcome.artifacts_truncated, *unnamed)]
     return {
         "lease_expires_at": None,
         "started_at": execution.started_at,
@@ -196,10 +208,10 @@ def _result(execution: Execution, outcome: Outcome) -> dict[str, Any]:
         "error": _error(execution, outcome),
         "stdout_bytes": len(outcome.stdout),
         "stderr_bytes": len(outcome.stderr),
-        "artifact_count": len(outcome.artifacts),
+        "artifact_count": len(outcome.artifacts) - len(unnamed),
         "stdout_truncated": outcome.stdout_truncated,
         "stderr_truncated": outcome.stderr_truncated,
-        "artifacts_truncated": list(outcome.artifacts_truncated),
+        "artifacts_truncated": left_out,
         "duration_ms": outcome.duration_ms,
         "startup_ms": outcome.startup_ms,
         "cpu_ms": outcome.cpu_ms,
@@ -237,11 +249,12 @@ def _artifacts(execution: Execution, outcome: Outcome) -> list[Artifact]:
         Artifact(
             execution=execution,
             path=artifact.path,
-            content_type=mimetypes.guess_type(artifact.path)[0] or "application/octet-stream",
+            content_type=names.content_type(artifact.path),
             size=len(artifact.content),
             content=artifact.content,
         )
         for artifact in outcome.artifacts
+        if names.is_addressable(artifact.path)
     ]
 
 
@@ -430,7 +443,7 @@ def expire_leases(*, now: datetime) -> int:
 def drop_stale(*, now: datetime) -> int:
     """Fail what waited longer than anybody should: nothing is queued for ever."""
     stale = Execution.objects.light().filter(state=lifecycle.QUEUED, created_at__lt=now - WAITS_AT_MOST)
-    error = f"It waited {WAITS_AT_MOST.total_seconds() / 3600:g} hours for a sandbox and was given up."
+    error = f"It waited {WAITS_AT_MOST_HOURS:g} hours for a sandbox and was given up. {engine.why_not() or ''}".strip()
     dropped = 0
     for execution in stale.order_by("created_at", "pk")[:200]:
         dropped += _drop(execution, error, now)
@@ -447,7 +460,7 @@ def fail_waiting(*, sandbox: Sandbox, error: str, now: datetime) -> None:
 @transaction.atomic
 def _drop(execution: Execution, error: str, now: datetime) -> bool:
     moved = Execution.objects.filter(pk=execution.pk, state=lifecycle.QUEUED).update(
-        state=lifecycle.FAILED, finished_at=now, error=error
+        state=lifecycle.FAILED, finished_at=now, error=error[:ERROR_LENGTH]
     )
     if moved:
         let_go(execution, now)

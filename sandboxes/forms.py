@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from datetime import datetime, timedelta
 from typing import Any
 
 from django import forms
@@ -22,6 +24,13 @@ returns = [b / a - 1 for a, b in zip(prices, prices[1:])]
 print(f"mean return {statistics.mean(returns):+.3%}")
 """
 HELLO = {"python": 'print("hello")\n', "node": 'console.log("hello");\n'}
+SPANS = (
+    ("1h", "Last hour", timedelta(hours=1)),
+    ("24h", "Last 24 hours", timedelta(hours=24)),
+    ("7d", "Last 7 days", timedelta(days=7)),
+    ("30d", "Last 30 days", timedelta(days=30)),
+)
+PART_OF_ID = re.compile(r"[0-9a-fA-F-]{4,36}")
 LABELS = {
     "cpu": "CPU cores",
     "memory_mb": "Memory (MB)",
@@ -285,25 +294,30 @@ class FilterForm(forms.Form):
     q = forms.CharField(required=False)
     state = forms.ChoiceField(required=False, choices=[(state, state) for state in lifecycle.EXECUTION_STATES])
     language = forms.ChoiceField(required=False, choices=Language.choices)
+    pool = forms.ModelChoiceField(Pool.objects.none(), required=False)
+    since = forms.ChoiceField(required=False, choices=[(name, label) for name, label, _ in SPANS])
 
-    def narrow(self, rows: Any) -> Any:
+    def __init__(self, *args: Any, account: Account, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.fields["pool"].queryset = Pool.objects.usable_by(account).order_by("name", "pk")
+
+    def narrow(self, rows: Any, *, now: datetime) -> Any:
         self.is_valid()
-        for name in ("state", "language"):
+        for name in ("state", "language", "pool"):
             if self.cleaned_data.get(name):
                 rows = rows.filter(**{name: self.cleaned_data[name]})
-        text = self.cleaned_data.get("q", "").strip()
-        if text:
-            match = Q(metadata__name__icontains=text) | Q(error__icontains=text) | Q(agent__icontains=text)
-            rows = rows.filter(match | Q(pk=_id(text)) if _id(text) else match)
-        return rows
+        for name, _, span in SPANS:
+            if self.cleaned_data.get("since") == name:
+                rows = rows.filter(created_at__gte=now - span)
+        text = self.cleaned_data.get("q", "").strip().removeprefix("…")
+        return rows.filter(_matches(text)) if text else rows
 
     @property
     def is_used(self) -> bool:
         return any(self.cleaned_data.get(name) for name in self.fields)
 
 
-def _id(text: str) -> str | None:
-    try:
-        return str(forms.UUIDField().clean(text))
-    except forms.ValidationError:
-        return None
+def _matches(text: str) -> Q:
+    """A part of its name, agent, error, or id, of which people see and copy the end."""
+    match = Q(metadata__name__icontains=text) | Q(error__icontains=text) | Q(agent__icontains=text)
+    return match | Q(pk__icontains=text) if PART_OF_ID.fullmatch(text) else match

@@ -2,12 +2,14 @@
 
     worker --Writer--> Redis stream of the execution --read by--> the event stream, `output`
                  \\--> OutputChunk rows, each time KEPT_BYTES have come, and at the end
+                 \\--> samples of what it uses, thinned, with the execution at its end
 
 Redis only makes it live: when it is away nothing is lost, since the end writes whatever was not stored.
 """
 
 from __future__ import annotations
 
+import json
 import logging
 import time
 from collections.abc import Iterable, Iterator
@@ -21,6 +23,7 @@ from django.db import connection
 
 from sandboxes import frames
 from sandboxes.models import Execution, OutputChunk
+from sandboxes.runtimes import Sample
 
 KEPT_BYTES = 4 * 1024 * 1024
 # Long enough for the longest execution after its last frame, short enough not to pile up.
@@ -102,6 +105,7 @@ class Writer:
         self._parts: list[tuple[str, bytes]] = []
         self._kept = 0
         self._start = dict(self._ends)
+        self._samples = frames.Samples()
 
     def state(self, state: str) -> None:
         _send(self.execution.pk, frames.state_frame(attempt=self.execution.attempt, state=state))
@@ -111,7 +115,8 @@ class Writer:
         if offset != self._ends[stream] or not content:
             return
         number = self._keep(stream, content)
-        self._tell(number, stream, offset, content)
+        self._ends[stream] += len(content)
+        self._tell(number, {"stream": stream, "offset": offset, "content": content})
         if self._kept >= KEPT_BYTES:
             self._store()
 
@@ -121,19 +126,28 @@ class Writer:
             missing = whole[self._ends[stream] :]
             if missing:
                 self._keep(stream, missing)
-        return [self._chunk()] if self._parts else []
+                self._ends[stream] += len(missing)
+        return [self._chunk()] if any(content for _, content in self._parts) else []
+
+    def sample(self, sample: Sample) -> None:
+        """What the program uses now: told like its output, and kept as far as a chart needs it."""
+        values = (sample.at_ms, sample.cpu_ms, sample.memory_bytes, sample.disk_bytes)
+        number = self._keep("usage", b"")
+        self._samples.add((number, *values))
+        self._tell(number, {"usage": json.dumps(values)})
+
+    def samples(self) -> list[frames.Sample]:
+        return self._samples.all()
 
     def _keep(self, stream: str, content: bytes) -> int:
         number = self._next
         self._next += 1
         self._parts.append((stream, content))
-        self._ends[stream] += len(content)
         self._kept += len(content)
         return number
 
-    def _tell(self, number: int, stream: str, offset: int, content: bytes) -> None:
+    def _tell(self, number: int, entry: dict[Any, Any]) -> None:
         try:
-            entry: dict[Any, Any] = {"stream": stream, "offset": offset, "content": content}
             _redis().xadd(stream_key(self.execution.pk), entry, id=entry_id(number))
         except redis.RedisError as error:
             log.warning("output of execution %s was not told: %s", self.execution.pk, error)
@@ -162,23 +176,21 @@ class Writer:
 
 
 def replay(execution: Execution, *, after: int, end: dict[str, Any]) -> Iterator[frames.Frame]:
-    """The frames of a settled execution past the one numbered `after`."""
+    """The frames of a settled execution past the one numbered `after`; nothing is read before it is asked for."""
     found = frames.replay(
         attempt=execution.frames_attempt,
         has_started=execution.claimed_at is not None,
         has_run=execution.started_at is not None,
         chunks=execution.chunks(),
+        samples=execution.kept_samples(),
         end=end,
     )
-    return (frame for frame in found if frame.number > after)
+    yield from (frame for frame in found if frame.number > after)
 
 
 def stored(execution: Execution, *, after: int) -> Iterator[frames.Frame]:
     """The output frames of a live execution that are in the database already."""
-    for chunk in execution.chunks():
-        for number, stream, offset, content in frames.cut(chunk):
-            if number > after:
-                yield frames.output_frame(number=number, stream=stream, offset=offset, content=content)
+    return (frame for frame in frames.output_frames(execution.chunks()) if frame.number > after)
 
 
 def as_frame(entry: bytes | str, fields: dict[bytes, bytes]) -> frames.Frame | None:
@@ -188,6 +200,8 @@ def as_frame(entry: bytes | str, fields: dict[bytes, bytes]) -> frames.Frame | N
         return None
     if b"state" in fields:
         return frames.Frame(number, "state", {"state": fields[b"state"].decode()})
+    if b"usage" in fields:
+        return frames.usage_frame(number, json.loads(fields[b"usage"]))
     return frames.output_frame(
         number=number,
         stream=fields[b"stream"].decode(),

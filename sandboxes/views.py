@@ -17,7 +17,7 @@ from django.views.decorators.http import require_POST, require_safe
 
 from billing import ledger
 from billing.models import Account
-from sandboxes import engine, executions, executor, keeping, lifecycle, lifetimes, pages, pools, programs, rent
+from sandboxes import engine, execution_page, executions, keeping, lifecycle, lifetimes, pages, pools, programs, rent
 from sandboxes.forms import (
     EXAMPLE,
     HELLO,
@@ -39,8 +39,12 @@ SANDBOX_PARTS = {
     "executions": "sandboxes/_kept_executions.html",
 }
 SHOWN_EXECUTIONS = 20
-PARTS = {"head": "sandboxes/_execution_head.html", "side": "sandboxes/_execution_side.html"}
-SHOWN_OUTPUT = 64 * 1024
+PARTS = {
+    "head": "sandboxes/_execution_head.html",
+    "left": "sandboxes/_execution_left.html",
+    "side": "sandboxes/_execution_side.html",
+    "usage": "sandboxes/_execution_usage.html",
+}
 # Why an execution was not taken, when it is not the fault of a field.
 REFUSALS = {
     engine.EngineUnavailable: 503,
@@ -68,8 +72,8 @@ def editors_only(view: View) -> View:
 @require_safe
 def execution_list(request: HttpRequest, account: Account) -> HttpResponse:
     rows = Execution.objects.visible_to(request.user).filter(account=account).light().select_related("pool")
-    filters = FilterForm(request.GET)
-    page = pages.newest(filters.narrow(rows), request)
+    filters = FilterForm(request.GET, account=account)
+    page = pages.newest(filters.narrow(rows, now=timezone.now()), request)
     shown = {
         "page": page,
         "filters": filters,
@@ -93,43 +97,14 @@ def execution_detail(request: HttpRequest, account: Account, pk: UUID) -> HttpRe
     if part in PARTS:
         rows = rows.light()
     execution = _one(rows, account, pk)
-    shown = {"execution": execution, **_about(execution)}
+    shown = {"execution": execution, **execution_page.about(execution)}
     if part in PARTS:
         return render(request, PARTS[part], shown)
-    return render(request, "sandboxes/execution_detail.html", shown | {"log": _log(execution)})
+    return render(request, "sandboxes/execution_detail.html", shown | {"log": execution_page.log(execution)})
 
 
 def _one(rows: Any, account: Account, pk: UUID) -> Any:
     return get_object_or_404(rows, account=account, pk=pk)
-
-
-def _about(execution: Execution) -> dict[str, Any]:
-    words = ""
-    if execution.breach:
-        words = executor.breach_in_words(execution.breach, execution.limits, execution.timeout_seconds)
-    stages = execution.stages()
-    return {
-        "breach_words": words,
-        "stages": stages,
-        "all_ms": sum(lasted for _, lasted in stages),
-        "attempts": execution.attempts.order_by("number"),
-        "artifacts": execution.kept_artifacts(),
-        "memory_limit": execution.limits.get("memory_mb", 0) * 1024 * 1024,
-        "disk_limit": execution.limits.get("disk_mb", 0) * 1024 * 1024,
-    }
-
-
-def _log(execution: Execution) -> dict[str, Any]:
-    """The event stream for browsers with scripts; for others what a settled execution printed, up to a size."""
-    events = f"/api/v1/executions/{execution.pk}"
-    text = execution.stdout[:SHOWN_OUTPUT] + execution.stderr[:SHOWN_OUTPUT] if execution.is_settled else ""
-    return {
-        "id": execution.pk,
-        "src": f"{events}/events",
-        "download": f"{events}/output",
-        "text": text,
-        "done": execution.is_settled,
-    }
 
 
 @editors_only

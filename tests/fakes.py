@@ -18,6 +18,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 from sandboxes.daemon import artifacts, breaches
 from sandboxes.daemon.orders import ENV_NAME
 from sandboxes.runtimes import (
@@ -26,12 +28,14 @@ from sandboxes.runtimes import (
     Built,
     InvalidRequest,
     OnOutput,
+    OnSample,
     OnStarted,
     Opening,
     Outcome,
     Request,
     RuntimeLost,
     RuntimeUnavailable,
+    Sample,
     SandboxBusy,
     SandboxGone,
     Size,
@@ -44,6 +48,9 @@ from scaling.targets import UnknownTarget
 LAUNCH = (
     "import sys; sys.path.insert(0, ''); sys.argv.pop(0); exec(compile(open(sys.argv[0]).read(), sys.argv[0], 'exec'))"
 )
+
+
+SAMPLE_SECONDS = 0.25
 
 
 class FakeRuntime:
@@ -70,17 +77,21 @@ class FakeRuntime:
         """From now on there is no engine; without reasons there is one again."""
         self._reasons = list(reasons)
 
-    def run(self, request: Request, *, on_started: OnStarted, on_output: OnOutput) -> Outcome:
+    def run(
+        self, request: Request, *, on_started: OnStarted, on_output: OnOutput, on_sample: OnSample | None = None
+    ) -> Outcome:
         self.requests.append(request)
         _check(request, self._reasons)
         if request.sandbox:
-            return self._run_in_kept(request, on_started=on_started, on_output=on_output)
+            return self._run_in_kept(request, on_started=on_started, on_output=on_output, on_sample=on_sample)
         on_started(Started(sandbox=f"fake-{len(self.requests)}", warm=True, startup_ms=0.0))
         if self._losses:
             self._losses -= 1
             raise RuntimeLost("The fake lost its sandbox, as it was asked to.")
         with tempfile.TemporaryDirectory() as folder:
-            return self._drive(_FakeRun(request=request, scratch=Path(folder), on_output=on_output))
+            return self._drive(
+                _FakeRun(request=request, scratch=Path(folder), on_output=on_output, on_sample=on_sample)
+            )
 
     def _drive(self, run: _FakeRun) -> Outcome:
         with self._lock:
@@ -91,14 +102,16 @@ class FakeRuntime:
             with self._lock:
                 del self._running[run.request.id]
 
-    def _run_in_kept(self, request: Request, *, on_started: OnStarted, on_output: OnOutput) -> Outcome:
+    def _run_in_kept(
+        self, request: Request, *, on_started: OnStarted, on_output: OnOutput, on_sample: OnSample | None
+    ) -> Outcome:
         with self._lock:
             kept = self._find(request.sandbox)
             if kept.run is not None:
                 raise SandboxBusy("The fake sandbox serves another request.")
             env = {**kept.opening.env, **request.env}
             own = replace(request, env=env, limits=kept.opening.limits)
-            kept.run = _FakeRun(request=own, scratch=Path(kept.folder.name), on_output=on_output)
+            kept.run = _FakeRun(request=own, scratch=Path(kept.folder.name), on_output=on_output, on_sample=on_sample)
         on_started(Started(sandbox=request.sandbox, warm=True, startup_ms=0.0))
         try:
             outcome = self._drive(kept.run)
@@ -248,6 +261,7 @@ class _FakeRun:
     request: Request
     scratch: Path
     on_output: OnOutput
+    on_sample: OnSample | None = None
     stopped: str = ""
     child: subprocess.Popen | None = None
     written: dict[str, bytearray] = field(default_factory=lambda: {"stdout": bytearray(), "stderr": bytearray()})
@@ -259,7 +273,7 @@ class _FakeRun:
         self._start()
         assert self.child
         try:
-            self._watch(began + self.request.timeout_seconds)
+            self._watch(began, began + self.request.timeout_seconds)
             status = self.child.wait()
         finally:
             self._end_group()
@@ -289,7 +303,7 @@ class _FakeRun:
                 start_new_session=True,
             )
 
-    def _watch(self, deadline: float) -> None:
+    def _watch(self, began: float, deadline: float) -> None:
         assert self.child
         assert self.child.stdout
         assert self.child.stderr
@@ -306,14 +320,31 @@ class _FakeRun:
             waiting.register(ended, selectors.EVENT_READ, "ended")
             opened.callback(os.close, ended)
             names: list[str] = []
+            sample_due = began + SAMPLE_SECONDS
             while "ended" not in names:
-                left = deadline - time.monotonic()
-                if left <= 0:
+                now = time.monotonic()
+                if now >= deadline:
                     self.stop("timeout")
-                names = [self._serve(key, waiting) for key, _ in waiting.select(max(left, 0.01))]
+                elif now >= sample_due:
+                    sample_due = now + SAMPLE_SECONDS
+                    self._sample(now - began)
+                wait = max(min(deadline, sample_due) - now, 0.01)
+                names = [self._serve(key, waiting) for key, _ in waiting.select(wait)]
             for stream, name in ((out, "stdout"), (err, "stderr")):
                 while self._read(stream.fileno(), name):
                     pass
+
+    def _sample(self, seconds: float) -> None:
+        assert self.child
+        if self.on_sample is None or self.child.poll() is not None:
+            return
+        process = psutil.Process(self.child.pid)
+        used = process.cpu_times()
+        cpu_ms, memory_bytes = (used.user + used.system) * 1000, process.memory_info().rss
+        self.on_sample(Sample(round(seconds * 1000), round(cpu_ms), memory_bytes, self._disk_bytes()))
+
+    def _disk_bytes(self) -> int:
+        return sum(path.stat().st_size for path in self.scratch.rglob("*") if path.is_file())
 
     def _serve(self, key: selectors.SelectorKey, waiting: selectors.BaseSelector) -> str:
         if key.data != "ended" and self._read(key.fd, key.data) is False:
@@ -370,7 +401,7 @@ class _FakeRun:
             startup_ms=0.0,
             cpu_ms=cpu_ms,
             peak_memory_bytes=resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss << 10,
-            disk_bytes=sum(path.stat().st_size for path in self.scratch.rglob("*") if path.is_file()),
+            disk_bytes=self._disk_bytes(),
             network_sent_bytes=0,
             network_received_bytes=0,
         )

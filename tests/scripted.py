@@ -14,11 +14,13 @@ from sandboxes.runtimes import (
     BuildRequest,
     Built,
     OnOutput,
+    OnSample,
     OnStarted,
     Opening,
     Outcome,
     Request,
     RuntimeUnavailable,
+    Sample,
     SandboxGone,
     Size,
     Started,
@@ -50,7 +52,10 @@ def outcome(**changes: Any) -> Outcome:
 
 
 class ScriptedRuntime:
-    """`script(request)` says how a run ends (returns an Outcome or raises); `during` happens while it runs."""
+    """`script(request)` says how a run ends (returns an Outcome or raises); `during` happens while it runs.
+
+    It may say what it uses by `tell_sample`.
+    """
 
     name = "scripted"
 
@@ -62,6 +67,7 @@ class ScriptedRuntime:
         self.script: Callable[[Request], Outcome] = lambda request: outcome()
         self.before: Callable[[Request], None] = lambda request: None
         self.during: Callable[[Request, OnOutput], None] = lambda request, on_output: None
+        self.tell_sample: OnSample = lambda sample: None
         self.described = 0
         self.sizes: dict[str, Size] = {}
         self.builds: list[BuildRequest] = []
@@ -74,9 +80,12 @@ class ScriptedRuntime:
         self.opening: Callable[[Opening], None] = lambda opening: None
         self._lock = threading.Lock()
 
-    def run(self, request: Request, *, on_started: OnStarted, on_output: OnOutput) -> Outcome:
+    def run(
+        self, request: Request, *, on_started: OnStarted, on_output: OnOutput, on_sample: OnSample | None = None
+    ) -> Outcome:
         with self._lock:
             self.requests.append(request)
+        self.tell_sample = on_sample or self.tell_sample
         self.before(request)
         self._find(request.sandbox)
         ended = self.script(request)
@@ -160,6 +169,11 @@ class ScriptedRuntime:
         last = [seconds for sandbox, seconds in self.extended if sandbox == opening.id][-1:]
         left = last[0] if last else opening.expires_in_seconds
         return {"id": opening.id, "language": opening.language, "state": "idle", "expires_in_seconds": left}
+
+
+def sample(at_ms: int, **changes: int) -> Sample:
+    """What a program uses that keeps half a core busy and 9 MB."""
+    return Sample(**{"at_ms": at_ms, "cpu_ms": at_ms // 2, "memory_bytes": 9_000_000, "disk_bytes": 4096} | changes)
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
 from billing import amounts
-from sandboxes import keeping, lifecycle, packages, pools, programs
+from sandboxes import executions, keeping, lifecycle, packages, pools, programs
 from sandboxes.api.fields import AnyText, Files, Flag, Number, Strict, Text, Whole
 from sandboxes.limits import BREACHES, RANGES
 from sandboxes.models import Artifact, Execution, Pool, Sandbox, Template
@@ -110,6 +110,7 @@ class ExecutionRow(serializers.ModelSerializer[Execution]):
     attempts = serializers.IntegerField(source="attempt")
     breach = serializers.SerializerMethodField()
     error = serializers.SerializerMethodField()
+    reason = serializers.SerializerMethodField(help_text="Why it still waits, while it is queued.")
     limits = LimitsOut()
     usage = UsageOut()
     cost_credits = serializers.SerializerMethodField()
@@ -139,6 +140,7 @@ class ExecutionRow(serializers.ModelSerializer[Execution]):
             "startup_ms",
             "breach",
             "error",
+            "reason",
             "usage",
             "limits",
             "timeout_seconds",
@@ -164,6 +166,9 @@ class ExecutionRow(serializers.ModelSerializer[Execution]):
 
     def get_error(self, execution: Execution) -> str | None:
         return execution.error or None
+
+    def get_reason(self, execution: Execution) -> str | None:
+        return executions.why_queued(execution) or None
 
     def get_cost_credits(self, execution: Execution) -> str:
         return amounts.six_places(execution.cost_ucr)

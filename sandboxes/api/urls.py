@@ -1,10 +1,19 @@
 """API endpoints, mounted under /api/v1/. The events of an execution are a stream of their own (streams.py)."""
 
-from django.urls import path
+from django.urls import path, register_converter
+from django.urls.converters import PathConverter
 
 from sandboxes.api.kept import SandboxViewSet
 from sandboxes.api.viewsets import ExecutionViewSet, PoolViewSet, TemplateViewSet
 
+
+class ArtifactPath(PathConverter):
+    """A path as programs make them: a line break in it is a character like any other."""
+
+    regex = "(?s:.+)"
+
+
+register_converter(ArtifactPath, "artifact")
 execution = "executions/<uuid:pk>"
 urlpatterns = [
     path("templates", TemplateViewSet.as_view({"get": "list", "post": "create"})),
@@ -26,7 +35,7 @@ urlpatterns = [
     path(f"{execution}/cancel", ExecutionViewSet.as_view({"post": "cancel"})),
     path(f"{execution}/output", ExecutionViewSet.as_view({"get": "output"})),
     path(
-        f"{execution}/artifacts/<path:path>",
+        f"{execution}/artifacts/<artifact:path>",
         ExecutionViewSet.as_view({"get": "artifact"}),
         name="api-execution-artifact",
     ),

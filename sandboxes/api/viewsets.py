@@ -18,7 +18,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from billing.models import Account
-from sandboxes import executions, lifecycle, pools, programs, templates, transcript
+from sandboxes import executions, lifecycle, names, pools, programs, templates, transcript
 from sandboxes.api import serializers
 from sandboxes.models import Artifact, Execution, Pool, Template
 
@@ -246,8 +246,7 @@ class ExecutionViewSet(mixins.ListModelMixin, viewsets.GenericViewSet[Execution]
     def artifact(self, request: Request, pk: UUID, path: str) -> HttpResponse:
         """A file that the code left in /workspace/artifacts."""
         artifact = get_object_or_404(Artifact, execution=self.get_object(), path=path)
-        name = path.rsplit("/", 1)[-1]
-        headers = {"Content-Disposition": content_disposition_header(True, name) or "attachment"}
+        headers = {"Content-Disposition": content_disposition_header(True, names.download_name(path)) or "attachment"}
         return _raw(bytes(artifact.content), artifact.content_type, headers)
 
     def _answer(self, execution: Execution, code: int) -> Response:

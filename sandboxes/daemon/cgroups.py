@@ -33,12 +33,21 @@ class Counted:
     refused_forks: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class Used:
+    """What a group has used and holds now; None where no controller counts it."""
+
+    cpu_ms: float | None = None
+    memory_bytes: int | None = None
+
+
 class Group(Protocol):
     def limit(self, limits: Limits) -> None: ...
     def count_anew(self) -> None: ...
     def attach(self, pid: int) -> None: ...
     def end_together(self) -> int: ...
     def counted(self) -> Counted: ...
+    def used(self) -> Used: ...
     def remove(self) -> bool: ...
 
 
@@ -91,6 +100,9 @@ class _NoGroup:
 
     def counted(self) -> Counted:
         return Counted()
+
+    def used(self) -> Used:
+        return Used()
 
     def remove(self) -> bool:
         return True
@@ -170,6 +182,7 @@ class _V1Group:
         self._counts = Counts()
         self._usage = self._file("cpuacct", "cpuacct.usage")
         self._peak = self._file("memory", "memory.max_usage_in_bytes")
+        self._holds = self._file("memory", "memory.usage_in_bytes")
         self._kills = self._file("memory", "memory.oom_control")
         self._forks = self._file("pids", "pids.events")
 
@@ -185,7 +198,7 @@ class _V1Group:
             _write(self._file("pids", "pids.max"), limits.processes + 1)
         if "cpu" in self.places:
             _write(self._file("cpu", "cpu.cfs_quota_us"), int(limits.cpu * CPU_PERIOD_US))
-        self._counts.open(self._usage, self._peak, self._kills, self._forks)
+        self._counts.open(self._usage, self._peak, self._holds, self._kills, self._forks)
         self.count_anew()
 
     def count_anew(self) -> None:
@@ -224,6 +237,10 @@ class _V1Group:
         kills, forks = self._counts.field(self._kills, b"oom_kill"), self._counts.field(self._forks, b"max")
         return Counted(memory_kills=kills, refused_forks=forks)
 
+    def used(self) -> Used:
+        used = self._counts.number(self._usage)
+        return Used(None if used is None else used / 1e6, self._counts.number(self._holds))
+
     def remove(self) -> bool:
         self._counts.close()
         left = [place for place in dict.fromkeys(self.places.values()) if not remove_group(place)]
@@ -256,6 +273,7 @@ class _V2Group:
         self.controllers = controllers
         self._counts = Counts()
         self._usage, self._peak = f"{place}/cpu.stat", f"{place}/memory.peak"
+        self._holds = f"{place}/memory.current"
         self._kills, self._forks = f"{place}/memory.events", f"{place}/pids.events"
         self._before: Counted | None = None
 
@@ -267,7 +285,7 @@ class _V2Group:
             _write(f"{self.place}/pids.max", limits.processes + 1)
         if "cpu" in self.controllers:
             _write(f"{self.place}/cpu.max", f"{int(limits.cpu * CPU_PERIOD_US)} {CPU_PERIOD_US}")
-        self._counts.open(self._usage, self._peak, self._kills, self._forks)
+        self._counts.open(self._usage, self._peak, self._holds, self._kills, self._forks)
         self.count_anew()
 
     def count_anew(self) -> None:
@@ -299,6 +317,12 @@ class _V2Group:
             cpu_ms=self._counts.field(self._usage, b"usage_usec") / 1e3,
             memory_kills=self._counts.field(self._kills, b"oom_kill"),
             refused_forks=self._counts.field(self._forks, b"max"),
+        )
+
+    def used(self) -> Used:
+        before = self._before.cpu_ms if self._before else 0
+        return Used(
+            self._counts.field(self._usage, b"usage_usec") / 1e3 - (before or 0), self._counts.number(self._holds)
         )
 
     def remove(self) -> bool:

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from sandboxes.daemon import bubblewrap, jail, runsc, seccomp
 from sandboxes.daemon.bubblewrap import Zygote
-from sandboxes.daemon.cgroups import Counted
+from sandboxes.daemon.cgroups import Counted, Used
 from sandboxes.daemon.engines import Probe, SlotLost
 from sandboxes.daemon.pools import Pool
 from sandboxes.daemon.slots import Slot
@@ -73,6 +73,12 @@ class GuestSlot(Slot):
         if counted.peak_memory_bytes is None:
             return counted
         return replace(counted, peak_memory_bytes=max(0, counted.peak_memory_bytes - (OVERHEAD_MB << 20)))
+
+    def used(self) -> Used:
+        used = super().used()
+        if used.memory_bytes is None:
+            return used
+        return replace(used, memory_bytes=max(0, used.memory_bytes - (OVERHEAD_MB << 20)))
 
 
 class GVisor:

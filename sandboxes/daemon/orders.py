@@ -55,6 +55,7 @@ def read_order(fields: Mapping[str, object], blobs: list[bytes]) -> Order:
         limits=limits,
         network=_flag(fields, "network"),
         sandbox=_string(fields, "sandbox") if "sandbox" in fields else "",
+        sampled=fields.get("sampled") is True,
     )
 
 

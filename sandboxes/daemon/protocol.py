@@ -37,6 +37,7 @@ class Kind(enum.IntEnum):
     ANSWER = 22
     BUSY = 23
     GONE = 24
+    SAMPLE = 25
 
 
 class BrokenFrame(Exception):

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import select
 import socket
 import struct
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 
 from sandboxes.daemon import artifacts, breaches, cgroups, protocol
 from sandboxes.daemon.engines import Slot, SlotLost
 from sandboxes.daemon.outlets import Outlet, OutletLost, Relayed
+from sandboxes.daemon.samples import Sampler
 from sandboxes.limits import Limits
 
 # As the slot's init packs it.
@@ -41,6 +43,8 @@ class Order:
     network: bool = False
     # The id of the kept sandbox it runs in, if it is to run in one.
     sandbox: str = ""
+    # Whether the client wants to know what it uses while it runs.
+    sampled: bool = False
 
     @property
     def is_numeric(self) -> bool:
@@ -128,14 +132,16 @@ class Run:
     def drive(self) -> None:
         self._register()
         deadline = self._begun + self.order.timeout_seconds
+        sampler = Sampler(self.slot, begun=self._begun, wanted=self.order.sampled)
         while not self.stopped and not self.gone and self.report is None:
             now = time.monotonic()
             if now >= deadline:
                 self.stopped = "timeout"
                 break
-            for descriptor, events in self._poll.poll(self._wait_ms(now, deadline)):
+            for descriptor, events in self._poll.poll(self._wait_ms(now, min(deadline, sampler.due))):
                 self._serve(descriptor, events)
             self._send_due()
+            self._send_sample(sampler)
         self._ended = time.monotonic()
         self._finish()
 
@@ -157,8 +163,7 @@ class Run:
         if slot.stdin >= 0:
             self._poll.register(slot.stdin, select.POLLOUT)
 
-    def _wait_ms(self, now: float, deadline: float) -> int:
-        until = deadline
+    def _wait_ms(self, now: float, until: float) -> int:
         for stream in self.streams.values():
             if stream.pending:
                 until = min(until, stream.since + COALESCE_SECONDS)
@@ -255,6 +260,17 @@ class Run:
             while stream.is_due(now) or (everything and stream.pending):
                 offset, chunk = stream.take()
                 self.queue(protocol.pack(protocol.Kind.OUTPUT, {"stream": stream.name, "offset": offset}, [chunk]))
+
+    def _send_sample(self, sampler: Sampler) -> None:
+        """To a client that keeps up: whoever is behind has no use for more."""
+        now = time.monotonic()
+        if now < sampler.due or self.report is not None or self.stopped:
+            return
+        # Nothing that is read here may cost a program its run.
+        with contextlib.suppress(OSError, ValueError):
+            sample = sampler.take(now)
+            if not self._outbox:
+                self.queue(protocol.pack(protocol.Kind.SAMPLE, asdict(sample)))
 
     def queue(self, frame: bytes) -> None:
         self._outbox += frame

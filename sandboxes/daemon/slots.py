@@ -160,6 +160,10 @@ class Slot:
         assert self._group
         return self._group.counted()
 
+    def used(self) -> cgroups.Used:
+        assert self._group
+        return self._group.used()
+
     def is_dead(self, *, wait_seconds: float = 0) -> bool:
         """Pid 1 is only dead for us when everything in its pid namespace is."""
         poll = select.poll()

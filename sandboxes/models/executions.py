@@ -23,8 +23,10 @@ from sandboxes import frames, lifecycle, limits
 from sandboxes.models.pools import Language, Pool, Template
 from sandboxes.models.sandboxes import Sandbox
 
+# No runtime samples a shorter run.
+FIRST_SAMPLE_MS = 250
 # What lists do not need: it may be megabytes a row.
-HEAVY = ("code", "stdin", "args", "env", "files")
+HEAVY = ("code", "stdin", "args", "env", "files", "samples")
 
 
 class ExecutionQuerySet(models.QuerySet["Execution"]):
@@ -127,6 +129,7 @@ class Execution(models.Model):
     network_sent_bytes = models.BigIntegerField(default=0)
     network_received_bytes = models.BigIntegerField(default=0)
     cost_ucr = models.BigIntegerField(default=0)
+    samples = models.JSONField(default=list)
 
     objects = ExecutionQuerySet.as_manager()
 
@@ -278,6 +281,10 @@ class Execution(models.Model):
             at = chunk.number
             if self.is_settled and (chunk.stdout_end, chunk.stderr_end) == (self.stdout_bytes, self.stderr_bytes):
                 return
+
+    def kept_samples(self) -> list[list[int]]:
+        """What it used while it ran, as frames.Sample; no query when it was over in a moment."""
+        return self.samples if self.duration_ms and self.duration_ms >= FIRST_SAMPLE_MS else []
 
     def kept_artifacts(self) -> list[Artifact]:
         """What it left, without the contents; no query when there is nothing."""

@@ -51,6 +51,16 @@ class Started:
 
 
 @dataclass(frozen=True)
+class Sample:
+    """What a program used up to a moment of its run, and what it held then."""
+
+    at_ms: int
+    cpu_ms: int
+    memory_bytes: int
+    disk_bytes: int
+
+
+@dataclass(frozen=True)
 class Artifact:
     path: str
     content: bytes
@@ -133,14 +143,18 @@ class InvalidRequest(ValueError):
 
 OnStarted = Callable[[Started], None]
 OnOutput = Callable[[str, int, bytes], None]
+OnSample = Callable[[Sample], None]
 
 
 class Runtime(Protocol):
     name: str
 
-    def run(self, request: Request, *, on_started: OnStarted, on_output: OnOutput) -> Outcome:
+    def run(
+        self, request: Request, *, on_started: OnStarted, on_output: OnOutput, on_sample: OnSample | None = None
+    ) -> Outcome:
         """Block until the program is dead. Raises RuntimeLost, RuntimeUnavailable, InvalidRequest.
 
+        `on_sample` is told a few times a second what it uses, of a run that is longer than a moment.
         In a kept sandbox it may also raise SandboxBusy and SandboxGone; limits and environment are then its own,
         and the request's environment comes on top.
         """

@@ -19,12 +19,14 @@ from sandboxes.runtimes import (
     Built,
     InvalidRequest,
     OnOutput,
+    OnSample,
     OnStarted,
     Opening,
     Outcome,
     Request,
     RuntimeLost,
     RuntimeUnavailable,
+    Sample,
     SandboxBusy,
     SandboxGone,
     Size,
@@ -46,9 +48,11 @@ class LocalRuntime:
     def __init__(self, socket_path: str) -> None:
         self.socket_path = socket_path
 
-    def run(self, request: Request, *, on_started: OnStarted, on_output: OnOutput) -> Outcome:
+    def run(
+        self, request: Request, *, on_started: OnStarted, on_output: OnOutput, on_sample: OnSample | None = None
+    ) -> Outcome:
         with self._connected() as connection:
-            return _run(connection, request, on_started=on_started, on_output=on_output)
+            return _run(connection, request, on_started=on_started, on_output=on_output, on_sample=on_sample)
 
     def cancel(self, request_id: str) -> bool:
         return bool(self._ask(Kind.CANCEL, {"id": request_id})["cancelled"])
@@ -112,10 +116,17 @@ def _daemon_faults() -> Iterator[None]:
         raise RuntimeLost(f"The sandbox daemon went away: {problem}") from problem
 
 
-def _run(connection: socket.socket, request: Request, *, on_started: OnStarted, on_output: OnOutput) -> Outcome:
+def _run(
+    connection: socket.socket,
+    request: Request,
+    *,
+    on_started: OnStarted,
+    on_output: OnOutput,
+    on_sample: OnSample | None,
+) -> Outcome:
     streams = {"stdout": bytearray(), "stderr": bytearray()}
     with _daemon_faults():
-        connection.sendall(_request_frame(request))
+        connection.sendall(_request_frame(request, sampled=on_sample is not None))
     # Waiting for room in the daemon is no fault, however long it takes.
     connection.settimeout(None)
     while True:
@@ -128,6 +139,8 @@ def _run(connection: socket.socket, request: Request, *, on_started: OnStarted, 
         elif kind is Kind.OUTPUT:
             streams[fields["stream"]] += blobs[0]
             on_output(fields["stream"], fields["offset"], blobs[0])
+        elif kind is Kind.SAMPLE and on_sample is not None:
+            on_sample(Sample(**fields))
         elif kind is Kind.ENDED:
             return _outcome(fields, blobs, streams)
         else:
@@ -157,7 +170,7 @@ def _build(connection: socket.socket, request: BuildRequest, *, on_output: OnOut
             _raise(kind, said)
 
 
-def _request_frame(request: Request) -> bytes:
+def _request_frame(request: Request, *, sampled: bool = False) -> bytes:
     fields = {
         "id": request.id,
         "language": request.language,
@@ -169,6 +182,7 @@ def _request_frame(request: Request) -> bytes:
         "limits": request.limits.as_dict(),
         "network": request.network,
         "sandbox": request.sandbox,
+        "sampled": sampled,
     }
     code = request.code.encode("utf-8", "surrogatepass")
     return protocol.pack(Kind.RUN, fields, [code, request.stdin, *request.files.values()])

@@ -337,7 +337,7 @@
 
   // --- logs, graphs and charts load when a page has one
 
-  const KINDS = ["log", "graph", "chart"];
+  const KINDS = ["usage", "log", "graph", "chart"]; // usage first: it hears what the log hears
   const mounts = new Map();
   const loading = {};
   const ntd = (window.ntd = { modules: {}, icon, toast, make, load, reduced: () => matchMedia("(prefers-reduced-motion: reduce)").matches });

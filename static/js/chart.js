@@ -10,7 +10,7 @@
     await ntd.loadChart();
     const source = () => document.getElementById(host.dataset.chart)?.textContent || "{}";
     const stop = new AbortController();
-    let plot = null, text = "";
+    let plot = null, text = "", chart = {};
 
     const colours = () => {
       const probe = host.appendChild(document.createElement("i"));
@@ -61,8 +61,8 @@
     }
 
     function draw() {
-      text = source();
-      const chart = JSON.parse(text), ink = colours();
+      if (text !== source()) text = source(), chart = JSON.parse(text);
+      const ink = colours();
       const wide = Math.max(200, host.clientWidth);
       plot?.destroy();
       const isTime = chart.time !== false;
@@ -76,10 +76,20 @@
         cursor: { points: { size: 7 }, drag: { x: true, y: false }, sync: chart.sync ? { key: chart.sync } : undefined },
         series: [{ label: isTime ? "Time" : chart.x_label || "x", value: (_, x) => (x == null ? "–" : isTime ? full(x) : exact.format(x)) }, ...chart.series.map((one, i) => series(one, i, ink.hues))],
         axes: [axis(ink, { grid: { show: false }, size: 30, space: 76, ...(isTime && { values: times }) }), axis(ink, { size: 52, values: (_, ticks) => ticks.map((tick) => short.format(tick)) }), ...(second ? [axis(ink, { scale: "y2", side: 1, grid: { show: false }, size: 48, values: (_, ticks) => ticks.map((tick) => short.format(tick)) })] : [])],
-      }, [chart.x, ...chart.series.map((one) => one.values)], host);
+      }, numbers(), host);
+      plot.over.addEventListener("click", () => plot.cursor.left >= 0 && host.dispatchEvent(new CustomEvent("chart:pick", { bubbles: true, detail: { x: plot.posToVal(plot.cursor.left, "x") } })));
+    }
+
+    const numbers = () => [chart.x, ...chart.series.map((one) => one.values)];
+
+    // New numbers for the same series, of what is live.
+    function renew({ detail }) {
+      chart = { ...chart, x: detail.x, series: chart.series.map((one, i) => ({ ...one, values: detail.values[i] })) };
+      plot?.setData(numbers());
     }
 
     draw();
+    host.addEventListener("chart:data", renew);
     const watcher = new ResizeObserver(() => plot && host.clientWidth > 100 && Math.abs(plot.width - host.clientWidth) > 1 && plot.setSize({ width: host.clientWidth, height: plot.height }));
     watcher.observe(host);
     document.addEventListener("theme:change", draw, { signal: stop.signal });

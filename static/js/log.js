@@ -5,9 +5,10 @@
 
   ntd.modules.log = (host) => {
     const $ = (name) => host.querySelector(`[data-log-${name}]`);
-    const view = $("view"), more = $("more"), count = $("count"), find = $("find"), follow = $("follow"), wrap = $("wrap");
+    const view = $("view"), more = $("more"), count = $("count"), find = $("find"), follow = $("follow"), wrap = $("wrap"), full = $("full");
     const decoder = { stdout: new TextDecoder(), stderr: new TextDecoder() };
     const offsets = { stdout: 0, stderr: 0 };
+    let marks = []; // where the output was when the execution was sampled
     let queue = [], blocks = [], lines = 0, cut = 0, unseen = 0, following = true, stream = null, timer = 0, lastTop = 0, ended = false;
 
     // --- the stream
@@ -18,7 +19,13 @@
       stream.addEventListener("state", (event) => {
         const { state } = JSON.parse(event.data);
         if (state === "starting") offsets.stdout = offsets.stderr = 0; // another attempt begins its output anew
+        tellOthers("state", { state });
         say(state);
+      });
+      stream.addEventListener("usage", (event) => {
+        const sample = JSON.parse(event.data);
+        queue.push(["usage", sample.at_ms]);
+        tellOthers("usage", sample);
       });
       stream.addEventListener("end", () => finish());
       stream.addEventListener("open", () => say(""));
@@ -28,6 +35,8 @@
         say("Connection lost, trying again");
       });
     }
+
+    const tellOthers = (name, detail) => host.dispatchEvent(new CustomEvent(`log:${name}`, { detail }));
 
     function take(name, piece) {
       const bytes = piece.base64 ? Uint8Array.from(atob(piece.base64), (letter) => letter.charCodeAt(0)) : null;
@@ -44,6 +53,7 @@
       stream.close();
       flush();
       say("");
+      tellOthers("end", {});
       if (!blocks.length) view.append(ntd.make("div", { className: "log-block state", textContent: "No output." }));
     }
 
@@ -63,11 +73,10 @@
       clearTimeout(timer);
       timer = 0;
       if (!queue.length) return;
-      $("first")?.remove(); // what the server had drawn; the stream repeats it
       const pieces = queue;
       queue = [];
       let added = 0;
-      for (const [name, text] of pieces) added += append(name, text);
+      for (const [name, text] of pieces) name === "usage" ? mark(text) : (added += append(name, text));
       trim();
       if (following) toBottom();
       else if ((unseen += added)) showMore();
@@ -75,6 +84,7 @@
     }
 
     function append(name, text) {
+      $("first")?.remove(); // what the server had drawn; the stream repeats it
       const fresh = text.split("\n").length - 1;
       let block = blocks.at(-1);
       if (!block || block.name !== name || block.lines >= BLOCK_LINES) {
@@ -87,6 +97,11 @@
       block.element.style.setProperty("contain-intrinsic-block-size", `auto ${Math.max(1, block.lines) * LINE_REM}rem`);
       lines += fresh;
       return fresh;
+    }
+
+    function mark(at) {
+      const block = blocks.at(-1);
+      marks.push({ at, block, end: block ? block.node.length : 0 });
     }
 
     function trim() {
@@ -120,7 +135,28 @@
       showMore();
     }
 
-    function mark() {
+    // The last line that was there at a moment of the run.
+    function seek({ detail }) {
+      flush();
+      const { block, end } = marks.findLast((mark) => mark.at <= detail.at_ms && mark.block?.element.isConnected) || {};
+      if (!block) return setFollowing(false), (view.scrollTop = 0);
+      const range = new Range();
+      range.setStart(block.node, block.node.data.lastIndexOf("\n", Math.max(0, end - 2)) + 1);
+      range.setEnd(block.node, end);
+      if (window.Highlight) CSS.highlights.set("log-find", new Highlight(range));
+      reveal(range);
+    }
+
+    function reveal(range) {
+      setFollowing(false);
+      for (let pass = 0; pass < 2; pass++) { // blocks that come into view take their true height
+        const box = range.getBoundingClientRect();
+        view.scrollTop += box.top - view.getBoundingClientRect().top - view.clientHeight / 2;
+        lastTop = view.scrollTop;
+      }
+    }
+
+    function search() {
       CSS.highlights?.delete("log-find");
       const text = find.value.toLowerCase();
       if (!text) return tell();
@@ -136,8 +172,7 @@
       }
       if (window.Highlight && ranges.length) CSS.highlights.set("log-find", new Highlight(...ranges));
       tell(`${ranges.length}${ranges.length === 2000 ? "+" : ""} found`);
-      const last = ranges.at(-1)?.getBoundingClientRect();
-      if (last) setFollowing(false), (view.scrollTop += last.top - view.getBoundingClientRect().top - view.clientHeight / 2);
+      if (ranges.length) reveal(ranges.at(-1));
     }
 
     view.addEventListener("scroll", () => {
@@ -153,8 +188,16 @@
       host.dataset.wrap = on ? "on" : "off";
       wrap.setAttribute("aria-pressed", String(on));
     });
-    find.addEventListener("input", mark);
-    find.addEventListener("keydown", (event) => event.key === "Enter" && (event.preventDefault(), mark()));
+    find.addEventListener("input", search);
+    find.addEventListener("keydown", (event) => event.key === "Enter" && (event.preventDefault(), search()));
+    host.addEventListener("log:seek", seek);
+    const fill = (on) => {
+      host.toggleAttribute("data-full", on);
+      full.setAttribute("aria-pressed", String(on));
+      if (following) toBottom();
+    };
+    full.addEventListener("click", () => fill(!host.hasAttribute("data-full")));
+    host.addEventListener("keydown", (event) => event.key === "Escape" && host.hasAttribute("data-full") && fill(false));
     for (const button of host.querySelectorAll("[data-log-show]")) {
       button.addEventListener("click", () => {
         host.dataset.show = button.dataset.logShow;

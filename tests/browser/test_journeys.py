@@ -112,10 +112,18 @@ def test_an_endless_execution_streams_while_it_runs_and_stops_when_told(page: Pa
     expect(output).to_contain_text("tick 2.")
     expect(page.locator("#execution-head .st")).to_have_text("Running")
     expect(output).to_contain_text("tick 8.")
+    resources = page.locator("#execution-usage")
+    expect(resources.locator("[data-usage-now]")).to_have_text(re.compile(r"CPU \d+ %, memory \d+ MiB, disk 0 MiB"))
+    for canvas in resources.locator("canvas").all():
+        assert canvas.evaluate(PAINTED) > 100
+    resources.locator(".u-over").first.click()
+    expect(page.get_by_role("button", name="Follow")).to_have_attribute("aria-pressed", "false")
     page.get_by_role("button", name="Stop").click()
     page.get_by_role("dialog").get_by_role("button", name="Stop it").click()
     expect(page.locator("#execution-head .st")).to_have_text("Cancelled")
     expect(page.get_by_role("button", name="Run again")).to_be_visible()
+    resources.get_by_text("As a table").click()
+    expect(resources.get_by_role("row").nth(4)).to_contain_text("MiB")
     expect(output).to_contain_text("tick 8.")
 
 
@@ -123,7 +131,7 @@ def test_an_endless_execution_streams_while_it_runs_and_stops_when_told(page: Pa
 def test_a_greedy_execution_ends_with_its_breach_in_words(page: Page, breach: str):
     code, words = GREEDY[breach]
     _run(page, f"greedy {breach}", code)
-    expect(page.locator("#execution-side .notice")).to_have_text(words)
+    expect(page.locator("#execution-head .notice")).to_have_text(words)
     expect(page.locator("#execution-head .st")).to_have_text("Failed")
     page.get_by_label("Breadcrumb").get_by_role("link", name="Executions").click()
     expect(page.get_by_role("row", name=f"greedy {breach}").locator(".tag", has_text=breach)).to_be_visible()

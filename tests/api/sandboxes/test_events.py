@@ -177,6 +177,72 @@ def test_large_output_is_whole_though_redis_holds_little(account, secret, runtim
     assert live == replayed
 
 
+def sampling(runtime, count):
+    """Prints and is sampled by turns, and ends without a last word."""
+
+    def during(request, on_output):
+        for number in range(count):
+            on_output("stdout", number * 2, b"x\n")
+            runtime.tell_sample(scripted.sample(250 * (number + 1)))
+
+    runtime.during = during
+    runtime.script = lambda request: scripted.outcome(stdout=b"x\n" * count, duration_ms=250.0 * count + 1)
+
+
+def test_what_it_uses_is_told_between_what_it_prints(account, secret, runtime):
+    execution = factories.make_execution(account)
+    sampling(runtime, 3)
+
+    live = ask(execution.pk, secret, act=lambda: in_a_thread(work))[2]
+    replayed = ask(execution.pk, secret)[2]
+    resumed = ask(execution.pk, secret, last="5")[2]
+
+    assert live == replayed
+    assert [event for _, event, _ in frames_of(live)[3:]] == ["stdout", "usage"] * 3 + ["end"]
+    assert frames_of(live)[4] == (
+        5,
+        "usage",
+        {"at_ms": 250, "cpu_ms": 125, "memory_bytes": 9_000_000, "disk_bytes": 4096},
+    )
+    assert frames_of(resumed) == frames_of(live)[5:]
+
+
+def test_one_that_prints_nothing_is_sampled_too(account, secret, runtime):
+    execution = factories.make_execution(account)
+    runtime.during = lambda request, on_output: [runtime.tell_sample(scripted.sample(at)) for at in (250, 500)]
+    runtime.script = lambda request: scripted.outcome(duration_ms=600.0)
+
+    live = ask(execution.pk, secret, act=lambda: in_a_thread(work))[2]
+
+    assert live == ask(execution.pk, secret)[2]
+    assert [(number, event) for number, event, _ in frames_of(live)[3:]] == [(4, "usage"), (5, "usage"), (6, "end")]
+
+
+def test_of_a_long_one_the_usage_is_thinned_and_all_else_stays(account, secret, runtime, monkeypatch):
+    monkeypatch.setattr("sandboxes.frames.MOST_SAMPLES", 10)
+    execution = factories.make_execution(account)
+    sampling(runtime, 50)
+
+    live = ask(execution.pk, secret, act=lambda: in_a_thread(work))[2]
+    replayed = ask(execution.pk, secret)[2]
+
+    said, kept = frames_of(live), frames_of(replayed)
+    assert len([event for _, event, _ in said if event == "usage"]) == 50
+    assert 5 <= len([event for _, event, _ in kept if event == "usage"]) <= 10
+    assert [frame for frame in kept if frame in said] == kept
+    assert [frame for frame in said if frame[1] != "usage"] == [frame for frame in kept if frame[1] != "usage"]
+
+
+def test_usage_and_large_output_share_their_numbers(account, secret, runtime, monkeypatch):
+    monkeypatch.setattr("sandboxes.transcript.KEPT_BYTES", 8)
+    execution = factories.make_execution(account)
+    sampling(runtime, 20)
+
+    live = ask(execution.pk, secret, act=lambda: in_a_thread(work))[2]
+
+    assert live == ask(execution.pk, secret)[2]
+
+
 def test_one_who_comes_in_the_middle_gets_it_all(account, secret, runtime):
     execution = factories.make_execution(account)
     came = threading.Event()

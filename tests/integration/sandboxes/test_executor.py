@@ -113,6 +113,17 @@ def test_usage_sandbox_and_attempt_are_kept(runtime):
     assert attempt.claimed_at <= attempt.started_at <= attempt.finished_at
 
 
+def test_what_it_used_while_it_ran_is_kept(runtime):
+    factories.make_execution()
+    runtime.during = lambda request, on_output: runtime.tell_sample(scripted.sample(250))
+    runtime.script = lambda request: scripted.outcome(duration_ms=300.0)
+
+    execution, _ = run_next()
+
+    assert execution.kept_samples() == [[4, 250, 125, 9_000_000, 4096]]
+    assert not OutputChunk.objects.exists()
+
+
 def test_artifacts_are_kept_with_their_bytes(runtime):
     factories.make_execution()
     runtime.script = lambda request: scripted.outcome(

@@ -1,3 +1,4 @@
+from datetime import timedelta
 from html import unescape
 
 import pytest
@@ -96,7 +97,29 @@ def test_the_list_is_narrowed_by_state_language_and_text(page, account):
     assert shown(state="failed") == []
     assert shown(q="moment") == [python.pk]
     assert shown(q=str(node.pk)) == [node.pk]
+    assert shown(q=node.name) == [node.pk]
+    assert shown(q=str(node.pk)[-6:].upper()) == [node.pk]
+    assert shown(pool=str(python.pool_id)) == [python.pk]
+    assert shown(pool="nonsense") == [node.pk, python.pk]
     assert shown(state="nonsense") == [node.pk, python.pk]
+
+
+def test_the_list_is_narrowed_by_time(page, account):
+    now = timezone.now()
+    old = factories.make_execution(account, now=now - timedelta(days=3))
+    new = factories.make_execution(account, now=now)
+
+    def shown(since):
+        return [execution.pk for execution in page("executions", since=since).context["page"].results]
+
+    assert shown("1h") == shown("24h") == [new.pk]
+    assert shown("7d") == shown("") == shown("ever") == [new.pk, old.pk]
+
+
+def test_a_time_with_nothing_says_so_and_how_to_see_all(page, account):
+    factories.make_execution(account, now=timezone.now() - timedelta(days=3))
+
+    assert b"Nothing matches" in page("executions", since="1h").content
 
 
 def test_pages_follow_each_other_both_ways(page, account, monkeypatch):
@@ -134,14 +157,14 @@ def test_the_detail_shows_code_log_timeline_usage_and_artifacts(page, account, r
         f"/api/v1/executions/{execution.pk}/events",
         "a warm sandbox after",
         "result.json",
-        "on 1.0 cores",
+        "on 1 core",
     ):
         assert shown in text, shown
     assert "Run again" in text
     assert len(queries) <= 14
 
 
-@pytest.mark.parametrize("part", ["head", "side"])
+@pytest.mark.parametrize("part", ["head", "left", "side", "usage"])
 def test_the_parts_of_the_detail_refetch_themselves(page, account, part):
     execution = factories.make_execution(account)
 

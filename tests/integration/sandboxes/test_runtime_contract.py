@@ -248,6 +248,37 @@ def test_usage_is_measured(runtime):
     assert outcome.network_sent_bytes == outcome.network_received_bytes == 0
 
 
+def test_while_it_runs_what_it_uses_is_told(runtime):
+    told = []
+    code = """
+import time
+held = bytearray(b"x") * (40 << 20)
+open("left", "wb").write(b"x" * (2 << 20))
+while time.process_time() < 0.6: pass
+time.sleep(0.6)
+"""
+
+    outcome = runtime.run(make_request(code), on_started=lambda _: None, on_output=print, on_sample=told.append)
+
+    assert outcome.exit_code == 0, outcome.stderr
+    assert len(told) >= 3
+    assert told[0].at_ms >= 250
+    assert all(later.at_ms - earlier.at_ms >= 200 for earlier, later in zip(told, told[1:], strict=False))
+    assert [each.cpu_ms for each in told] == sorted(each.cpu_ms for each in told)
+    assert told[-1].cpu_ms >= 400
+    assert told[-1].at_ms <= outcome.duration_ms
+    assert max(each.memory_bytes for each in told) >= 40 << 20
+    assert max(each.disk_bytes for each in told) >= 2 << 20
+
+
+def test_a_run_that_is_over_in_a_moment_is_not_sampled(runtime):
+    told = []
+
+    outcome = runtime.run(make_request(), on_started=lambda _: None, on_output=print, on_sample=told.append)
+
+    assert told == [] or outcome.duration_ms >= 250
+
+
 def test_many_run_at_once_and_none_gets_anothers_output(runtime):
     outcomes = {}
     threads = [

@@ -64,6 +64,19 @@ def test_a_column_of_percents_shows_as_many_places_in_every_row(share, places, t
     assert spaced(formats.percent_column(share, places)) == text
 
 
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("equity ü 🙂.csv", "equity ü 🙂.csv"),
+        ("\u202egpj.exe", "\\u202egpj.exe"),
+        ("a\nb\t\x1b[1m", "a\\nb\\t\\x1b[1m"),
+        ("<b>", "<b>"),
+    ],
+)
+def test_what_is_not_seen_is_shown_as_a_code(text, shown):
+    assert formats.visible(text) == shown
+
+
 @pytest.mark.parametrize("text", ["alpha", "<b>alpha</b>", "0198"])
 def test_an_agent_that_is_no_id_reads_as_it_was_given(text):
     assert render("{% agent text %}", text=text, account=None) == escape(text)

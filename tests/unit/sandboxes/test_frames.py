@@ -91,3 +91,61 @@ def test_no_text_can_end_a_frame_early():
 
     assert frame.encode().count(b"\n\n") == 1
     assert json.loads(frame.encode().decode().split("data: ", 1)[1])["text"].startswith("a\n\n")
+
+
+def test_usage_stands_where_it_was_told():
+    parts = [("stdout", b"a"), ("usage", b""), ("stderr", b"b"), ("usage", b"")]
+    samples = [[5, 250, 100, 9_000, 4096], [7, 500, 200, 9_500, 4096]]
+
+    found = list(
+        frames.replay(
+            attempt=1,
+            has_started=True,
+            has_run=True,
+            chunks=[chunk_of(parts)],
+            samples=samples,
+            end={"state": "failed"},
+        )
+    )
+
+    assert [(frame.number, frame.event) for frame in found[3:]] == [
+        (4, "stdout"),
+        (5, "usage"),
+        (6, "stderr"),
+        (7, "usage"),
+        (8, "end"),
+    ]
+    assert found[4].value == {"at_ms": 250, "cpu_ms": 100, "memory_bytes": 9_000, "disk_bytes": 4096}
+
+
+def test_usage_without_any_output_is_replayed_too():
+    found = frames.replay(
+        attempt=1, has_started=True, has_run=True, chunks=[], samples=[[4, 250, 1, 2, 3], [9, 500, 1, 2, 3]], end={}
+    )
+
+    assert [frame.number for frame in found] == [1, 2, 3, 4, 9, 10]
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from(["stdout", "stderr", "usage"]), st.binary(min_size=1, max_size=9)), max_size=12)
+)
+def test_frames_of_usage_take_a_number_and_no_bytes(parts):
+    parts = [(stream, b"" if stream == "usage" else content) for stream, content in parts]
+
+    found = {number: (stream, content) for number, stream, _, content in frames.cut(chunk_of(parts))}
+
+    assert found == {4 + at: part for at, part in enumerate(parts) if part[0] != "usage"}
+
+
+@given(st.integers(min_value=0, max_value=15_000))
+def test_of_many_samples_a_few_are_kept_evenly_with_the_first_and_the_last(count):
+    samples = frames.Samples()
+    for number in range(count):
+        samples.add((number, number, 0, 0, 0))
+
+    kept = [number for number, *_ in samples.all()]
+
+    assert len(kept) <= frames.MOST_SAMPLES
+    assert len(kept) >= min(count, frames.MOST_SAMPLES // 2)
+    assert kept[:1] + kept[-1:] == [0, count - 1] * (count > 0)
+    assert len({later - earlier for earlier, later in zip(kept[:-1], kept[1:-1], strict=False)}) <= 1

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.integration.sandboxes import daemons
-from tests.integration.sandboxes.daemons import Daemon, eventually, run
+from tests.integration.sandboxes.daemons import Daemon, eventually, make_request, run
 from tests.integration.sandboxes.hostile import test_limits
 from tests.integration.sandboxes.hostile.rows import LANGUAGES, Row, both
 
@@ -54,3 +54,18 @@ def test_its_processor_time_is_counted(soft: Daemon, language: str):
     }
 
     assert run(soft.runtime, burn[language], language=language).cpu_ms >= 50
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_what_it_uses_is_told_of_all_its_processes_while_it_runs(soft: Daemon, language: str):
+    code = {
+        "python": "import os, time\nif os.fork() == 0:\n    held = bytearray(b'x') * (40 << 20)\n    while True: pass\ntime.sleep(1.5)",
+        "node": "require('child_process').spawn(process.execPath, ['-e', 'const held = Buffer.alloc(40 << 20, 1); for (;;) held[0]++']); setTimeout(process.exit, 1500)",
+    }
+    told = []
+    request = make_request(code[language], language=language)
+
+    soft.runtime.run(request, on_started=lambda _: None, on_output=print, on_sample=told.append)
+
+    assert max(each.memory_bytes for each in told) >= 40 << 20
+    assert told[-1].cpu_ms > told[0].cpu_ms
