@@ -33,7 +33,13 @@ def worker_is_up(**_: object) -> None:
 
     heartbeats.beat("workers")
     keeper.start()
-    heart.start("worker", in_flight=vitals.in_flight, error_rate=vitals.error_rate, others=vitals.processes)
+    heart.start(
+        "worker",
+        in_flight=vitals.in_flight,
+        error_rate=vitals.error_rate,
+        others=vitals.processes,
+        tells=vitals.told,
+    )
 
 
 @beat_init.connect

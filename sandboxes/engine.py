@@ -19,6 +19,18 @@ LOCAL = "local"
 FRESH_SECONDS = 2.0
 STALE_SECONDS = 10.0
 RETRY_AFTER_SECONDS = 5
+NOTHING_SAID: dict[str, Any] = {
+    "engine": None,
+    "since": None,
+    "why": "",
+    "promises": [],
+    "limits": {},
+    "languages": [],
+    "network": "off",
+    "probes": [],
+    "pools": {},
+    "reasons": [],
+}
 
 _runtimes: dict[str, Runtime] = {}
 _said: dict[str, tuple[float, dict[str, Any]]] = {}
@@ -77,13 +89,12 @@ def last_said(name: str = LOCAL) -> dict[str, Any]:
 
 
 def _ask(name: str) -> dict[str, Any]:
-    empty: dict[str, Any] = {"engine": None, "promises": [], "limits": {}, "probes": [], "pools": {}, "reasons": []}
     try:
-        said = empty | runtime(name).describe()
+        said = NOTHING_SAID | runtime(name).describe()
     except RuntimeUnavailable as unavailable:
-        return empty | {"reasons": unavailable.reasons}
+        return NOTHING_SAID | {"reasons": unavailable.reasons}
     except RuntimeLost as lost:
-        return empty | {"reasons": [str(lost)]}
+        return NOTHING_SAID | {"reasons": [str(lost)]}
     if not said["engine"] and not said["reasons"]:
         said["reasons"] = [f"{probe['engine']}: {reason}" for probe in said["probes"] for reason in probe["reasons"]]
     return said

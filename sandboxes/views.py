@@ -17,7 +17,19 @@ from django.views.decorators.http import require_POST, require_safe
 
 from billing import ledger
 from billing.models import Account
-from sandboxes import engine, execution_page, executions, keeping, lifecycle, lifetimes, pages, pools, programs, rent
+from sandboxes import (
+    engine,
+    execution_page,
+    executions,
+    keeping,
+    lifecycle,
+    lifetimes,
+    pages,
+    pools,
+    programs,
+    rent,
+    vitals,
+)
 from sandboxes.forms import (
     EXAMPLE,
     HELLO,
@@ -31,6 +43,7 @@ from sandboxes.forms import (
 from sandboxes.models import Execution, Pool, Sandbox
 from sandboxes.models.pools import Language
 from scaling import autoscaler
+from scaling.models import Node
 
 EDITORS = ("owner", "operator", "staff")
 SANDBOX_PARTS = {
@@ -356,11 +369,8 @@ def pool_close(request: HttpRequest, account: Account, pk: UUID) -> HttpResponse
 
 @require_safe
 def engine_page(request: HttpRequest, account: Account) -> HttpResponse:
-    """What isolates here, what it promises, and what each probe said: the operator's."""
+    """What isolates on each node, what it promises, and what each probe said: the operator's."""
     if not request.user.is_staff:
         raise Http404
-    return render(
-        request,
-        "sandboxes/engine.html",
-        {"said": engine.describe(), "back": reverse("sandboxes:pools", args=[account])},
-    )
+    shown = {"engines": vitals.engines(Node.objects.visible_to(request.user), now=timezone.now())}
+    return render(request, "sandboxes/engine.html", shown | {"back": reverse("sandboxes:pools", args=[account])})

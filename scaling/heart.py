@@ -81,7 +81,7 @@ class Heart:
 def start(process: str, **measured: Callable[[], Any]) -> Heart:
     """This will beat for this process from now on; a second call for the same kind changes nothing.
 
-    `measured` are what else `probes.Probe` takes: in_flight, error_rate, others.
+    `measured` are what else `probes.Probe` takes: in_flight, error_rate, others, tells.
     """
     if process not in _started:
         _started[process] = Heart(probes.Probe(process, **measured))

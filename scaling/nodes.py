@@ -138,6 +138,9 @@ with beat as (
         metadata = node.metadata || excluded.metadata || case when excluded.metadata ? 'processes' then
             jsonb_build_object('processes',
                 coalesce(node.metadata -> 'processes', '{{}}'::jsonb) || (excluded.metadata -> 'processes'))
+            else '{{}}'::jsonb end || case when excluded.metadata ? 'told' then
+            jsonb_build_object('told',
+                coalesce(node.metadata -> 'told', '{{}}'::jsonb) || (excluded.metadata -> 'told'))
             else '{{}}'::jsonb end
     where node.observed_at is null or node.observed_at < excluded.observed_at
     returning *

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import psutil
 from django.conf import settings
@@ -69,6 +70,7 @@ class Probe:
     """One process's view. The latency it tells is how long its last report took to be stored.
 
     `others` says which processes of the machine have no heart of their own: kind -> process id.
+    `tells` says what else of the machine an app above wants known, by the app's own word: it is kept as it is.
     """
 
     def __init__(
@@ -78,18 +80,20 @@ class Probe:
         in_flight: Callable[[], int] | None = None,
         error_rate: Callable[[], float] | None = None,
         others: Callable[[], dict[str, int]] | None = None,
+        tells: Callable[[], dict[str, dict[str, Any]]] | None = None,
     ) -> None:
         self.process = process
         self._in_flight = in_flight
         self._error_rate = error_rate
         self._others = others
+        self._tells = tells
         self._machine = Machine(Path(settings.NTD_HOME))
         self._watched: dict[str, psutil.Process] = {process: psutil.Process()}
         self._latency_ms: float | None = None
 
     def report(self) -> Node:
         now = timezone.now()
-        reading = self._machine.read()
+        seen, reading = now.isoformat(), self._machine.read()
         began = time.perf_counter()
         node = nodes.report(
             name=node_name(),
@@ -102,10 +106,13 @@ class Probe:
             error_rate=self._error_rate() if self._error_rate else None,
             observed_at=now,
             now=now,
-            metadata={**_MACHINE, "processes": self._lines(now.isoformat())},
+            metadata={**_MACHINE, "processes": self._lines(seen), "told": self._told(seen)},
         )
         self._latency_ms = (time.perf_counter() - began) * 1000
         return node
+
+    def _told(self, seen: str) -> dict[str, dict[str, Any]]:
+        return {word: {**said, "seen": seen} for word, said in (self._tells() if self._tells else {}).items()}
 
     def _lines(self, seen: str) -> dict[str, dict[str, object]]:
         self._watch_others()

@@ -3,6 +3,7 @@
 from django.urls import path, register_converter
 from django.urls.converters import PathConverter
 
+from sandboxes.api.engines import EngineViewSet
 from sandboxes.api.kept import SandboxViewSet
 from sandboxes.api.viewsets import ExecutionViewSet, PoolViewSet, TemplateViewSet
 
@@ -16,6 +17,7 @@ class ArtifactPath(PathConverter):
 register_converter(ArtifactPath, "artifact")
 execution = "executions/<uuid:pk>"
 urlpatterns = [
+    path("engines", EngineViewSet.as_view({"get": "list"})),
     path("templates", TemplateViewSet.as_view({"get": "list", "post": "create"})),
     path("templates/<uuid:pk>", TemplateViewSet.as_view({"get": "retrieve", "delete": "destroy"})),
     path("templates/<uuid:pk>/rebuild", TemplateViewSet.as_view({"post": "rebuild"})),

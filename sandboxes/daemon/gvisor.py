@@ -70,9 +70,11 @@ class GuestSlot(Slot):
 
     def counted(self) -> Counted:
         counted = super().counted()
-        if counted.peak_memory_bytes is None:
+        if counted.peak_memory_bytes is None or self._armed is None:
             return counted
-        return replace(counted, peak_memory_bytes=max(0, counted.peak_memory_bytes - (OVERHEAD_MB << 20)))
+        # The host's kernel lets a page more through now and then.
+        peak = min(counted.peak_memory_bytes - (OVERHEAD_MB << 20), self._armed.memory_mb << 20)
+        return replace(counted, peak_memory_bytes=max(0, peak))
 
     def used(self) -> Used:
         used = super().used()

@@ -20,13 +20,14 @@ def _share(**options: Any) -> serializers.FloatField:
 
 
 MOST_METADATA_BYTES = 16 * 1024
+OWN_METADATA = {"processes", "told"}
 
 
 def _storable(metadata: dict[str, Any]) -> dict[str, Any]:
-    """`processes` is what a machine's own processes say of themselves; a NUL is what no database takes."""
+    """What a machine's own processes say is theirs alone; a NUL is what no database takes."""
     written = json.dumps(metadata)
-    if "processes" in metadata:
-        raise serializers.ValidationError("`processes` is filled by the product's own processes.")
+    for name in OWN_METADATA & metadata.keys():
+        raise serializers.ValidationError(f"`{name}` is filled by the product's own processes.")
     if len(written) > MOST_METADATA_BYTES:
         raise serializers.ValidationError(f"At most {MOST_METADATA_BYTES} bytes.")
     if "\\u0000" in written:

@@ -158,6 +158,7 @@ def test_a_node_token_is_good_for_nothing_else(staff: Client, client: Client) ->
         {"metadata": {"note": "a\0b"}},
         {"metadata": {"note": "x" * 20_000}},
         {"metadata": {"processes": {"web": 1}}},
+        {"metadata": {"told": {"sandboxes": {}}}},
     ],
 )
 def test_an_impossible_report_is_400(staff: Client, body: dict[str, Any]) -> None:

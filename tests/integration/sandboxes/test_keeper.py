@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from datetime import timedelta
 
 import pytest
 from django.utils import timezone
@@ -10,6 +11,7 @@ from django.utils import timezone
 from sandboxes import claims, engine, executor, keeper, leases, pools, vitals
 from sandboxes.models import Pool
 from sandboxes.runtimes import RuntimeLost, Size
+from scaling.models import Node
 from tests import factories, scripted
 
 pytestmark = pytest.mark.django_db
@@ -18,6 +20,7 @@ pytestmark = pytest.mark.django_db
 @pytest.fixture(autouse=True)
 def _nothing_ended_yet():
     vitals._ended.clear()
+    vitals._last_told = (0.0, {})
 
 
 def python() -> Pool:
@@ -161,3 +164,45 @@ def test_a_daemon_that_is_away_has_no_process(runtime):
 
     assert vitals.processes() == {}
     assert leases.held_here() == 0
+
+
+def test_what_isolates_is_told_once_it_is_known_and_again_when_it_changes(runtime, monkeypatch):
+    engine.forget()
+    unknown = vitals.told()
+    engine.describe()
+    first, same = vitals.told(), vitals.told()
+    runtime.reasons = ["gvisor: it was taken away"]
+    engine.describe_anew()
+    changed = vitals.told()
+    monkeypatch.setattr(vitals, "TELL_SECONDS", -1.0)
+
+    assert (unknown, same) == ({}, {})
+    assert first["sandboxes"]["engine"] == "scripted"
+    assert first["sandboxes"]["promises"] == ["nothing leaves"]
+    assert "pools" not in first["sandboxes"]
+    assert (changed["sandboxes"]["engine"], changed["sandboxes"]["reasons"]) == (None, ["gvisor: it was taken away"])
+    assert vitals.told() == changed
+
+
+def test_an_engine_that_was_not_told_of_for_minutes_is_silent():
+    now = timezone.now()
+    said = {"engine": "gvisor", "since": now.isoformat(), "why": "it passed"}
+    for name, seconds in (("fresh", 5), ("old", 500)):
+        seen = (now - timedelta(seconds=seconds)).isoformat()
+        factories.make_node(name, metadata={"told": {"sandboxes": {**said, "seen": seen}}})
+    factories.make_node("without")
+
+    found = vitals.engines(Node.objects.all(), now=now)
+
+    assert [(each.name, each.is_silent, each.said["engine"]) for each in found] == [
+        ("fresh", False, "gvisor"),
+        ("old", True, "gvisor"),
+    ]
+
+
+def test_before_anybody_told_this_machines_own_engine_is_shown(runtime):
+    engine.forget()
+
+    found = vitals.engines(Node.objects.all(), now=timezone.now())
+
+    assert [each.said["engine"] for each in found] == ["scripted"]

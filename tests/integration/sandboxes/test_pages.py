@@ -11,6 +11,7 @@ from ntd_site.formats import bytesize
 from sandboxes import claims, executor
 from sandboxes.models import Build, Execution, Pool, Template
 from sandboxes.runtimes import Artifact
+from scaling.models import Node
 from tests import factories, scripted
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("runtime")]
@@ -326,6 +327,27 @@ def test_the_engine_page_is_for_staff(page, client, account):
     answer = client.get(reverse("sandboxes:engine", args=[account]))
 
     assert b"nothing leaves" in answer.content
+
+
+def test_the_engine_page_shows_each_node_with_its_probes_and_links_to_it(client, account):
+    now = timezone.now().isoformat()
+    probes = [{"engine": "gvisor", "ok": False, "reasons": ["runsc is too old"]}]
+    said = {"since": now, "why": "It passed its self-test.", "seen": now, "promises": ["its own kernel"], "limits": {}}
+    strong = said | {"engine": "gvisor", "probes": [{"engine": "gvisor", "ok": True, "reasons": []}]}
+    none = said | {"engine": None, "probes": probes, "promises": [], "reasons": ["gvisor: runsc is too old"]}
+    for name, told in (("node-a", strong), ("node-b", none)):
+        factories.make_node(name, metadata={"told": {"sandboxes": told}})
+    client.force_login(factories.make_staff())
+
+    shown = client.get(reverse("sandboxes:engine", args=[account])).content.decode()
+    node = Node.objects.get(name="node-b")
+    of_node = client.get(reverse("scaling:node", args=[account, node.pk])).content.decode()
+
+    assert "its own kernel" in shown
+    assert "Refuses" in shown
+    assert shown.count("runsc is too old") == 2
+    assert reverse("scaling:node", args=[account, node.pk]) in shown
+    assert reverse("sandboxes:engine", args=[account]) + "#engine-node-b" in of_node
 
 
 def test_an_outsider_finds_nothing(client, account):

@@ -4,6 +4,7 @@ from io import StringIO
 import pytest
 from django.core.management import call_command
 from django.urls import reverse
+from django.utils import timezone
 
 from tests import factories
 
@@ -37,6 +38,36 @@ def test_without_an_engine_it_says_why_and_fails(runtime):
         call_command("sandbox_check", stdout=out)
 
     assert "because bubblewrap: no user namespaces" in out.getvalue()
+
+
+def told(name, **said):
+    now = timezone.now().isoformat()
+    said = {"engine": "gvisor", "since": now, "why": "It passed.", "seen": now, "probes": []} | said
+    factories.make_node(name, metadata={"told": {"sandboxes": said}})
+
+
+@pytest.mark.django_db
+def test_of_each_node_it_says_what_its_worker_told():
+    told("node-a")
+    told("node-b", engine="bubblewrap", probes=[{"engine": "gvisor", "ok": False, "reasons": ["it is not there"]}])
+
+    text = run("--nodes")
+
+    assert "node      node-a\nengine    gvisor\nsince" in text
+    assert "node      node-b\nengine    bubblewrap" in text
+    assert "probe     gvisor: failed\n            it is not there" in text
+    assert set(json.loads(run("--nodes", "--json"))) == {"node-a", "node-b"}
+
+
+@pytest.mark.django_db
+def test_a_node_that_refuses_makes_it_fail():
+    told("node-a")
+    told("node-b", engine=None, reasons=["nothing passed"])
+
+    with pytest.raises(SystemExit) as ended:
+        run("--nodes")
+
+    assert ended.value.code == 1
 
 
 @pytest.mark.django_db

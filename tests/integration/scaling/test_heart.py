@@ -50,6 +50,23 @@ def test_processes_without_a_heart_are_told_by_another_until_they_end(settings: 
     assert after["worker"]["seen"] > line["seen"]
 
 
+@pytest.mark.django_db
+def test_what_an_app_above_tells_is_kept_by_its_word_until_it_tells_again(settings: Any) -> None:
+    settings.NODE_NAME = "here"
+    tells: dict[str, dict[str, Any]] = {"sandboxes": {"engine": "one"}}
+    probe = probes.Probe("worker", tells=lambda: tells)
+
+    probe.report()
+    tells = {"weather": {"sky": "blue"}}
+    probe.report()
+    probes.Probe("web").report()
+
+    told = Node.objects.get(name="here").metadata["told"]
+    assert told["sandboxes"]["engine"] == "one"
+    assert told["weather"]["sky"] == "blue"
+    assert told["weather"]["seen"] > told["sandboxes"]["seen"]
+
+
 def test_a_node_without_a_given_name_has_the_machines(settings: Any) -> None:
     settings.NODE_NAME = ""
 
