@@ -139,12 +139,12 @@ def sandbox_daemon(where: embedded.Place, name: str, options: Options, provided:
     command = [sys.executable, "-m", "sandboxes.daemon", "--socket", sandbox_socket(where, name, options)]
     command += ["--state", str(where.home / f"sandboxes{suffix}")]
     command += ["--network", os.environ.get("NTD_SANDBOX_NETWORK") or "off"]
+    command += ["--kept", os.environ.get("NTD_KEPT_SANDBOXES") or "10"]
     command += ["--engine", os.environ.get("NTD_SANDBOX_ENGINE") or "auto"]
     if os.environ.get("RUNSC_PATH"):
         command += ["--runsc", os.environ["RUNSC_PATH"]]
     if _is_on("NTD_SANDBOX_GVISOR_SOFT_MEMORY"):
         command.append("--gvisor-soft-memory")
-    command += ["--kept", os.environ.get("NTD_KEPT_SANDBOXES") or "10"]
     if provided.python_libraries:
         command += ["--python-libraries", provided.python_libraries]
     if provided.node:

@@ -289,10 +289,13 @@ class _V2Group:
         self.count_anew()
 
     def count_anew(self) -> None:
-        if self._before is not None:
-            # The first time it is low yet.
-            self._counts.restart(self._peak)
-        self._before = self._now()
+        now = self._now()
+        if self._before is None:
+            # Nothing has failed yet, and the peak is low.
+            self._before = Counted(cpu_ms=now.cpu_ms)
+            return
+        self._counts.restart(self._peak)
+        self._before = now
 
     def attach(self, pid: int) -> None:
         _write(f"{self.place}/cgroup.procs", pid)

@@ -13,7 +13,7 @@ from django.utils import timezone
 
 from billing import ledger, verify
 from billing.models import Account, UsageRecord
-from sandboxes import claims, engine, executions, executor, keeper, keeping, lifetimes, programs
+from sandboxes import claims, engine, executions, executor, keeper, keeping, lifetimes, programs, stock, templates
 from sandboxes.models import Attempt, Execution, Sandbox
 from sandboxes.runtimes import InvalidRequest, Opening, RuntimeLost, RuntimeUnavailable, SandboxBusy
 from tests import factories, scripted
@@ -155,6 +155,45 @@ def test_another_node_takes_what_one_could_not(runtime, account, settings):
 
     sandbox.refresh_from_db()
     assert (sandbox.state, sandbox.node) == ("ready", "free")
+
+
+def test_a_template_that_the_node_lacks_is_brought_first(runtime, account):
+    template = factories.make_template(account, state="ready")
+    sandbox = factories.make_sandbox(account, is_open=False, template=template.name)
+
+    wait = lifetimes.open_here(sandbox_id=sandbox.pk, clock=timezone.now)
+    sandbox.refresh_from_db()
+    waiting = (sandbox.state, sandbox.tries, sandbox.node)
+    runtime.templates.add(template.address)
+    engine.forget()
+    lifetimes.open_here(sandbox_id=sandbox.pk, clock=timezone.now)
+
+    stock.wait()
+    sandbox.refresh_from_db()
+    assert (wait, waiting) == (executor.TEMPLATE_SECONDS, ("creating", 0, ""))
+    assert (sandbox.state, runtime.kept[str(sandbox.pk)].template) == ("ready", template.address)
+
+
+def test_a_template_is_in_use_as_long_as_the_sandbox_is_open(account):
+    template = factories.make_template(account, state="ready")
+    sandbox = factories.make_sandbox(account, is_open=False, template=template.name)
+
+    with pytest.raises(templates.TemplateInUse, match="1 long-lived sandbox"):
+        templates.delete_template(template=template, by=account.memberships.get().user)
+    keeping.close(sandbox=sandbox, by=None, now=timezone.now())
+    templates.delete_template(template=template, by=account.memberships.get().user)
+
+    sandbox.refresh_from_db()
+    assert (sandbox.template, sandbox.language) == (None, "python")
+
+
+def test_a_template_that_is_not_built_yet_opens_nothing(account):
+    template = factories.make_template(account)
+
+    with pytest.raises(programs.Refused) as refused:
+        factories.make_sandbox(account, template=template.name)
+
+    assert refused.value.errors == {"template": ["It is building, not ready."]}
 
 
 def test_an_invalid_opening_fails_at_once(runtime, account):
