@@ -1,7 +1,7 @@
 """Which processes make up the running product, in the order they start. Standard library only.
 
 valkey, postgres      unless REDIS_URL, DATABASE_URL name others
-sandboxes[-n]         the sandbox daemon of a node: no Django, no secrets, a clean environment
+sandboxes[-n]         the sandbox daemon of a node: no Django, no secrets, of the environment what pip and npm are told
 web                   pages, API, sockets
 worker[-n]            background tasks of a node
 scheduler             sends the periodic background tasks

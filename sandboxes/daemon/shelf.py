@@ -81,6 +81,8 @@ class Shelf:
             return False
         # Out of sight first, so that it is never there in part.
         gone = Path(tempfile.mkdtemp(prefix=".new-", dir=self.root))
+        # Who is not root may move a folder elsewhere only when he may write to it.
+        self.place(address).chmod(0o700)
         os.rename(self.place(address), gone / "gone")
         _remove(gone)
         return True
