@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Sequence
 from datetime import datetime
 
-from django.db.models import F
+from django.db.models import F, QuerySet
 
 from billing import payment_states, refunds, settlement
 from billing.gateways import AnswerLost, ChargeState, NotFound, Refused, registry
@@ -25,9 +26,9 @@ Source = PaymentEvent.Source
 log = logging.getLogger(__name__)
 
 
-def sweep(*, now: datetime) -> int:
-    """Ask about everything that is due; returns how many were asked about."""
-    due: list[Payment | Refund] = [*_due(Payment, now), *_due(Refund, now)]
+def sweep(*, now: datetime, gateways: Sequence[str] = registry.ALL) -> int:
+    """Ask these gateways about everything that is due; returns how many were asked about."""
+    due: list[Payment | Refund] = [*_payments(now, gateways)[:BATCH], *_refunds(now, gateways)[:BATCH]]
     started, asked = time.monotonic(), 0
     for each in due:
         if time.monotonic() - started > MOST_SECONDS:
@@ -36,9 +37,18 @@ def sweep(*, now: datetime) -> int:
     return asked
 
 
-def _due(model: type[Payment] | type[Refund], now: datetime) -> list[Payment | Refund]:
-    related = "account" if model is Payment else "payment"
-    return list(model.objects.select_related(related).filter(ask_at__lte=now).order_by("ask_at", "pk")[:BATCH])
+def is_due(*, now: datetime) -> bool:
+    return _payments(now, registry.ALL).exists() or _refunds(now, registry.ALL).exists()
+
+
+def _payments(now: datetime, gateways: Sequence[str]) -> QuerySet[Payment]:
+    due = Payment.objects.select_related("account").filter(ask_at__lte=now, gateway__in=gateways)
+    return due.order_by("ask_at", "pk")
+
+
+def _refunds(now: datetime, gateways: Sequence[str]) -> QuerySet[Refund]:
+    due = Refund.objects.select_related("payment").filter(ask_at__lte=now, payment__gateway__in=gateways)
+    return due.order_by("ask_at", "pk")
 
 
 def _claim(each: Payment | Refund, now: datetime) -> bool:

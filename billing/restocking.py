@@ -2,29 +2,35 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 
 from django.db.models import F, Q
 from uuid_utils.compat import uuid7
 
 from billing import intents, methods, replenishing, settlement
+from billing.gateways import registry
 from billing.models import AutoTopUp, Payment
 from billing.payment_states import LIVE
 
 BATCH = 50
 
 
-def sweep(*, now: datetime) -> int:
-    """Returns for how many accounts credits were asked for."""
-    return sum(1 for each in _low(now) if _decide(each, now).buys and _buy(each, now))
+def sweep(*, now: datetime, gateways: Sequence[str] = registry.ALL) -> int:
+    """Buy through these gateways; returns for how many accounts credits were asked for."""
+    return sum(1 for each in _low(now, gateways) if _decide(each, now).buys and _buy(each, now))
 
 
-def _low(now: datetime) -> list[AutoTopUp]:
+def is_due(*, now: datetime) -> bool:
+    return any(_decide(each, now).buys for each in _low(now, registry.ALL))
+
+
+def _low(now: datetime, gateways: Sequence[str]) -> list[AutoTopUp]:
     """What the account owns counts, not what it may overdraw."""
     left = F("account__wallet__posted_ucr") - F("account__wallet__held_ucr")
     rows = AutoTopUp.objects.select_related("account__wallet", "method").annotate(left_ucr=left)
-    awake = rows.filter(Q(paused_until=None) | Q(paused_until__lte=now), left_ucr__lt=F("threshold_ucr"))
-    return list(awake.order_by("pk")[:BATCH])
+    awake = rows.filter(Q(paused_until=None) | Q(paused_until__lte=now), method__gateway__in=gateways)
+    return list(awake.filter(left_ucr__lt=F("threshold_ucr")).order_by("pk")[:BATCH])
 
 
 def _decide(each: AutoTopUp, now: datetime) -> replenishing.Decision:

@@ -16,20 +16,9 @@ SCHEDULE: dict[str, dict[str, object]] = {
         "schedule": 2.0,
         "options": {"expires": 2, "queue": "sweeps"},
     },
-    "billing-gateway-webhooks": {
-        "task": "billing.tasks.retry_gateway_webhooks",
-        "schedule": 10.0,
-        "options": {"expires": 10, "queue": "sweeps"},
-    },
-    # Slower than the sweeps that share a message: a gateway that answers slowly keeps none of those waiting.
-    "billing-ask-gateways": {
-        "task": "billing.tasks.ask_gateways",
-        "schedule": 6.0,
-        "options": {"expires": 6, "queue": "sweeps"},
-    },
-    "billing-auto-top-ups": {
-        "task": "billing.tasks.top_up_by_themselves",
-        "schedule": 10.0,
-        "options": {"expires": 10, "queue": "sweeps"},
+    "billing-payments": {
+        "task": "billing.tasks.sweep_payments",
+        "schedule": 5.0,
+        "options": {"expires": 5, "queue": "sweeps"},
     },
 }

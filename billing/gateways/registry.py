@@ -9,6 +9,10 @@ from billing.gateways import Gateway
 from billing.gateways.http import HttpGateway
 from billing.gateways.simulated import SimulatedGateway
 
+# Asked without the network, so that a sweep may wait for their answers.
+NEAR = ("simulated",)
+ALL = (*NEAR, "http")
+
 
 class UnknownGateway(Exception):
     """Raised when no gateway of this name is in use here."""

@@ -18,8 +18,8 @@ pytestmark = [pytest.mark.chaos, pytest.mark.enable_socket]
 
 METHODS = ("sim_ok", "sim_unknown", "sim_duplicate_webhook", "sim_reordered_webhook", "sim_declined")
 FINAL = {"succeeded", "failed", "cancelled"}
-CUSTOMERS = 4
-PAYMENTS = 10
+CUSTOMERS = 3
+PAYMENTS = 6
 CREDITS = 10
 
 
