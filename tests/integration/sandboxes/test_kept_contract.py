@@ -12,9 +12,9 @@ from tests.fakes import FakeRuntime
 from tests.integration.sandboxes.daemons import eventually, keep, kept, make_request, run
 
 
-@pytest.fixture(params=["fake", "daemon"])
-def runtime(request: pytest.FixtureRequest):
-    found = FakeRuntime() if request.param == "fake" else request.getfixturevalue("daemon").runtime
+@pytest.fixture(params=["fake", "bubblewrap"])
+def runtime(request: pytest.FixtureRequest, daemon_of):
+    found = FakeRuntime() if request.param == "fake" else daemon_of(request.param).runtime
     yield found
     for sandbox in kept(found):
         found.close(sandbox)
