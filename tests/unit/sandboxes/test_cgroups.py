@@ -41,7 +41,10 @@ def test_limits_are_written_in_the_kernels_words(group, tmp_path):
 
 def test_what_the_kernel_counted_is_read(group, tmp_path):
     group.limit(Limits())
-    (tmp_path / "slot" / "cpu.stat").write_text("usage_usec 4500\n")
+    # What the kernel says after that.
+    for name, content in {"cpu.stat": "usage_usec 4500\n", "pids.events": "max 10\n"}.items():
+        (tmp_path / "slot" / name).write_text(content)
+    (tmp_path / "slot" / "memory.events").write_text("low 0\noom 5\noom_kill 4\n")
 
     counted = group.counted()
 
