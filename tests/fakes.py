@@ -22,6 +22,7 @@ from sandboxes.daemon.orders import ENV_NAME
 from sandboxes.runtimes import (
     Artifact,
     InvalidRequest,
+    Needs,
     OnOutput,
     OnStarted,
     Outcome,
@@ -60,6 +61,9 @@ class FakeRuntime:
     def refuse(self, *reasons: str) -> None:
         """From now on there is no engine; without reasons there is one again."""
         self._reasons = list(reasons)
+
+    def objections(self, needs: Needs) -> dict[str, str]:
+        return {}
 
     def run(self, request: Request, *, on_started: OnStarted, on_output: OnOutput) -> Outcome:
         self.requests.append(request)

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from sandboxes import engine
-from sandboxes.runtimes import OnOutput, OnStarted, Outcome, Request, RuntimeUnavailable, Size, Started
+from sandboxes.runtimes import Needs, OnOutput, OnStarted, Outcome, Request, RuntimeUnavailable, Size, Started
 
 
 def outcome(**changes: Any) -> Outcome:
@@ -52,7 +52,11 @@ class ScriptedRuntime:
         self.during: Callable[[Request, OnOutput], None] = lambda request, on_output: None
         self.described = 0
         self.sizes: dict[str, Size] = {}
+        self.refuses: dict[str, str] = {}
         self._lock = threading.Lock()
+
+    def objections(self, needs: Needs) -> dict[str, str]:
+        return dict(self.refuses)
 
     def run(self, request: Request, *, on_started: OnStarted, on_output: OnOutput) -> Outcome:
         with self._lock:

@@ -1,15 +1,30 @@
 """What a runtime is: a place that runs one request and says truthfully what happened.
 
-`local` asks this machine's sandbox daemon. Every runtime passes the same contract tests.
+`local` asks this machine's sandbox daemon, `e2b` the E2B cloud. Every runtime passes the same contract tests.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 from sandboxes.limits import Limits
+
+LOCAL = "local"
+E2B = "e2b"
+NAMES = (LOCAL, E2B)
+
+
+@dataclass(frozen=True)
+class Needs:
+    """What of a request decides whether a runtime could ever run it; `template` as in Request."""
+
+    language: str
+    timeout_seconds: float
+    limits: Limits
+    template: str = ""
+    network: bool = False
 
 
 @dataclass(frozen=True)
@@ -96,6 +111,10 @@ OnOutput = Callable[[str, int, bytes], None]
 class Runtime(Protocol):
     name: str
 
+    def objections(self, needs: Needs) -> dict[str, str]:
+        """What it could not keep, as a sentence for each field; empty when it could run this. Asks nobody."""
+        ...
+
     def run(self, request: Request, *, on_started: OnStarted, on_output: OnOutput) -> Outcome:
         """Block until the program is dead. Raises RuntimeLost, RuntimeUnavailable, InvalidRequest."""
         ...
@@ -108,6 +127,6 @@ class Runtime(Protocol):
         """`describe` then says it under `pool_sizes`. Raises RuntimeLost, RuntimeUnavailable, InvalidRequest."""
         ...
 
-    def describe(self) -> dict:
+    def describe(self) -> dict[str, Any]:
         """What it is and has; `process` is its process id here, when it is one of this machine's."""
         ...

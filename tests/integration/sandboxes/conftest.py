@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.sandboxes import daemons
+from tests import fake_e2b
+from tests.integration.sandboxes import clouds, daemons
 from tests.scripted import runtime  # noqa: F401 - a fixture of the tests that need no real one
 
 
@@ -37,3 +38,19 @@ def own_daemon(tmp_path: Path) -> Iterator[daemons.Daemon]:
     yield daemon
     if daemon.child.poll() is None:
         daemon.stop()
+
+
+@pytest.fixture(scope="session")
+def _session_cloud() -> Iterator[fake_e2b.FakeE2B]:
+    with fake_e2b.running() as fake:
+        yield fake
+
+
+@pytest.fixture
+def cloud(_session_cloud: fake_e2b.FakeE2B) -> Iterator[clouds.FakeCloud]:
+    """The fake E2B cloud, as new, and an adapter of its own that speaks to it."""
+    why = fake_e2b.why_not()
+    if why:
+        daemons.cannot_isolate({"reasons": [why]})
+    yield clouds.FakeCloud(_session_cloud)
+    _session_cloud.forget()

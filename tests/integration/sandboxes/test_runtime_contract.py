@@ -1,21 +1,48 @@
-"""What every runtime promises; the fake and the real daemon pass the same tests."""
+"""What every runtime promises; the fake, the real daemon and the adapter of the E2B cloud pass the same tests.
+
+The cloud is the fake one of tests/fake_e2b, reached by the official SDK. Where it truly differs, a Kind says so.
+"""
 
 from __future__ import annotations
 
 import threading
 import time
+from dataclasses import dataclass
 
 import psutil
 import pytest
 
-from sandboxes.runtimes import InvalidRequest, Size, Started
+from sandboxes.limits import Limits
+from sandboxes.runtimes import InvalidRequest, Needs, RuntimeUnavailable, Size, Started
 from tests.fakes import FakeRuntime
-from tests.integration.sandboxes.daemons import make_request, run, watch
+from tests.integration.sandboxes.daemons import eventually, make_request, run, watch
 
 
-@pytest.fixture(params=["fake", "daemon"])
-def runtime(request: pytest.FixtureRequest):
-    return FakeRuntime() if request.param == "fake" else request.getfixturevalue("daemon").runtime
+@dataclass(frozen=True)
+class Kind:
+    """`keeps_ready`: it has sandboxes waiting, as many as its size says. `is_here`: a process of this machine."""
+
+    name: str
+    keeps_ready: bool = True
+    is_here: bool = True
+    has_network: bool = False
+
+
+FAKE, DAEMON, E2B = Kind("fake"), Kind("daemon"), Kind("e2b", keeps_ready=False, is_here=False, has_network=True)
+HERE = pytest.mark.parametrize("kind", [FAKE, DAEMON], ids=lambda kind: kind.name, indirect=True)
+AWAY = pytest.mark.parametrize("kind", [E2B], ids=lambda kind: kind.name, indirect=True)
+
+
+@pytest.fixture(params=[FAKE, DAEMON, E2B], ids=lambda kind: kind.name)
+def kind(request: pytest.FixtureRequest) -> Kind:
+    return request.param
+
+
+@pytest.fixture
+def runtime(request: pytest.FixtureRequest, kind: Kind):
+    if kind is FAKE:
+        return FakeRuntime()
+    return request.getfixturevalue("daemon" if kind is DAEMON else "cloud").runtime
 
 
 def test_a_program_that_ends_well_exits_with_zero(runtime):
@@ -118,11 +145,23 @@ def test_a_file_outside_the_workspace_is_refused(runtime, path):
 
 @pytest.mark.parametrize(
     "changes",
-    [{"language": "cobol"}, {"env": {"A B": "c"}}, {"env": {"A": "\0"}}, {"args": ("\0",)}, {"network": True}],
+    [{"language": "cobol"}, {"env": {"A B": "c"}}, {"env": {"A": "\0"}}, {"args": ("\0",)}],
 )
 def test_a_wrong_request_is_refused(runtime, changes):
     with pytest.raises(InvalidRequest):
         run(runtime, "pass", **changes)
+
+
+def test_the_network_is_refused_where_there_is_none_and_real_where_there_is(runtime, kind):
+    code = "import socket; print(socket.create_server(('127.0.0.1', 0)).getsockname()[1] > 0)"
+
+    if not kind.has_network:
+        with pytest.raises(InvalidRequest):
+            run(runtime, code, network=True)
+        return
+
+    assert run(runtime, code, network=True).stdout == b"True\n"
+    assert b"OSError" in run(runtime, "import socket; socket.create_connection(('127.0.0.1', 1))").stderr
 
 
 def test_the_program_is_main_and_its_folder_is_first_on_the_path(runtime):
@@ -278,6 +317,13 @@ def test_the_runtime_describes_itself(runtime):
     assert all(set(probe) == {"engine", "ok", "reasons"} for probe in said["probes"])
 
 
+def test_what_it_could_never_keep_it_says_beforehand(runtime):
+    usual = Needs(language="python", timeout_seconds=60, limits=Limits())
+
+    assert runtime.objections(usual) == {}
+
+
+@HERE
 def test_a_new_size_is_taken_and_said(runtime):
     before = Size(**runtime.describe()["pool_sizes"]["python"])
     size = Size(ready=1, running=3, idle_timeout_seconds=30, max_age_seconds=600)
@@ -290,6 +336,15 @@ def test_a_new_size_is_taken_and_said(runtime):
     assert runtime.describe()["pool_sizes"]["python"] == vars(before)
 
 
+@AWAY
+def test_a_runtime_that_keeps_nothing_ready_takes_no_size(runtime):
+    with pytest.raises(RuntimeUnavailable, match="keeps no sandboxes ready"):
+        runtime.resize("python", Size(ready=1, running=3, idle_timeout_seconds=30, max_age_seconds=600))
+
+    assert runtime.describe()["pool_sizes"] == {}
+
+
+@HERE
 @pytest.mark.parametrize(
     ("language", "changes"),
     [("cobol", {}), ("python", {"ready": -1}), ("python", {"running": 0}), ("python", {"max_age_seconds": 0})],
@@ -304,5 +359,23 @@ def test_a_wrong_size_is_refused_and_changes_nothing(runtime, language, changes)
     assert runtime.describe()["pool_sizes"] == before
 
 
+@HERE
 def test_the_process_behind_it_is_one_of_this_machine(runtime):
     assert psutil.pid_exists(runtime.describe()["process"])
+
+
+@AWAY
+def test_a_runtime_that_is_elsewhere_names_no_process(runtime):
+    assert "process" not in runtime.describe()
+
+
+def test_what_runs_is_counted_until_it_has_ended(runtime):
+    seen = []
+    request = make_request("import time; print('go', flush=True); time.sleep(0.2)")
+
+    runtime.run(
+        request, on_started=lambda _: None, on_output=lambda *_: seen.append(runtime.describe()["pools"]["python"])
+    )
+
+    assert seen[0]["running"] == 1
+    assert eventually(lambda: runtime.describe()["pools"]["python"]["running"] == 0)

@@ -1,0 +1,138 @@
+"""How the kernel of the virtual machine counts and bounds one program: cgroup v2, or softly where it has none.
+
+Standard library only. A Group is made before anything becomes read-only, and read after everything is dead.
+"""
+
+import os
+
+ROOT = "/sys/fs/cgroup"
+NAME = "ntd"
+NEEDED = ("memory", "pids", "cpu")
+PERIOD_US = 100_000
+
+
+class Group:
+    """One cgroup v2 for the program and all that it starts."""
+
+    soft = False
+
+    def __init__(self, root: str) -> None:
+        """Raises OSError where there is no cgroup v2 with the three controllers to be had."""
+        with open(f"{root}/cgroup.controllers") as offered:
+            if not set(NEEDED) <= set(offered.read().split()):
+                raise OSError("cgroup v2 offers not all of " + ", ".join(NEEDED))
+        _write(f"{root}/cgroup.subtree_control", " ".join(f"+{name}" for name in NEEDED))
+        self.path = f"{root}/{NAME}"
+        os.makedirs(self.path, exist_ok=True)
+        self.sampled_peak = 0
+
+    def limit(self, order: dict) -> None:
+        _write(f"{self.path}/memory.max", str(order["memory_mb"] << 20))
+        _write(f"{self.path}/memory.oom.group", "1")
+        if os.path.exists(f"{self.path}/memory.swap.max"):
+            _write(f"{self.path}/memory.swap.max", "0")
+        _write(f"{self.path}/pids.max", str(order["processes"]))
+        _write(f"{self.path}/cpu.max", f"{round(order['cpu'] * PERIOD_US)} {PERIOD_US}")
+
+    def open_door(self) -> int:
+        """A descriptor through which a process puts itself in."""
+        return os.open(f"{self.path}/cgroup.procs", os.O_WRONLY | os.O_CLOEXEC)
+
+    def is_over(self) -> bool:
+        """The kernel ends a program that needs too much; only the peak may have to be sampled, before Linux 5.19."""
+        self.sampled_peak = max(self.sampled_peak, _number(f"{self.path}/memory.current"))
+        return False
+
+    def counted(self) -> dict:
+        peak = f"{self.path}/memory.peak"
+        return {
+            "cpu_ms": _field(f"{self.path}/cpu.stat", "usage_usec") / 1000,
+            "peak_memory_bytes": _number(peak) if os.path.exists(peak) else self.sampled_peak,
+            "memory_kills": _field(f"{self.path}/memory.events", "oom_kill"),
+            "refused_forks": _field(f"{self.path}/pids.events", "max"),
+            "soft_memory_exceeded": False,
+        }
+
+
+class Soft:
+    """Without cgroups: what all processes hold is sampled, CPU time is what the buried ones used."""
+
+    soft = True
+
+    def __init__(self) -> None:
+        self.most = self.peak = 0
+        self.exceeded = False
+
+    def limit(self, order: dict) -> None:
+        self.most = order["memory_mb"] << 20
+
+    def open_door(self) -> int:
+        return -1
+
+    def is_over(self) -> bool:
+        held = sum(_private_bytes(name) for name in os.listdir("/proc") if name.isdigit() and name != "1")
+        scratch = os.statvfs("/workspace")
+        self.peak = max(self.peak, held + (scratch.f_blocks - scratch.f_bfree) * scratch.f_frsize)
+        self.exceeded = self.exceeded or self.peak > self.most
+        return self.exceeded
+
+    def counted(self) -> dict:
+        return {
+            "peak_memory_bytes": self.peak,
+            "memory_kills": 0,
+            "refused_forks": 0,
+            "soft_memory_exceeded": self.exceeded,
+        }
+
+
+def choose(root: str = ROOT) -> "Group | Soft":
+    try:
+        return Group(root)
+    except OSError:
+        return Soft()
+
+
+def machine() -> dict:
+    """What the virtual machine has."""
+    with open("/proc/meminfo") as facts:
+        total = next(int(line.split()[1]) for line in facts if line.startswith("MemTotal:"))
+    return {"cpus": os.cpu_count() or 1, "memory_mb": total >> 10}
+
+
+def network_bytes() -> tuple:
+    """(sent, received) by every interface but the loopback."""
+    sent = received = 0
+    with open("/proc/net/dev") as lines:
+        for line in list(lines)[2:]:
+            name, numbers = line.split(":", 1)
+            if name.strip() != "lo":
+                received += int(numbers.split()[0])
+                sent += int(numbers.split()[8])
+    return sent, received
+
+
+def _private_bytes(pid: str) -> int:
+    """Anonymous pages of one process, each shared page counted as its share."""
+    try:
+        with open(f"/proc/{pid}/smaps_rollup") as rollup:
+            return next((int(line.split()[1]) << 10 for line in rollup if line.startswith("Pss_Anon:")), 0)
+    except OSError:
+        return 0
+
+
+def _write(path: str, text: str) -> None:
+    descriptor = os.open(path, os.O_WRONLY)
+    try:
+        os.write(descriptor, text.encode())
+    finally:
+        os.close(descriptor)
+
+
+def _number(path: str) -> int:
+    with open(path) as file:
+        return int(file.read())
+
+
+def _field(path: str, name: str) -> int:
+    with open(path) as file:
+        return next((int(line.split()[1]) for line in file if line.split()[0] == name), 0)

@@ -1,0 +1,126 @@
+"""The place a program runs in, made inside the virtual machine: read-only system, one bounded scratch, no way up.
+
+Standard library only; uploaded beside the daemon's `kernel.py`. Runs as root of the machine.
+"""
+
+import ctypes
+import errno
+import os
+import resource
+
+import kernel
+
+HOME = "/opt/ntd"
+SCRATCH = f"{HOME}/scratch"
+OUT = f"{HOME}/out"
+PLACES = (
+    ("workspace", "/workspace", 0o755),
+    ("tmp", "/tmp", 0o1777),
+    ("tmp", "/var/tmp", 0o1777),
+    ("shm", "/dev/shm", 0o1777),
+)
+INODES = 20_000
+# What an interpreter maps before the program begins is not the program's.
+INTERPRETER_MB = 64
+# Nobody's in any template: it owns nothing, and may do nothing that root has not given everybody.
+USER = 61_000
+MS_PRIVATE = 1 << 18
+SYS_MOUNT_SETATTR = 442
+AT_FDCWD, AT_RECURSIVE, MOUNT_ATTR_RDONLY = -100, 0x8000, 1
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+def leave(*, network: bool) -> None:
+    """Take namespaces of its own for what this process forks next; without the network none of the machine's."""
+    flags = kernel.CLONE_NEWNS | kernel.CLONE_NEWPID | kernel.CLONE_NEWIPC | kernel.CLONE_NEWUTS
+    _checked(_libc.unshare(ctypes.c_int(flags if network else flags | kernel.CLONE_NEWNET)), "unshare")
+
+
+def settle(*, disk_mb: int) -> int:
+    """Make everything read-only but the scratch; returns a descriptor of the scratch."""
+    for path in (SCRATCH, OUT, *(target for _, target, _ in PLACES)):
+        os.makedirs(path, exist_ok=True)
+    os.chmod(OUT, 0o700)
+    _make_read_only()
+    kernel.mount(OUT, OUT, None, kernel.MS_BIND)
+    kernel.mount(None, OUT, None, kernel.MS_REMOUNT | kernel.MS_BIND)
+    kernel.mount("proc", "/proc", "proc", kernel.MS_NOSUID | kernel.MS_NODEV | kernel.MS_NOEXEC)
+    kernel.set_hostname("sandbox")
+    return _mount_scratch(disk_mb)
+
+
+def _make_read_only() -> None:
+    wanted = (ctypes.c_uint64 * 4)(MOUNT_ATTR_RDONLY, 0, MS_PRIVATE, 0)
+    size = ctypes.c_size_t(ctypes.sizeof(wanted))
+    call = (ctypes.c_long(SYS_MOUNT_SETATTR), ctypes.c_int(AT_FDCWD), b"/", ctypes.c_uint(AT_RECURSIVE))
+    _checked(_libc.syscall(*call, ctypes.byref(wanted), size), "mount_setattr /")
+
+
+def _mount_scratch(disk_mb: int) -> int:
+    """One file system under every writable place, so that one size bounds them all."""
+    flags = kernel.MS_NOSUID | kernel.MS_NODEV
+    kernel.mount("scratch", SCRATCH, "tmpfs", flags, f"size={disk_mb}m,nr_inodes={INODES},mode=0755")
+    for name, target, mode in PLACES:
+        path = f"{SCRATCH}/{name}"
+        os.makedirs(path, exist_ok=True)
+        os.chmod(path, mode)
+        kernel.mount(path, target, None, kernel.MS_BIND)
+    os.mkdir("/workspace/artifacts")
+    for path in ("/workspace", "/workspace/artifacts"):
+        _give(path)
+    descriptor = os.open(SCRATCH, os.O_RDONLY | os.O_DIRECTORY)
+    kernel.unmount(SCRATCH)
+    return descriptor
+
+
+def _give(path: str) -> None:
+    try:
+        os.chown(path, USER, USER)
+    except OSError as problem:
+        # In a machine that knows one user only, the program will be that one.
+        if problem.errno != errno.EINVAL:
+            raise
+
+
+def step_down(*, order: dict, soft: bool) -> None:
+    """Give up every right and take the limits of one process; the last thing before the program is executed."""
+    os.setsid()
+    os.umask(0o022)
+    for limit, value in _bounds(order=order, soft=soft).items():
+        resource.setrlimit(limit, (value, value))
+    if soft:
+        cores = sorted(os.sched_getaffinity(0))
+        os.sched_setaffinity(0, cores[: max(1, round(order["cpu"] + 0.4999))])
+    try:
+        os.setresgid(USER, USER, USER)
+    except OSError as problem:
+        # The machine knows one user only, and has no groups to leave.
+        if problem.errno != errno.EINVAL:
+            raise
+    else:
+        os.setgroups([])
+        os.setresuid(USER, USER, USER)
+    kernel.keep_capabilities(())
+    kernel.forbid_new_privileges()
+    os.chdir("/workspace")
+
+
+def _bounds(*, order: dict, soft: bool) -> dict:
+    bounds = {
+        resource.RLIMIT_FSIZE: order["disk_mb"] << 20,
+        resource.RLIMIT_NOFILE: 1024,
+        resource.RLIMIT_CORE: 0,
+        resource.RLIMIT_MEMLOCK: 0,
+        resource.RLIMIT_MSGQUEUE: 0,
+        resource.RLIMIT_SIGPENDING: 1024,
+    }
+    if soft:
+        bounds[resource.RLIMIT_NPROC] = order["processes"]
+        bounds[resource.RLIMIT_DATA] = (order["memory_mb"] + INTERPRETER_MB) << 20
+    return bounds
+
+
+def _checked(result: int, what: str) -> None:
+    if result < 0:
+        number = ctypes.get_errno()
+        raise OSError(number, f"{what}: {os.strerror(number)}")
