@@ -11,6 +11,7 @@ The machines are as safe as their bubblewrap: they run the code of our tests, no
 
 from __future__ import annotations
 
+import io
 import json
 import random
 import string
@@ -33,6 +34,7 @@ from tests.fake_e2b.machine import Dropped, Machine
 
 KEY = "e2b_" + "0f" * 20
 SWEEP_SECONDS = 0.05
+HELD_SECONDS = 30
 
 
 @dataclass(frozen=True)
@@ -40,6 +42,7 @@ class Template:
     id: str
     cpus: int
     memory_mb: int
+    has_python: bool = True
 
 
 @dataclass
@@ -50,8 +53,11 @@ class Trouble:
     status: int = 0
     message: str = ""
     headers: dict[str, str] = field(default_factory=dict)
-    delay_seconds: float = 0.0
+    # Until a test says so.
+    held: threading.Event | None = None
     drop: bool = False
+    # It is done, and nobody is told.
+    lose_answer: bool = False
     times: int = 1
 
 
@@ -107,15 +113,26 @@ class FakeE2B:
             self.made.clear()
             self.asked.clear()
             self.most, self.drop_streams_after = 20, None
+            self.templates.pop("bare", None)
 
     def trouble(self, path: str, **what: Any) -> None:
-        """The next request whose path begins with `path` is answered with `status`, late, or not at all."""
+        """The next request whose path begins with `path` is answered with `status`, or not at all."""
         with self.lock:
             self._troubles.append(Trouble(path, **what))
 
+    @contextmanager
+    def hold(self, path: str) -> Iterator[None]:
+        """The next request whose path begins with `path` is not answered before the end of this."""
+        held = threading.Event()
+        self.trouble(path, held=held)
+        try:
+            yield
+        finally:
+            held.set()
+
     def take_trouble(self, path: str) -> Trouble | None:
         with self.lock:
-            found = next((each for each in self._troubles if path.startswith(each.path)), None)
+            found = next((each for each in reversed(self._troubles) if path.startswith(each.path)), None)
             if found is not None:
                 found.times -= 1
                 if not found.times:
@@ -195,13 +212,17 @@ class _Handler(BaseHTTPRequestHandler):
         trouble = self.fake.take_trouble(self.route)
         if trouble is not None and self._is_answered(trouble):
             return
+        if trouble is not None and trouble.lose_answer:
+            self.wfile = io.BytesIO()
         (envd if "E2b-Sandbox-Id" in self.headers else control).serve(self)
+        if trouble is not None and trouble.lose_answer:
+            raise Dropped
 
     do_GET = do_POST = do_DELETE = do_PUT = do_PATCH = _serve
 
     def _is_answered(self, trouble: Trouble) -> bool:
-        if trouble.delay_seconds:
-            self.fake._stopped.wait(trouble.delay_seconds)
+        if trouble.held:
+            trouble.held.wait(HELD_SECONDS)
         if trouble.drop:
             raise Dropped
         if trouble.status:

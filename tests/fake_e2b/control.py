@@ -105,6 +105,7 @@ def _made(fake: FakeE2B, body: dict[str, Any], *, is_v2: bool) -> dict[str, Any]
             "template_id": template.id,
             "cpus": template.cpus,
             "memory_mb": template.memory_mb,
+            "has_python": template.has_python,
             "metadata": body.get("metadata", {}),
             "envs": body.get("envVars", {}),
             "internet": body.get("allow_internet_access", True),

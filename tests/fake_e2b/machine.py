@@ -41,6 +41,7 @@ class Machine:
     template_id: str = ""
     cpus: int = 2
     memory_mb: int = 512
+    has_python: bool = True
     metadata: dict[str, str] = field(default_factory=dict)
     envs: dict[str, str] = field(default_factory=dict)
     internet: bool = True
@@ -55,7 +56,8 @@ class Machine:
         for folder in ("root", "home/user", "opt", "tmp", "etc", "run"):
             (self.root / folder).mkdir(parents=True)
         (self.root / "etc/passwd").write_text(PASSWD)
-        (self.root / "etc/profile").write_text(f"export PATH={PATH}\n")
+        path = PATH if self.has_python else "/nowhere"
+        (self.root / "etc/profile").write_text(f"export PATH={path}\n")
 
     def home(self, user: str) -> str:
         if user not in HOMES:

@@ -123,7 +123,7 @@ def as_failure(
     """`other` may say of an answer of E2B what it means for this call."""
     said = f"E2B, {doing}: {plain(error)}"
     if isinstance(error, e2b.AuthenticationException):
-        return RuntimeUnavailable([f"E2B refuses the key in E2B_API_KEY. {plain(error)}"])
+        return RuntimeUnavailable([f"E2B does not let us in: correct E2B_API_KEY. {said}"])
     if isinstance(error, e2b.TemplateException):
         return RuntimeUnavailable([f"The template is too old for this version of the SDK. {said}"])
     if isinstance(error, e2b.RateLimitException):

@@ -62,6 +62,7 @@ class Run:
         self._cloud = cloud
         self._handle: Any = None
         self._unwanted = threading.Event()
+        self._is_over = False
         self._heard: queue.SimpleQueue[tuple[str, Any]] = queue.SimpleQueue()
         self._begun = self._started = self._deadline = 0.0
         self._streams = {"stdout": bytearray(), "stderr": bytearray()}
@@ -76,14 +77,11 @@ class Run:
         self._begun = time.monotonic()
         self._deadline = self._begun + PATIENCE_SECONDS + UPLOAD_SECONDS + START_SECONDS
         threading.Thread(target=self._talk, name=f"e2b-{self.request.id}").start()
-        ended = False
         try:
-            outcome = self._listen(on_started, on_output)
-            ended = True
-            return outcome
+            return self._listen(on_started, on_output)
         finally:
-            if not ended:
-                self.give_up()
+            if not self._is_over:
+                self._give_up()
 
     def _listen(self, on_started: OnStarted, on_output: OnOutput) -> Outcome:
         while True:
@@ -105,11 +103,11 @@ class Run:
         except queue.Empty:
             if not self._unwanted.is_set():
                 raise RuntimeLost("The E2B sandbox, or the way to it, has stopped answering.") from None
-            self.give_up()
             return "nothing", None
         if what == "cancel":
             self._deadline = min(self._deadline, time.monotonic() + LAST_WORDS_SECONDS)
             return self._hear()
+        self._is_over = what in ("end", "failure", "nothing")
         if what == "failure" and self._unwanted.is_set():
             return "nothing", None
         return what, value
@@ -143,7 +141,7 @@ class Run:
         # Who cancels waits for the end, not for E2B.
         threading.Thread(target=self._ask_to_stop, name=f"e2b-cancel-{self.request.id}").start()
 
-    def give_up(self) -> None:
+    def _give_up(self) -> None:
         """Nobody waits for it any more: the sandbox goes, and with it the talker's connection."""
         self._unwanted.set()
         if self.sandbox is not None:

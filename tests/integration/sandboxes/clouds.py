@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -31,3 +32,10 @@ class FakeCloud:
 
     def with_plan(self, **changes: Any) -> E2BRuntime:
         return E2BRuntime(make_plan(self.fake, **changes))
+
+
+def wait_for_the_last() -> None:
+    """A run answers before its sandbox is killed; that happens in a thread which this waits for."""
+    for thread in threading.enumerate():
+        if thread.name.startswith("e2b-"):
+            thread.join(20)

@@ -53,4 +53,5 @@ def cloud(_session_cloud: fake_e2b.FakeE2B) -> Iterator[clouds.FakeCloud]:
     if why:
         daemons.cannot_isolate({"reasons": [why]})
     yield clouds.FakeCloud(_session_cloud)
+    clouds.wait_for_the_last()
     _session_cloud.forget()

@@ -179,7 +179,7 @@ class Run:
                 break
             for key, _ in self.waiting.select(min(left, SAMPLE_SECONDS)):
                 key.data()
-            if self.group.is_over():
+            if self.group.is_over() and self.status is None:
                 os.kill(self.child, signal.SIGKILL)
             for stream in self.streams:
                 stream.send()
