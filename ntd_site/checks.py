@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -10,6 +11,8 @@ from django.core import checks
 
 TOPOLOGIES = ("mesh", "ring", "star", "hierarchical", "adaptive")
 ROLES = ("coordinator", "worker", "both")
+RUNTIMES = ("local", "e2b")
+E2B_KEY = re.compile(r"e2b_[0-9A-Za-z]{16,}")
 
 
 def register() -> None:
@@ -17,7 +20,7 @@ def register() -> None:
 
 
 def check_settings(app_configs: Any, **_: Any) -> list[checks.CheckMessage]:
-    found = [*_urls(), *_choices(), *_production()]
+    found = [*_urls(), *_choices(), *_e2b(), *_production()]
     return [checks.Error(text, hint=hint, id=f"ntd.{code}") for code, text, hint in found]
 
 
@@ -78,6 +81,50 @@ def _choices() -> list[Found]:
     if settings.DEFAULT_CREDITS < 0:
         found.append(("E007", "DEFAULT_CREDITS must not be negative.", "Correct the environment variable."))
     return found
+
+
+def _e2b() -> list[Found]:
+    found = []
+    if settings.E2B_API_KEY and not E2B_KEY.fullmatch(settings.E2B_API_KEY):
+        found.append(
+            (
+                "E011",
+                "E2B_API_KEY has not the form of a key: e2b_ and at least 16 letters and digits.",
+                "Copy it from the E2B dashboard, without quotes or spaces, or leave it empty to run nothing at E2B.",
+            )
+        )
+    for name in ("E2B_API_URL", "E2B_SANDBOX_URL"):
+        if getattr(settings, name) and urlsplit(getattr(settings, name)).scheme not in ("http", "https"):
+            found.append(("E012", f"{name} must be an http(s) address.", "Leave it empty for the E2B cloud."))
+    if settings.E2B_API_URL and not (settings.E2B_SANDBOX_URL or settings.E2B_DOMAIN):
+        found.append(
+            (
+                "E012",
+                "E2B_API_URL without E2B_SANDBOX_URL or E2B_DOMAIN would send the sandboxes' tokens to the E2B cloud.",
+                "Say too where the sandboxes of that server are reached.",
+            )
+        )
+    for name in ("E2B_MAX_SANDBOXES", "E2B_SANDBOX_CPUS", "E2B_SANDBOX_MEMORY_MB"):
+        if getattr(settings, name) < 1:
+            found.append(("E007", f"{name} must be at least 1.", "Correct the environment variable."))
+    if settings.E2B_LONGEST_SECONDS < 60:
+        found.append(("E007", "E2B_LONGEST_SECONDS must be at least 60.", "Correct the environment variable."))
+    return [*found, *_runtimes()]
+
+
+def _runtimes() -> list[Found]:
+    wanted = settings.DEFAULT_RUNTIMES
+    if not wanted or len(set(wanted)) < len(wanted) or not set(wanted) <= set(RUNTIMES):
+        return [
+            (
+                "E013",
+                f"NTD_DEFAULT_RUNTIMES is {','.join(wanted)!r}.",
+                "Use local, e2b, or both in the order you prefer.",
+            )
+        ]
+    if "e2b" in wanted and not settings.E2B_API_KEY:
+        return [("E013", "NTD_DEFAULT_RUNTIMES names e2b, which needs E2B_API_KEY.", "Set the key, or take e2b out.")]
+    return []
 
 
 def _production() -> list[Found]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from datetime import datetime
 from decimal import Decimal
 from functools import partial
@@ -15,11 +14,11 @@ from django.db import connection, transaction
 
 from billing import ledger, pricing
 from billing.models import Account, User
-from sandboxes import engine, lifecycle, live, programs, tasks, transcript
+from sandboxes import cancels, engine, lifecycle, live, programs, tasks, transcript
 from sandboxes.executor import METER, WAITS_AT_MOST, announce_end, let_go
 from sandboxes.limits import InvalidLimits, Limits
 from sandboxes.models import Execution, Pool, Template
-from sandboxes.runtimes import RuntimeLost, RuntimeUnavailable
+from sandboxes.runtimes import Needs
 
 QUEUE_LIMIT = 10_000
 FULL_RETRY_SECONDS = 5
@@ -92,7 +91,7 @@ def submit(
     allowed = _limits(chosen, limits)
     if network and not settings.SANDBOX_NETWORK:
         raise NetworkNotAllowed
-    engine.require()
+    able = _able(chosen, start, program, limits=allowed, network=network)
     execution = Execution(
         account=account,
         pool=chosen,
@@ -100,6 +99,7 @@ def submit(
         language=start.language,
         limits=allowed.as_dict(),
         network=network,
+        runtimes=able,
         created_by=by if isinstance(by, User) else None,
         agent=agent,
         rerun_of=rerun_of,
@@ -203,6 +203,26 @@ def _limits(pool: Pool, asked: Mapping[str, object] | None) -> Limits:
         raise programs.Refused({f"limits.{name}": said for name, said in invalid.errors.items()}) from invalid
 
 
+def _able(pool: Pool, start: Template, program: programs.Program, *, limits: Limits, network: bool) -> list[str]:
+    """The runtimes that could run this; raises programs.Refused when none of the pool's is among them, and
+    engine.EngineUnavailable when none of those is up."""
+    needs = Needs(
+        language=start.language,
+        timeout_seconds=program.timeout_seconds,
+        limits=limits,
+        template=start.address,
+        network=network,
+    )
+    objections = engine.objections(needs)
+    able = [name for name, said in objections.items() if not said]
+    wanted = pool.all_runtimes
+    here = [name for name in wanted if name in objections]
+    if here and not set(here) & set(able):
+        raise programs.Refused({field: [sentence] for name in here for field, sentence in objections[name].items()})
+    engine.require([name for name in wanted if name in able or name not in objections])
+    return able
+
+
 def cancel(*, execution: Execution, by: Any, now: datetime) -> Execution:
     """Stop an execution in any live state, and return it when its program is dead.
 
@@ -210,8 +230,7 @@ def cancel(*, execution: Execution, by: Any, now: datetime) -> Execution:
     """
     was = _mark_cancelled(execution, now)
     if was != lifecycle.QUEUED:
-        with suppress(RuntimeLost, RuntimeUnavailable):
-            engine.runtime(execution.runtime).cancel(execution.request_id)
+        cancels.reach(execution)
         transcript.wait_for_end([execution.pk], seconds=SETTLE_SECONDS)
         execution.refresh_from_db()
     return execution

@@ -18,14 +18,24 @@ from decimal import Decimal
 from functools import partial
 from typing import Any
 
-from django.db import transaction
+from django.db import connection, transaction
 
 from billing import ledger, metering
 from sandboxes import engine, leases, lifecycle, live, signals, transcript, vitals
 from sandboxes.leases import Clock
 from sandboxes.limits import Limits
 from sandboxes.models import Artifact, Attempt, Execution, OutputChunk
-from sandboxes.runtimes import InvalidRequest, Outcome, Request, Runtime, RuntimeLost, RuntimeUnavailable, Started
+from sandboxes.runtimes import (
+    LOCAL,
+    InvalidRequest,
+    Outcome,
+    Remote,
+    Request,
+    Runtime,
+    RuntimeLost,
+    RuntimeUnavailable,
+    Started,
+)
 
 WAITS_AT_MOST = timedelta(hours=24)
 METER = "sandbox_second"
@@ -46,14 +56,14 @@ def run(*, execution: Execution, clock: Clock) -> float | None:
     started = partial(_start, execution=execution, runtime=runtime, writer=writer, clock=clock)
     try:
         with leases.kept(execution, runtime, clock):
-            outcome = runtime.run(_request(execution), on_started=started, on_output=writer.output)
+            request = _request(execution)
+            _free_the_connection(runtime)
+            outcome = runtime.run(request, on_started=started, on_output=writer.output)
     except RuntimeLost as lost:
-        engine.forget(execution.runtime)
-        vitals.attempt_ended(lost=True)
+        _lost_one(execution.runtime)
         return lose(execution=execution, outcome=Attempt.Outcome.LOST, reason=str(lost), now=clock())
     except RuntimeUnavailable as unavailable:
-        engine.forget(execution.runtime)
-        vitals.attempt_ended(lost=True)
+        _lost_one(execution.runtime)
         reason = str(unavailable)
         return lose(execution=execution, outcome=Attempt.Outcome.REFUSED, reason=reason, now=clock())
     except InvalidRequest as invalid:
@@ -65,6 +75,13 @@ def run(*, execution: Execution, clock: Clock) -> float | None:
     except Superseded:
         log.warning("attempt %s at execution %s came too late", execution.attempt, execution.pk)
     return None
+
+
+def _lost_one(runtime: str) -> None:
+    engine.forget(runtime)
+    # What a cloud loses says nothing of this machine's health.
+    if runtime == LOCAL:
+        vitals.attempt_ended(lost=True)
 
 
 def _request(execution: Execution) -> Request:
@@ -101,6 +118,13 @@ def _start(
         return
     writer.state("running")
     live.execution_changed(execution)
+    _free_the_connection(runtime)
+
+
+def _free_the_connection(runtime: Runtime) -> None:
+    """Many wait for a cloud at once, up to an hour each, and the database's connections are for who works."""
+    if isinstance(runtime, Remote) and not connection.in_atomic_block:
+        connection.close()
 
 
 def _mine(execution: Execution, *states: str) -> Any:

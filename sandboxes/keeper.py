@@ -17,7 +17,8 @@ from django.db.models import Max, Q, Sum
 
 from sandboxes import engine
 from sandboxes.models import Pool
-from sandboxes.runtimes import InvalidRequest, RuntimeLost, RuntimeUnavailable, Size
+from sandboxes.models.pools import runs_on
+from sandboxes.runtimes import LOCAL, InvalidRequest, RuntimeLost, RuntimeUnavailable, Size
 
 LOOK_SECONDS = 1.0
 log = logging.getLogger(__name__)
@@ -76,14 +77,17 @@ def _tell(language: str, size: Size) -> None:
 
 
 def wanted() -> dict[str, Size]:
-    """Each language's size: ready and times as its built-in pool says, running as all its pools together may."""
-    built_in = Q(account=None)
+    """Each language's size: ready and times as its built-in pool says, running as all its pools together may.
+
+    Pools that run nothing on this machine need nothing of it.
+    """
+    here, built_in = runs_on(LOCAL), Q(account=None)
     rows = (
         Pool.objects.filter(template__address="")
         .values("template__language")
         .annotate(
-            all=Sum("size"),
-            ready=Max("min_size", filter=built_in, default=0),
+            all=Sum("size", filter=here, default=0),
+            ready=Max("min_size", filter=built_in & here, default=0),
             idle=Max("idle_timeout_seconds", filter=built_in, default=300),
             age=Max("max_age_seconds", filter=built_in, default=3600),
         )
@@ -91,7 +95,7 @@ def wanted() -> dict[str, Size]:
     return {
         row["template__language"]: Size(
             ready=row["ready"],
-            running=min(row["all"], settings.MAX_SANDBOXES),
+            running=max(1, min(row["all"], settings.MAX_SANDBOXES)),
             idle_timeout_seconds=row["idle"],
             max_age_seconds=row["age"],
         )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from celery import current_app, shared_task
 from django.utils import timezone
 
-from sandboxes import claims, engine, executor
+from sandboxes import claims, executor, orphans
 
 # More doorbells than this help nobody, and the next sweep is near.
 MOST_RINGS = 50
@@ -14,11 +14,9 @@ QUEUE = "executions"
 
 @shared_task
 def run_execution(execution_id: str | None = None) -> None:
-    if not engine.is_up():
-        return  # It keeps its place and its attempts; the sweep rings until the daemon is back.
     execution = claims.claim(now=timezone.now())
     if execution is None:
-        return
+        return  # While no runtime is up all keep their places and attempts; the sweep rings until one is back.
     wait = executor.run(execution=execution, clock=timezone.now)
     if wait is not None:
         run_execution.apply_async(countdown=wait)
@@ -36,6 +34,12 @@ def sweep_executions() -> None:
     waiting = claims.waiting(now=now, most=MOST_RINGS)
     for _ in range(waiting - _ringing() if waiting else 0):
         run_execution.delay()
+
+
+@shared_task
+def end_orphans() -> None:
+    """Ends the sandboxes in the cloud that a dead process, or an answer that never came, left behind."""
+    orphans.end()
 
 
 def _ringing() -> int:

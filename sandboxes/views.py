@@ -21,6 +21,7 @@ from sandboxes import engine, executions, executor, lifecycle, pages, pools, pro
 from sandboxes.forms import EXAMPLE, ExecutionForm, FilterForm, PoolForm
 from sandboxes.models import Execution, Pool, Template
 from sandboxes.models.pools import Language
+from sandboxes.runtimes import LABELS
 from scaling import autoscaler
 
 EDITORS = ("owner", "operator", "staff")
@@ -174,7 +175,8 @@ def execution_rerun(request: HttpRequest, account: Account, pk: UUID) -> HttpRes
 def sandbox_list(request: HttpRequest, account: Account) -> HttpResponse:
     rows = Execution.objects.visible_to(request.user).filter(account=account).live().light()
     live = rows.select_related("pool").order_by("claimed_at", "pk")[:200]
-    shown = {"executions": live, "pools": _pools(account), "said": engine.describe()}
+    found = _pools(account)
+    shown = {"executions": live, "pools": found, "said": _said(found)}
     partial = request.wants_partial
     return render(request, f"sandboxes/{'_sandbox_table' if partial else 'sandbox_list'}.html", shown)
 
@@ -185,6 +187,17 @@ def _pools(account: Account) -> list[Pool]:
     for pool in rows:
         pool.counts = pools.counts(pool)
     return rows
+
+
+def _said(found: list[Pool]) -> dict[str, Any]:
+    """Whether anything of these pools can run, and if not, why; each pool learns it of itself."""
+    wanted = dict.fromkeys(name for pool in found for name in pool.all_runtimes)
+    why = {name: engine.reasons(name) for name in wanted}
+    for pool in found:
+        said = [why[name] for name in pool.all_runtimes]
+        pool.reasons = [reason for reasons in said for reason in reasons] if all(said) else []
+    is_up = not all(why.values())
+    return {"engine": is_up, "reasons": [] if is_up else [reason for said in why.values() for reason in said]}
 
 
 def _add_decisions(found: list[Pool]) -> None:
@@ -199,7 +212,7 @@ def pool_list(request: HttpRequest, account: Account) -> HttpResponse:
     found = _pools(account)
     if request.user.is_staff:
         _add_decisions(found)
-    shown = {"pools": found, "said": engine.describe()}
+    shown = {"pools": found, "said": _said(found)}
     partial = request.wants_partial
     return render(request, f"sandboxes/{'_pool_cards' if partial else 'pool_list'}.html", shown)
 
@@ -219,7 +232,7 @@ def pool_new(request: HttpRequest, account: Account) -> HttpResponse:
 def pool_edit(request: HttpRequest, account: Account, pk: UUID) -> HttpResponse:
     pool = get_object_or_404(Pool.objects.editable_by(request.user).usable_by(account), pk=pk)
     plain = ("name", "template", "min_size", "max_size", "idle_timeout_seconds", "max_age_seconds")
-    initial = {name: getattr(pool, name) for name in plain} | pool.limits
+    initial = {name: getattr(pool, name) for name in plain} | pool.limits | {"runtimes": ",".join(pool.runtimes)}
     form = PoolForm(request.POST or None, account=account, initial=initial)
     if request.method == "POST" and form.is_valid():
         saved = _save_pool(form, lambda: pools.change_pool(pool=pool, changes=form.request(), by=request.user))
@@ -238,6 +251,8 @@ def _save_pool(form: PoolForm, save: Callable[[], Pool]) -> Pool | None:
             form.add_error(name.removeprefix("limits."), said)
     except pools.NameTaken as taken:
         form.add_error("name", str(taken))
+    except pools.Stranded as stranded:
+        form.add_error("runtimes" if "runtimes" in form.fields else None, str(stranded))
     return None
 
 
@@ -261,11 +276,9 @@ def template_list(request: HttpRequest, account: Account) -> HttpResponse:
 
 @require_safe
 def engine_page(request: HttpRequest, account: Account) -> HttpResponse:
-    """What isolates here, what it promises, and what each probe said: the operator's."""
+    """What isolates here and elsewhere, what it promises, and what each probe said: the operator's."""
     if not request.user.is_staff:
         raise Http404
-    return render(
-        request,
-        "sandboxes/engine.html",
-        {"said": engine.describe(), "back": reverse("sandboxes:pools", args=[account])},
-    )
+    runtimes = [(name, LABELS[name], engine.describe(name)) for name in engine.names()]
+    back = reverse("sandboxes:pools", args=[account])
+    return render(request, "sandboxes/engine.html", {"runtimes": runtimes, "back": back})

@@ -10,7 +10,19 @@ from typing import Any
 import pytest
 
 from sandboxes import engine
-from sandboxes.runtimes import Needs, OnOutput, OnStarted, Outcome, Request, RuntimeUnavailable, Size, Started
+from sandboxes.runtimes import (
+    E2B,
+    Held,
+    Needs,
+    OnOutput,
+    OnStarted,
+    Outcome,
+    Request,
+    RuntimeLost,
+    RuntimeUnavailable,
+    Size,
+    Started,
+)
 
 
 def outcome(**changes: Any) -> Outcome:
@@ -104,3 +116,32 @@ def runtime():
     engine.register(engine.LOCAL, scripted)
     yield scripted
     engine.register(engine.LOCAL, real)
+
+
+class ScriptedCloud(ScriptedRuntime):
+    """One whose sandboxes are elsewhere: `left` is what it holds, `killed` what it was told to end."""
+
+    name = "scripted cloud"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.left: dict[str, str] = {}
+        self.killed: list[str] = []
+
+    def held(self) -> list[Held]:
+        if self.reasons:
+            raise RuntimeLost(self.reasons[0])
+        return [Held(sandbox, request_id) for sandbox, request_id in self.left.items()]
+
+    def kill(self, sandbox: str) -> bool:
+        self.killed.append(sandbox)
+        return self.left.pop(sandbox, None) is not None
+
+
+@pytest.fixture
+def e2b():
+    """A scripted runtime in the place of the E2B cloud, which is not set up otherwise."""
+    scripted = ScriptedCloud()
+    engine.register(E2B, scripted)
+    yield scripted
+    engine.withdraw(E2B)

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from sandboxes.limits import Limits
 
 LOCAL = "local"
 E2B = "e2b"
 NAMES = (LOCAL, E2B)
+LABELS = {LOCAL: "own nodes", E2B: "E2B cloud"}
 
 
 @dataclass(frozen=True)
@@ -129,4 +130,25 @@ class Runtime(Protocol):
 
     def describe(self) -> dict[str, Any]:
         """What it is and has; `process` is its process id here, when it is one of this machine's."""
+        ...
+
+
+@dataclass(frozen=True)
+class Held:
+    """A sandbox that exists elsewhere, and the attempt it was made for."""
+
+    sandbox: str
+    request_id: str
+
+
+@runtime_checkable
+class Remote(Protocol):
+    """What a runtime has beside that whose sandboxes are not this machine's, and may outlive who made them."""
+
+    def held(self) -> list[Held]:
+        """Every sandbox that was made for an execution. Raises RuntimeLost, RuntimeUnavailable."""
+        ...
+
+    def kill(self, sandbox: str) -> bool:
+        """False when it was gone already. Raises RuntimeLost, RuntimeUnavailable."""
         ...

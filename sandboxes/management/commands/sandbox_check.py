@@ -1,4 +1,4 @@
-"""Says which engine isolates sandboxes here, what it promises, and what each probe found."""
+"""Says which engine isolates sandboxes here, and which elsewhere, what each promises, and what each probe found."""
 
 from __future__ import annotations
 
@@ -9,26 +9,33 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandParser
 
 from sandboxes import engine
+from sandboxes.runtimes import LABELS
 
 
 class Command(BaseCommand):
-    help = "Which engine isolates sandboxes here, what it promises, and what each probe found. Exit code 1 without one."
+    help = "Which engines isolate sandboxes, what they promise, what each probe found. Exit code 1 without one."
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("--json", action="store_true", help="the same, for programs")
 
     def handle(self, *args: Any, **options: Any) -> None:
-        said = engine.describe()
-        self.stdout.write(json.dumps(said, indent=2, default=str) if options["json"] else _in_words(said))
-        if not said["engine"]:
+        found = {name: engine.describe(name) for name in engine.names()}
+        if options["json"]:
+            text = json.dumps(engine.describe() | {"runtimes": found}, indent=2, default=str)
+        else:
+            text = "\n\n".join(_in_words(name, said) for name, said in found.items())
+        self.stdout.write(text)
+        if not any(said["engine"] for said in found.values()):
             sys.exit(1)
 
 
-def _in_words(said: dict[str, Any]) -> str:
-    lines = [f"engine    {said['engine'] or 'none: no code can run here'}"]
+def _in_words(name: str, said: dict[str, Any]) -> str:
+    lines = [f"runtime   {name}: {LABELS[name]}"]
+    lines += [f"engine    {said['engine'] or 'none: no code can run here'}"]
     lines += [f"  because {reason}" for reason in said["reasons"] if not said["engine"]]
     lines += [f"promise   {promise}" for promise in said["promises"]]
     lines += [f"limit     {name}: {way}" for name, way in said["limits"].items()]
+    lines += [f"set to    {fact}: {value}" for fact, value in said.get("facts", {}).items()]
     for probe in said["probes"]:
         lines.append(f"probe     {probe['engine']}: {'passed' if probe['ok'] else 'failed'}")
         lines += [f"            {reason}" for reason in probe["reasons"]]

@@ -17,7 +17,7 @@ from typing import Any
 
 import e2b
 
-from sandboxes.runtimes import InvalidRequest, RuntimeLost, RuntimeUnavailable
+from sandboxes.runtimes import Held, InvalidRequest, RuntimeLost, RuntimeUnavailable
 
 # Who a sandbox is of, in its metadata: at E2B one account may serve several installations.
 OWNER, OWNER_VALUE, REQUEST = "ntd", "execution", "ntd-request"
@@ -47,14 +47,6 @@ class Plan:
     @property
     def address(self) -> str:
         return self.api_url or f"https://api.{self.domain or 'e2b.app'}"
-
-
-@dataclass(frozen=True)
-class Held:
-    """A sandbox that exists at E2B, and the attempt it was made for."""
-
-    sandbox: str
-    request_id: str
 
 
 class Cloud:

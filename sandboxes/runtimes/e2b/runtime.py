@@ -9,6 +9,7 @@ from typing import Any
 from sandboxes.daemon import orders
 from sandboxes.runtimes import (
     E2B,
+    Held,
     InvalidRequest,
     Needs,
     OnOutput,
@@ -19,12 +20,14 @@ from sandboxes.runtimes import (
     RuntimeUnavailable,
     Size,
 )
-from sandboxes.runtimes.e2b.cloud import Cloud, Held, Plan
+from sandboxes.runtimes.e2b.cloud import Cloud, Plan
 from sandboxes.runtimes.e2b.run import GRACE_SECONDS, Run
 
 # How long an answer of E2B about the key is believed, and how soon it is asked again after a bad one.
 FRESH_SECONDS = 60.0
 AGAIN_SECONDS = 10.0
+FIRST_SECONDS = 2.0
+NOT_YET = "E2B has not answered yet whether the key works."
 COUNTS = ("starting", "ready", "running", "draining", "failed")
 PROMISES = (
     "Each execution has a virtual machine of its own at E2B, destroyed after it.",
@@ -138,7 +141,7 @@ class E2BRuntime:
             "facts": {
                 "address": self.plan.address,
                 **{f"template for {language}": name for language, name in self.plan.templates.items()},
-                "key": "works" if not reasons else "does not work, or could not be asked",
+                "key": "works" if not reasons else " ".join(reasons),
             },
         }
 
@@ -161,11 +164,9 @@ class E2BRuntime:
         return {"running": running, "starting": len(runs) - running}
 
     def held(self) -> list[Held]:
-        """Every sandbox at E2B that was made for an execution. Raises RuntimeLost, RuntimeUnavailable."""
         return self._cloud.held()
 
     def kill(self, sandbox: str) -> bool:
-        """Raises RuntimeLost, RuntimeUnavailable."""
         return self._cloud.kill(sandbox)
 
 
@@ -174,38 +175,33 @@ class Probe:
 
     def __init__(self, cloud: Cloud) -> None:
         self._cloud = cloud
-        self._reasons: list[str] | None = None
+        self._reasons = [NOT_YET]
         self._at = 0.0
         self._asking = threading.Lock()
+        self._answered = threading.Event()
 
     def reasons(self) -> list[str]:
-        """Why nothing would run; empty when it would. The first one waits for the answer, no other does."""
-        if self._reasons is None:
-            with self._asking:
-                if self._reasons is None:
-                    self.learn(self._ask())
-        elif time.monotonic() - self._at > (AGAIN_SECONDS if self._reasons else FRESH_SECONDS):
+        """Why nothing would run; empty when it would. Only the first ones wait for the answer, and not for long."""
+        if not self._at or time.monotonic() - self._at > (AGAIN_SECONDS if self._reasons else FRESH_SECONDS):
             self._refresh()
-        return self._reasons or []
+        self._answered.wait(FIRST_SECONDS)
+        return self._reasons
 
     def _refresh(self) -> None:
         if self._asking.acquire(blocking=False):
-            threading.Thread(target=self._ask_and_release, name="e2b-probe", daemon=True).start()
+            threading.Thread(target=self._ask, name="e2b-probe", daemon=True).start()
 
-    def _ask_and_release(self) -> None:
+    def _ask(self) -> None:
         try:
-            self.learn(self._ask())
+            self._cloud.probe()
+            self.learn([])
+        except RuntimeUnavailable as unavailable:
+            self.learn(unavailable.reasons)
+        except RuntimeLost as lost:
+            self.learn([str(lost)])
         finally:
             self._asking.release()
 
-    def _ask(self) -> list[str]:
-        try:
-            self._cloud.probe()
-        except RuntimeUnavailable as unavailable:
-            return unavailable.reasons
-        except RuntimeLost as lost:
-            return [str(lost)]
-        return []
-
     def learn(self, reasons: list[str]) -> None:
         self._reasons, self._at = list(reasons), time.monotonic()
+        self._answered.set()

@@ -9,7 +9,7 @@ import pytest
 
 from tests import fake_e2b
 from tests.integration.sandboxes import clouds, daemons
-from tests.scripted import runtime  # noqa: F401 - a fixture of the tests that need no real one
+from tests.scripted import e2b, runtime  # noqa: F401 - fixtures of the tests that need no real ones
 
 
 @pytest.fixture(scope="session")
