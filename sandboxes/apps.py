@@ -21,13 +21,13 @@ class SandboxesConfig(AppConfig):
 
         engine.register(engine.LOCAL, LocalRuntime(settings.SANDBOX_SOCKET))
         if settings.E2B_API_KEY:
-            engine.register(engine.E2B, _e2b())
+            engine.offer(engine.E2B, _e2b)
         targets.register(TYPE, PoolTarget())
         post_migrate.connect(built_in.ensure, sender=self)
 
 
 def _e2b() -> Runtime:
-    # The SDK takes a second to import, which only those who use it pay.
+    # The SDK takes a second to import and 40 MB to keep, which only processes that use it pay.
     from sandboxes.runtimes.e2b.cloud import Plan
     from sandboxes.runtimes.e2b.runtime import E2BRuntime
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from django.conf import settings
@@ -25,6 +25,8 @@ NOT_SET_UP = {
 }
 
 _runtimes: dict[str, Runtime] = {}
+_offers: dict[str, Callable[[], Runtime]] = {}
+_making = threading.Lock()
 _said: dict[str, tuple[float, dict[str, Any]]] = {}
 _locks = {name: threading.Lock() for name in NAMES}
 
@@ -49,15 +51,21 @@ def register(name: str, runtime: Runtime) -> None:
     _said.pop(name, None)
 
 
+def offer(name: str, make: Callable[[], Runtime]) -> None:
+    """Register a runtime that costs something to have: it is made when it is first asked for."""
+    _offers[name] = make
+
+
 def withdraw(name: str) -> None:
     """This will leave the runtime as one that was never set up."""
     _runtimes.pop(name, None)
+    _offers.pop(name, None)
     _said.pop(name, None)
 
 
 def names() -> list[str]:
     """The runtimes that are set up here, whether they can run anything now or not."""
-    return [name for name in NAMES if name in _runtimes]
+    return [name for name in NAMES if name in _runtimes or name in _offers]
 
 
 def rooms() -> dict[str, int]:
@@ -68,15 +76,17 @@ def rooms() -> dict[str, int]:
 
 def runtime(name: str = LOCAL) -> Runtime:
     """Raises RuntimeUnavailable."""
-    try:
-        return _runtimes[name]
-    except KeyError:
-        raise RuntimeUnavailable([NOT_SET_UP.get(name, f"There is no runtime {name}.")]) from None
+    with _making:
+        if name not in _runtimes and name in _offers:
+            _runtimes[name] = _offers[name]()
+    if name not in _runtimes:
+        raise RuntimeUnavailable([NOT_SET_UP.get(name, f"There is no runtime {name}.")])
+    return _runtimes[name]
 
 
 def objections(needs: Needs) -> dict[str, dict[str, str]]:
     """What each runtime that is set up here could not keep; an empty one could run this."""
-    return {name: _runtimes[name].objections(needs) for name in names()}
+    return {name: runtime(name).objections(needs) for name in names()}
 
 
 def describe(name: str = LOCAL) -> dict[str, Any]:

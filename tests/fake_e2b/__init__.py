@@ -43,6 +43,8 @@ class Template:
     cpus: int
     memory_mb: int
     has_python: bool = True
+    # What looks like a cgroup v2, as far as files do: the limits can be read there, what was used is what stands there.
+    cgroup: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass

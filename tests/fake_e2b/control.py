@@ -106,6 +106,7 @@ def _made(fake: FakeE2B, body: dict[str, Any], *, is_v2: bool) -> dict[str, Any]
             "cpus": template.cpus,
             "memory_mb": template.memory_mb,
             "has_python": template.has_python,
+            "cgroup": template.cgroup,
             "metadata": body.get("metadata", {}),
             "envs": body.get("envVars", {}),
             "internet": body.get("allow_internet_access", True),

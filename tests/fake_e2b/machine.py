@@ -42,6 +42,7 @@ class Machine:
     cpus: int = 2
     memory_mb: int = 512
     has_python: bool = True
+    cgroup: tuple[tuple[str, str], ...] = ()
     metadata: dict[str, str] = field(default_factory=dict)
     envs: dict[str, str] = field(default_factory=dict)
     internet: bool = True
@@ -55,6 +56,10 @@ class Machine:
     def __post_init__(self) -> None:
         for folder in ("root", "home/user", "opt", "tmp", "etc", "run"):
             (self.root / folder).mkdir(parents=True)
+        for name, content in self.cgroup:
+            file = self.root / "sys/fs/cgroup" / name
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(content)
         (self.root / "etc/passwd").write_text(PASSWD)
         path = PATH if self.has_python else "/nowhere"
         (self.root / "etc/profile").write_text(f"export PATH={path}\n")

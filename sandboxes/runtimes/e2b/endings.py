@@ -56,8 +56,19 @@ def _breach(report: Mapping[str, Any], stderr: bytes, *, failed: bool) -> str | 
     )
 
 
-def cut_short(streams: Mapping[str, bytes | bytearray], *, lasted_ms: float, startup_ms: float) -> Outcome:
-    """Cancelled, and nothing more is known of it."""
+NOTHING = {
+    "cpu_ms": 0.0,
+    "peak_memory_bytes": 0,
+    "disk_bytes": 0,
+    "network_sent_bytes": 0,
+    "network_received_bytes": 0,
+}
+
+
+def cut_short(
+    streams: Mapping[str, bytes | bytearray], *, used: Mapping[str, Any], lasted_ms: float, startup_ms: float
+) -> Outcome:
+    """Cancelled, and no more is known of it than what it had used when the guest last said so."""
     return Outcome(
         exit_code=None,
         signal=KILLED if lasted_ms else None,
@@ -71,9 +82,5 @@ def cut_short(streams: Mapping[str, bytes | bytearray], *, lasted_ms: float, sta
         artifacts_truncated=(),
         duration_ms=lasted_ms,
         startup_ms=startup_ms,
-        cpu_ms=0.0,
-        peak_memory_bytes=0,
-        disk_bytes=0,
-        network_sent_bytes=0,
-        network_received_bytes=0,
+        **{name: used.get(name, nothing) for name, nothing in NOTHING.items()},
     )

@@ -63,6 +63,7 @@ class Run:
         self._handle: Any = None
         self._unwanted = threading.Event()
         self._is_over = False
+        self._used: dict[str, Any] = {}
         self._heard: queue.SimpleQueue[tuple[str, Any]] = queue.SimpleQueue()
         self._begun = self._started = self._deadline = 0.0
         self._streams = {"stdout": bytearray(), "stderr": bytearray()}
@@ -90,6 +91,8 @@ class Run:
                 on_started(self._say_started())
             elif what == "out":
                 self._pass_on(value, on_output)
+            elif what == "used":
+                self._used = value
             elif what == "end":
                 return endings.outcome(value, self._streams, startup_ms=self._startup_ms())
             elif what == "failure":
@@ -131,9 +134,9 @@ class Run:
         on_output(message["out"], message["at"], content)
 
     def _cut_short(self) -> Outcome:
-        """Cancelled before the guest could say what was used: all that is known is the time."""
+        """Cancelled before the guest could say the last: all that is known is what it said before, and the time."""
         lasted = (time.monotonic() - self._started) * 1000 if self._started else 0.0
-        return endings.cut_short(self._streams, lasted_ms=lasted, startup_ms=self._startup_ms())
+        return endings.cut_short(self._streams, used=self._used, lasted_ms=lasted, startup_ms=self._startup_ms())
 
     def cancel(self) -> None:
         self._unwanted.set()
@@ -249,6 +252,8 @@ class _Said:
                 self._heard.put(("out", message))
             elif "ready" in message:
                 self._heard.put(("ready", None))
+            elif "used" in message:
+                self._heard.put(("used", message["used"]))
             else:
                 self.report = message.get("end", self.report)
                 self.refused = message.get("refused", self.refused)

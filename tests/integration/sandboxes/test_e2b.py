@@ -109,6 +109,54 @@ def test_a_program_that_forks_without_end_is_stopped_by_its_own_limit(cloud):
     assert outcome.breach == "processes"
 
 
+CGROUP = {
+    "cgroup.controllers": "cpuset cpu io memory pids",
+    "cgroup.subtree_control": "",
+    "ntd/cgroup.procs": "",
+    "ntd/memory.max": "max",
+    "ntd/memory.oom.group": "0",
+    "ntd/memory.current": "4096",
+    "ntd/memory.peak": "123456789",
+    "ntd/memory.events": "oom 0\noom_kill 0",
+    "ntd/pids.max": "max",
+    "ntd/pids.events": "max 0",
+    "ntd/cpu.max": "max 100000",
+    "ntd/cpu.stat": "usage_usec 777000",
+}
+
+
+def test_where_the_machine_has_cgroups_they_bound_and_count(cloud):
+    cloud.fake.templates["bare"] = fake_e2b.Template("bareid", 2, 512, cgroup=tuple(CGROUP.items()))
+    runtime = cloud.with_plan(templates={"python": "bare"})
+    seen: dict[str, str] = {}
+
+    def look(*_: Any) -> None:
+        [machine] = cloud.fake.machines.values()
+        for name in ("memory.max", "pids.max", "cpu.max", "cgroup.procs"):
+            seen[name] = (machine.root / "sys/fs/cgroup/ntd" / name).read_text()
+
+    request = make_request("print(1)", limits=Limits(cpu=0.5, memory_mb=96, processes=20))
+    outcome = runtime.run(request, on_started=look, on_output=lambda *_: None)
+
+    assert seen["memory.max"] == str(96 << 20)
+    assert seen["pids.max"].startswith("20")
+    assert seen["cpu.max"].startswith("50000 100000")
+    assert seen["cgroup.procs"] == "0"
+    assert (outcome.exit_code, outcome.cpu_ms, outcome.peak_memory_bytes) == (0, 777.0, 123456789)
+
+
+@pytest.mark.parametrize(
+    ("counted", "breach"),
+    [({"ntd/memory.events": "oom 1\noom_kill 1"}, "memory"), ({"ntd/pids.events": "max 3"}, "processes")],
+)
+def test_what_the_kernel_counted_names_the_limit(cloud, counted, breach):
+    cloud.fake.templates["bare"] = fake_e2b.Template("bareid", 2, 512, cgroup=tuple((CGROUP | counted).items()))
+
+    outcome = run(cloud.with_plan(templates={"python": "bare"}), "raise SystemExit(1)")
+
+    assert outcome.breach == breach
+
+
 # --- what it will not do
 
 
@@ -293,6 +341,17 @@ def test_a_guest_that_does_not_hear_is_killed_with_its_sandbox(cloud):
 
     assert (outcome.cancelled, outcome.stdout, outcome.signal) == (True, b"go\n", 9)
     assert outcome.duration_ms > 0
+
+
+def test_of_a_guest_that_does_not_hear_is_known_what_it_last_said(cloud):
+    """It prints once a second has gone, so that it has said what it used before."""
+    code = "import time\nend = time.monotonic() + 1\nwhile time.monotonic() < end: pass\nprint('go', flush=True)\ntime.sleep(20)"
+
+    with cloud.fake.hold("/process.Process/SendInput"):
+        outcome = cancelled_during(cloud, make_request(code), lambda went: went.is_set())
+
+    assert outcome.cpu_ms > 10
+    assert outcome.peak_memory_bytes > 1 << 20
 
 
 def test_what_was_used_until_it_was_cancelled_is_told(cloud):

@@ -52,7 +52,7 @@ def said(root: Path, name: str) -> str:
 
 
 def test_the_controllers_are_asked_for_and_the_limits_written(counting, root):
-    counting.Group(str(root)).limit(ORDER)
+    counting.Group(str(root), ORDER)
 
     assert (root / "cgroup.subtree_control").read_text() == "+memory +pids +cpu"
     assert said(root, "memory.max").startswith(str(64 << 20))
@@ -63,7 +63,7 @@ def test_the_controllers_are_asked_for_and_the_limits_written(counting, root):
 
 
 def test_what_the_kernel_counted_is_read(counting, root):
-    assert counting.Group(str(root)).counted() == {
+    assert counting.Group(str(root), ORDER).counted() == {
         "cpu_ms": 4.5,
         "peak_memory_bytes": 7000,
         "memory_kills": 2,
@@ -74,7 +74,7 @@ def test_what_the_kernel_counted_is_read(counting, root):
 
 def test_before_linux_5_19_the_peak_is_what_was_sampled(counting, root):
     (root / "ntd" / "memory.peak").unlink()
-    group = counting.Group(str(root))
+    group = counting.Group(str(root), ORDER)
 
     group.is_over()
     (root / "ntd" / "memory.current").write_text("10\n")
@@ -87,12 +87,12 @@ def test_where_a_controller_is_missing_it_is_no_group(counting, root):
     (root / "cgroup.controllers").write_text("cpu io\n")
 
     with pytest.raises(OSError, match="not all of memory, pids, cpu"):
-        counting.Group(str(root))
+        counting.Group(str(root), ORDER)
 
 
 def test_without_cgroups_it_is_counted_softly(counting, root, tmp_path):
-    assert counting.choose(str(tmp_path / "none")).soft
-    assert not counting.choose(str(root)).soft
+    assert counting.choose(ORDER, str(tmp_path / "none")).soft
+    assert not counting.choose(ORDER, str(root)).soft
 
 
 def test_what_the_machine_has_is_the_kernels_word(counting):

@@ -81,11 +81,23 @@ def test_a_cancelled_one_has_breached_nothing():
 
 
 def test_one_that_was_cut_short_invents_no_usage():
-    outcome = endings.cut_short({"stdout": b"so far", "stderr": b""}, lasted_ms=120.0, startup_ms=80.0)
+    streams = {"stdout": b"so far", "stderr": b""}
+    outcome = endings.cut_short(streams, used={}, lasted_ms=120.0, startup_ms=80.0)
 
     assert (outcome.cancelled, outcome.signal, outcome.stdout, outcome.duration_ms) == (True, 9, b"so far", 120.0)
     assert (outcome.cpu_ms, outcome.peak_memory_bytes, outcome.disk_bytes) == (0.0, 0, 0)
 
 
+def test_one_that_was_cut_short_had_used_what_was_last_said_of_it():
+    used = {"cpu_ms": 12.5, "peak_memory_bytes": 4096, "disk_bytes": 1}
+
+    outcome = endings.cut_short({"stdout": b"", "stderr": b""}, used=used, lasted_ms=120.0, startup_ms=80.0)
+
+    assert (outcome.cpu_ms, outcome.peak_memory_bytes, outcome.disk_bytes) == (12.5, 4096, 1)
+    assert outcome.network_sent_bytes == 0
+
+
 def test_one_that_never_ran_died_of_no_signal():
-    assert endings.cut_short({"stdout": b"", "stderr": b""}, lasted_ms=0.0, startup_ms=0.0).signal is None
+    nothing = {"stdout": b"", "stderr": b""}
+
+    assert endings.cut_short(nothing, used={}, lasted_ms=0.0, startup_ms=0.0).signal is None

@@ -4,6 +4,7 @@ Standard library only. A Group is made before anything becomes read-only, and re
 """
 
 import os
+import resource
 
 ROOT = "/sys/fs/cgroup"
 NAME = "ntd"
@@ -16,7 +17,7 @@ class Group:
 
     soft = False
 
-    def __init__(self, root: str) -> None:
+    def __init__(self, root: str, order: dict) -> None:
         """Raises OSError where there is no cgroup v2 with the three controllers to be had."""
         with open(f"{root}/cgroup.controllers") as offered:
             if not set(NEEDED) <= set(offered.read().split()):
@@ -25,8 +26,9 @@ class Group:
         self.path = f"{root}/{NAME}"
         os.makedirs(self.path, exist_ok=True)
         self.sampled_peak = 0
+        self._limit(order)
 
-    def limit(self, order: dict) -> None:
+    def _limit(self, order: dict) -> None:
         _write(f"{self.path}/memory.max", str(order["memory_mb"] << 20))
         _write(f"{self.path}/memory.oom.group", "1")
         if os.path.exists(f"{self.path}/memory.swap.max"):
@@ -55,16 +57,14 @@ class Group:
 
 
 class Soft:
-    """Without cgroups: what all processes hold is sampled, CPU time is what the buried ones used."""
+    """Without cgroups: what all processes hold is sampled, CPU time is what each used, buried or living."""
 
     soft = True
 
-    def __init__(self) -> None:
-        self.most = self.peak = 0
-        self.exceeded = False
-
-    def limit(self, order: dict) -> None:
+    def __init__(self, order: dict) -> None:
         self.most = order["memory_mb"] << 20
+        self.peak = 0
+        self.exceeded = False
 
     def open_door(self) -> int:
         return -1
@@ -77,19 +77,23 @@ class Soft:
         return self.exceeded
 
     def counted(self) -> dict:
+        buried = resource.getrusage(resource.RUSAGE_CHILDREN)
+        living = sum(_cpu_seconds(name) for name in os.listdir("/proc") if name.isdigit() and name != "1")
         return {
-            "peak_memory_bytes": self.peak,
+            "cpu_ms": (buried.ru_utime + buried.ru_stime + living) * 1000,
+            "peak_memory_bytes": max(self.peak, buried.ru_maxrss << 10),
             "memory_kills": 0,
             "refused_forks": 0,
             "soft_memory_exceeded": self.exceeded,
         }
 
 
-def choose(root: str = ROOT) -> "Group | Soft":
+def choose(order: dict, root: str = ROOT) -> "Group | Soft":
+    """The way this machine can keep the ordered limits, with the limits set."""
     try:
-        return Group(root)
+        return Group(root, order)
     except OSError:
-        return Soft()
+        return Soft(order)
 
 
 def machine() -> dict:
@@ -118,6 +122,17 @@ def _private_bytes(pid: str) -> int:
             return next((int(line.split()[1]) << 10 for line in rollup if line.startswith("Pss_Anon:")), 0)
     except OSError:
         return 0
+
+
+def _cpu_seconds(pid: str) -> float:
+    """What one process used so far, with those that it has buried itself."""
+    try:
+        with open(f"/proc/{pid}/stat") as stat:
+            # The name in parentheses may hold anything; the numbers come after it.
+            fields = stat.read().rpartition(")")[2].split()
+    except OSError:
+        return 0.0
+    return sum(int(each) for each in fields[11:15]) / os.sysconf("SC_CLK_TCK")
 
 
 def _write(path: str, text: str) -> None:

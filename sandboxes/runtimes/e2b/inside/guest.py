@@ -1,6 +1,6 @@
 """Runs one program inside an E2B sandbox and alone reports how it ended. Uploaded; standard library only.
 
-    envd ==stdout, one JSON a line==> adapter        {"ready"} {"out"}... {"end"}, or {"failed"} or {"refused"}
+    envd ==stdout, one JSON a line==> adapter        {"ready"} {"out"|"used"}... {"end"}, or {"failed"} or {"refused"}
          <==stdin==                                  "cancel"
 
     this (root) --unshare, fork--> pid 1 (root) --fork--> the program (nobody's user, no rights, /workspace)
@@ -14,7 +14,6 @@ import contextlib
 import fcntl
 import json
 import os
-import resource
 import selectors
 import shutil
 import signal
@@ -29,6 +28,8 @@ import place
 CHUNK_BYTES = 64 << 10
 COALESCE_SECONDS = 0.025
 SAMPLE_SECONDS = 0.025
+# How often it says what was used so far: all that is known of a run that is cut off.
+FIRST_WORD_SECONDS, NEXT_WORD_SECONDS = 0.25, 1.0
 FREE_ENOUGH_BYTES = 4096
 # What a machine has is a little less than it is sold as.
 NEARLY = 0.85
@@ -60,16 +61,19 @@ def speak(*, everything: bool = False) -> None:
 
 
 def main() -> None:
+    # When the machine itself runs out of memory it takes the program, not who reports of it.
+    place.weigh(-900)
     try:
         with open(ORDER) as file:
             order = json.load(file)
         check(order, counting.machine())
-        group = counting.choose()
-        group.limit(order)
+        group = counting.choose(order)
+        # Opened before the namespaces are left: a file open for writing would keep its mount from becoming read-only.
+        door = group.open_door()
         place.leave(network=order["network"])
         pid = os.fork()
         if pid == 0:
-            supervise(order, group)
+            supervise(order, group, door)
         os._exit(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) and 1)
     except Refused as problem:
         say(refused=str(problem))
@@ -85,10 +89,9 @@ def check(order: dict, machine: dict) -> None:
         raise Refused(f"The sandbox has {machine['memory_mb']} MB of memory, not {order['memory_mb']}.")
 
 
-def supervise(order: dict, group: "counting.Group | counting.Soft") -> None:
+def supervise(order: dict, group: "counting.Group | counting.Soft", door: int) -> None:
     """As pid 1: make the place, run the program, report, and take everything down by leaving."""
     try:
-        door = group.open_door()
         scratch = place.settle(disk_mb=order["disk_mb"])
         run = Run(order, group, scratch)
         run.start(door)
@@ -143,6 +146,7 @@ class Run:
         self.streams: list[Stream] = []
         self.waiting = selectors.PollSelector()
         self.begun = self.ended = 0.0
+        self.next_word = FIRST_WORD_SECONDS
         self.network = (0, 0)
 
     def start(self, door: int) -> None:
@@ -183,8 +187,24 @@ class Run:
                 os.kill(self.child, signal.SIGKILL)
             for stream in self.streams:
                 stream.send()
+            self._tell_use()
             speak()
         self._finish()
+
+    def _tell_use(self) -> None:
+        if time.monotonic() - self.begun >= self.next_word:
+            self.next_word += NEXT_WORD_SECONDS
+            counted = self.group.counted()
+            say(used={name: counted[name] for name in ("cpu_ms", "peak_memory_bytes")} | self._rest())
+
+    def _rest(self) -> dict:
+        disk = os.fstatvfs(self.scratch)
+        sent, received = counting.network_bytes()
+        return {
+            "disk_bytes": (disk.f_blocks - disk.f_bfree) * disk.f_frsize,
+            "network_sent_bytes": sent - self.network[0],
+            "network_received_bytes": received - self.network[1],
+        }
 
     def _register(self) -> None:
         woken, wake = os.pipe()
@@ -259,23 +279,16 @@ class Run:
         with open(f"{place.OUT}/artifacts.bin", "wb") as out:
             for _, content in collected.files:
                 out.write(content)
-        used = resource.getrusage(resource.RUSAGE_CHILDREN)
-        facts = {"cpu_ms": (used.ru_utime + used.ru_stime) * 1000, **self.group.counted()}
-        if self.group.soft:
-            facts["peak_memory_bytes"] = max(facts["peak_memory_bytes"], used.ru_maxrss << 10)
-        sent, received = counting.network_bytes()
         return {
             "status": None if self.stopped else self.status,
             "stopped": self.stopped,
             "truncated": [stream.name for stream in self.streams if stream.truncated],
             "duration_ms": (self.ended - self.begun) * 1000,
-            "disk_bytes": (disk.f_blocks - disk.f_bfree) * disk.f_frsize,
             "disk_is_full": disk.f_bfree * disk.f_frsize < FREE_ENOUGH_BYTES or disk.f_ffree == 0,
-            "network_sent_bytes": sent - self.network[0],
-            "network_received_bytes": received - self.network[1],
             "artifacts": [[path, len(content)] for path, content in collected.files],
             "artifacts_truncated": collected.left_out,
-            **facts,
+            **self._rest(),
+            **self.group.counted(),
         }
 
 

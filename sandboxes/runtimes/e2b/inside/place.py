@@ -3,6 +3,7 @@
 Standard library only; uploaded beside the daemon's `kernel.py`. Runs as root of the machine.
 """
 
+import contextlib
 import ctypes
 import errno
 import os
@@ -86,6 +87,7 @@ def step_down(*, order: dict, soft: bool) -> None:
     """Give up every right and take the limits of one process; the last thing before the program is executed."""
     os.setsid()
     os.umask(0o022)
+    weigh(500)
     for limit, value in _bounds(order=order, soft=soft).items():
         resource.setrlimit(limit, (value, value))
     if soft:
@@ -103,6 +105,12 @@ def step_down(*, order: dict, soft: bool) -> None:
     kernel.keep_capabilities(())
     kernel.forbid_new_privileges()
     os.chdir("/workspace")
+
+
+def weigh(adjustment: int) -> None:
+    """How soon the kernel ends this process when memory is short; not every root may say so."""
+    with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w") as file:
+        file.write(str(adjustment))
 
 
 def _bounds(*, order: dict, soft: bool) -> dict:
