@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import e2b
+import httpx
 
 from sandboxes.runtimes import Held, InvalidRequest, RuntimeLost, RuntimeUnavailable
 
@@ -28,6 +29,8 @@ PROBE_SECONDS = 5
 KILL_SECONDS = 15
 PAGE = 100
 SECRET = re.compile(r"e2b_[0-9A-Za-z]+")
+# How the transport begins to say what happened; the address is the operator's to know.
+PREAMBLE = re.compile(r"(Request failed: )?error sending request for url \(\S*\): ")
 LONGEST_SENTENCE = 300
 
 
@@ -122,6 +125,8 @@ def as_failure(
         return RuntimeLost(f"E2B asked to slow down, and went on asking. {said}")
     if isinstance(error, e2b.NotEnoughSpaceException):
         return InvalidRequest(f"The files of this execution do not fit on the disk of the E2B sandbox. {said}")
+    if isinstance(error, httpx.ConnectError | httpx.TimeoutException):
+        return RuntimeLost(f"E2B cannot be reached, {doing}: {plain(error)}")
     meant = other(error) if other and isinstance(error, e2b.SandboxException) else None
     return meant or RuntimeLost(said)
 
@@ -142,5 +147,5 @@ def _no_template(name: str) -> str:
 
 def plain(error: Exception) -> str:
     """What an error says, on one line, short, and without anything that looks like a key."""
-    text = " ".join(str(error).split()) or type(error).__name__
+    text = PREAMBLE.sub("", " ".join(str(error).split())) or type(error).__name__
     return SECRET.sub("e2b_•••", text)[:LONGEST_SENTENCE]

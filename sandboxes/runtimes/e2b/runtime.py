@@ -26,7 +26,7 @@ from sandboxes.runtimes.e2b.run import GRACE_SECONDS, Run
 # How long an answer of E2B about the key is believed, and how soon it is asked again after a bad one.
 FRESH_SECONDS = 60.0
 AGAIN_SECONDS = 10.0
-FIRST_SECONDS = 2.0
+FIRST_SECONDS = 5.0
 NOT_YET = "E2B has not answered yet whether the key works."
 COUNTS = ("starting", "ready", "running", "draining", "failed")
 PROMISES = (
@@ -130,7 +130,7 @@ class E2BRuntime:
         reasons = self._probe.reasons()
         counts = dict.fromkeys(COUNTS, 0)
         return {
-            "engine": None if reasons else "E2B cloud",
+            "engine": None if reasons else "E2B virtual machines",
             "promises": list(PROMISES),
             "limits": self._limits(),
             "languages": sorted(self.plan.templates),
@@ -141,7 +141,6 @@ class E2BRuntime:
             "facts": {
                 "address": self.plan.address,
                 **{f"template for {language}": name for language, name in self.plan.templates.items()},
-                "key": "works" if not reasons else " ".join(reasons),
             },
         }
 

@@ -418,14 +418,24 @@ def test_the_key_is_asked_about_once_a_minute_and_nobody_waits_for_it_again(clou
     lists = lambda: sum(1 for asked in cloud.fake.asked if asked == ("GET", "/v2/sandboxes"))  # noqa: E731
 
     for _ in range(3):
-        assert runtime.describe()["engine"] == "E2B cloud"
+        assert runtime.describe()["engine"] == "E2B virtual machines"
     assert lists() == 1
     monkeypatch.setattr(e2b_runtime, "FRESH_SECONDS", -1.0)
     cloud.fake.trouble("/v2/sandboxes", status=401, times=100)
 
     with cloud.fake.hold("/v2/sandboxes"):
-        assert runtime.describe()["engine"] == "E2B cloud"
+        assert runtime.describe()["engine"] == "E2B virtual machines"
     assert eventually(lambda: lists() >= 2 and runtime.describe()["engine"] is None)
+
+
+def test_a_cloud_that_cannot_be_reached_is_said_without_its_address(cloud):
+    nowhere = "http://127.0.0.1:9"
+    runtime = cloud.with_plan(api_url=nowhere, sandbox_url=nowhere)
+
+    [reason] = runtime.describe()["reasons"]
+
+    assert reason.startswith("E2B cannot be reached, asking whether the key works: ")
+    assert nowhere not in reason
 
 
 def test_a_cloud_that_cannot_be_reached_is_known_after_the_first_attempt(cloud, monkeypatch):
@@ -439,4 +449,4 @@ def test_a_cloud_that_cannot_be_reached_is_known_after_the_first_attempt(cloud, 
 
     assert runtime.describe()["engine"] is None
     monkeypatch.setattr(e2b_runtime, "AGAIN_SECONDS", -1.0)
-    assert eventually(lambda: runtime.describe()["engine"] == "E2B cloud")
+    assert eventually(lambda: runtime.describe()["engine"] == "E2B virtual machines")

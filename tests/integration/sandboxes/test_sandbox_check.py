@@ -38,7 +38,7 @@ def test_it_says_what_the_cloud_is_set_to(cloud):
 
     assert "runtime   e2b: E2B cloud" in text
     assert "set to    template for python: code-interpreter-v1" in text
-    assert "set to    key: works" in text
+    assert "probe     e2b: passed" in text
     assert set(found) == {"local", "e2b"}
     assert cloud.fake.key not in text
 
