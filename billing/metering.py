@@ -2,6 +2,7 @@
 
 record_usage    charges at once
 capture         charges what a hold has set aside, and lets the rest go
+settle          charges for what nobody could set aside before, as far as there is something left
 Two calls of the database: what is known of the event, with the wallet locked (rating.py), and then everything
 that is written. What is out of the ordinary (late, expired, capped) costs more calls under the same lock.
 """
@@ -156,6 +157,32 @@ def capture(
     return _keep(facts, event, given, rated, cost_ucr=cost_ucr, now=now)
 
 
+@transaction.atomic
+def settle(
+    *,
+    account_id: UUID,
+    meter: str,
+    quantity: Decimal,
+    occurred_at: datetime,
+    now: datetime,
+    key: str,
+    source: str,
+    agent: str = "",
+    properties: Mapping[str, object] | None = None,
+) -> UsageRecord:
+    """Charge for what was used before anybody could know how much it would be: at most what is available.
+
+    The work was done, and its record must not be lost.
+    """
+    event = Event(source, key, meter, _quantity(quantity), occurred_at, agent, properties or {})
+    facts = _look_up(event, account_id=account_id)
+    given = event.fingerprint(with_time=True)
+    if facts.earlier:
+        return _earlier(facts.earlier, given)
+    rated = _rate(facts, event)
+    return _keep(facts, event, given, rated, cost_ucr=min(rated.ucr, _available(facts, now)), now=now)
+
+
 def _look_up(event: Event, *, account_id: UUID | None = None, hold_key: str | None = None) -> Facts:
     return rating.look_up(
         account_id=account_id, hold_key=hold_key, source=event.source, key=event.key, meter=event.meter,
@@ -170,6 +197,10 @@ def _rate(facts: Facts, event: Event) -> Rated:
 def _left(facts: Facts, held: Held, now: datetime) -> int:
     """What can still be had without the hold, which is over."""
     ledger.expire_hold(key=held.key, now=now)
+    return _available(facts, now)
+
+
+def _available(facts: Facts, now: datetime) -> int:
     if not facts.is_active:
         return 0
     return max(0, ledger.balance(account_id=facts.account_id, now=now).available_ucr)

@@ -9,7 +9,10 @@ from urllib.parse import urlsplit
 from django.conf import settings
 from django.core import checks
 
+from sandboxes.daemon import egress
+
 TOPOLOGIES = ("mesh", "ring", "star", "hierarchical", "adaptive")
+ENGINES = ("auto", "gvisor", "bubblewrap")
 ROLES = ("coordinator", "worker", "both")
 RUNTIMES = ("local", "e2b")
 E2B_KEY = re.compile(r"e2b_[0-9A-Za-z]{16,}")
@@ -20,7 +23,7 @@ def register() -> None:
 
 
 def check_settings(app_configs: Any, **_: Any) -> list[checks.CheckMessage]:
-    found = [*_urls(), *_choices(), *_e2b(), *_production()]
+    found = [*_urls(), *_choices(), *_sandboxes(), *_e2b(), *_production()]
     return [checks.Error(text, hint=hint, id=f"ntd.{code}") for code, text, hint in found]
 
 
@@ -83,23 +86,35 @@ def _choices() -> list[Found]:
     return found
 
 
+def _sandboxes() -> list[Found]:
+    found = []
+    if settings.SANDBOX_ENGINE not in ENGINES:
+        text = f"NTD_SANDBOX_ENGINE is {settings.SANDBOX_ENGINE!r}."
+        found.append(("E012", text, f"Use one of {', '.join(ENGINES)}."))
+    try:
+        egress.parse(settings.SANDBOX_NETWORK)
+    except egress.BadPolicy as problem:
+        found.append(("E011", f"NTD_SANDBOX_NETWORK: {problem}.", "Use off, outward, or host:port,host:port."))
+    return found
+
+
 def _e2b() -> list[Found]:
     found = []
     if settings.E2B_API_KEY and not E2B_KEY.fullmatch(settings.E2B_API_KEY):
         found.append(
             (
-                "E011",
+                "E014",
                 "E2B_API_KEY has not the form of a key: e2b_ and at least 16 letters and digits.",
                 "Copy it from the E2B dashboard, without quotes or spaces, or leave it empty to run nothing at E2B.",
             )
         )
     for name in ("E2B_API_URL", "E2B_SANDBOX_URL"):
         if getattr(settings, name) and urlsplit(getattr(settings, name)).scheme not in ("http", "https"):
-            found.append(("E012", f"{name} must be an http(s) address.", "Leave it empty for the E2B cloud."))
+            found.append(("E015", f"{name} must be an http(s) address.", "Leave it empty for the E2B cloud."))
     if settings.E2B_API_URL and not (settings.E2B_SANDBOX_URL or settings.E2B_DOMAIN):
         found.append(
             (
-                "E012",
+                "E015",
                 "E2B_API_URL without E2B_SANDBOX_URL or E2B_DOMAIN would send the sandboxes' tokens to the E2B cloud.",
                 "Say too where the sandboxes of that server are reached.",
             )
@@ -117,13 +132,13 @@ def _runtimes() -> list[Found]:
     if not wanted or len(set(wanted)) < len(wanted) or not set(wanted) <= set(RUNTIMES):
         return [
             (
-                "E013",
+                "E016",
                 f"NTD_DEFAULT_RUNTIMES is {','.join(wanted)!r}.",
                 "Use local, e2b, or both in the order you prefer.",
             )
         ]
     if "e2b" in wanted and not settings.E2B_API_KEY:
-        return [("E013", "NTD_DEFAULT_RUNTIMES names e2b, which needs E2B_API_KEY.", "Set the key, or take e2b out.")]
+        return [("E016", "NTD_DEFAULT_RUNTIMES names e2b, which needs E2B_API_KEY.", "Set the key, or take e2b out.")]
     return []
 
 

@@ -24,6 +24,7 @@ class Setting:
     attribute: str
     meaning: str
     is_secret: bool = False
+    empty: str = "not set"
     # What is known of it now, beside the value.
     note: Callable[[], str] = lambda: ""
 
@@ -36,8 +37,7 @@ class Setting:
         if isinstance(value, bool):
             return "on" if value else "off"
         if isinstance(value, list):
-            return ", ".join(value)
-        return re.sub(r"://([^:/@]*):[^@]*@", r"://\1:•••@", str(value)) or "not set"
+            return re.sub(r"://([^:/@]*):[^@]*@", r"://\1:•••@", str(value)) or self.empty
 
     @property
     def source(self) -> str:
@@ -63,7 +63,23 @@ SETTINGS = {
             "What `up` runs here: coordinator, worker, or both.",
         ),
         Setting("COORDINATOR_URL", "COORDINATOR_URL", "Address of the coordinator that a worker works for."),
-        Setting("NTD_SANDBOX_NETWORK", "SANDBOX_NETWORK", "Whether executions may ask for the network."),
+        Setting(
+            "NTD_SANDBOX_NETWORK",
+            "SANDBOX_NETWORK",
+            "Where executions that ask for a network may reach: off, outward, or a list of host:port.",
+            empty="off",
+        ),
+        Setting(
+            "NTD_SANDBOX_ENGINE",
+            "SANDBOX_ENGINE",
+            "What isolates sandboxes: auto, the strongest that passes; gvisor or bubblewrap, that one or nothing.",
+        ),
+        Setting("RUNSC_PATH", "RUNSC_PATH", "gVisor's program; the runsc on PATH when not set."),
+        Setting(
+            "NTD_SANDBOX_GVISOR_SOFT_MEMORY",
+            "SANDBOX_GVISOR_SOFT_MEMORY",
+            "Take gVisor where no memory cgroup can be made: its memory is then only sampled.",
+        ),
         Setting(
             "NTD_DEFAULT_RUNTIMES",
             "DEFAULT_RUNTIMES",

@@ -140,11 +140,22 @@ def sandbox_daemon(where: embedded.Place, name: str, options: Options, provided:
     suffix = _suffix(name, options)
     command = [sys.executable, "-m", "sandboxes.daemon", "--socket", sandbox_socket(where, name, options)]
     command += ["--state", str(where.home / f"sandboxes{suffix}")]
+    command += ["--network", os.environ.get("NTD_SANDBOX_NETWORK") or "off"]
+    command += ["--engine", os.environ.get("NTD_SANDBOX_ENGINE") or "auto"]
+    if os.environ.get("RUNSC_PATH"):
+        command += ["--runsc", os.environ["RUNSC_PATH"]]
+    if _is_on("NTD_SANDBOX_GVISOR_SOFT_MEMORY"):
+        command.append("--gvisor-soft-memory")
     if provided.python_libraries:
         command += ["--python-libraries", provided.python_libraries]
     if provided.node:
         command += ["--node", provided.node]
     return Part(f"sandboxes{suffix}", command)
+
+
+def _is_on(name: str) -> bool:
+    """As the settings read a switch."""
+    return os.environ.get(name, "").lower() in ("true", "on", "ok", "y", "yes", "1")
 
 
 def _web(where: embedded.Place, name: str, options: Options) -> Part:

@@ -4,6 +4,7 @@ Without `DATABASE_URL` and `REDIS_URL` they point at the embedded servers that `
 """
 
 import secrets
+from contextlib import suppress
 from pathlib import Path
 from urllib.parse import unquote
 
@@ -11,6 +12,7 @@ import environ
 import structlog
 
 from ntd_site import embedded, schedules
+from sandboxes.daemon import egress
 
 env = environ.Env()
 ROOT = Path(__file__).resolve().parent.parent
@@ -75,7 +77,21 @@ FEDERATION_ROLE = env("FEDERATION_ROLE", default="both")
 COORDINATOR_URL = env("COORDINATOR_URL", default="")
 RATE_LIMIT_PER_MINUTE = env.int("RATE_LIMIT_PER_MINUTE", default=600)
 SANDBOX_SOCKET = env("NTD_SANDBOX_SOCKET", default=str(PLACE.run / "sandboxes.sock"))
-SANDBOX_NETWORK = env.bool("NTD_SANDBOX_NETWORK", default=False)
+
+
+def _network() -> str:
+    """Empty when off; a text that is no policy stays as it is, for checks.py to refuse."""
+    given: str = env("NTD_SANDBOX_NETWORK", default="off")
+    with suppress(egress.BadPolicy):
+        policy = egress.parse(given)
+        return policy.as_text() if policy else ""
+    return given
+
+
+SANDBOX_NETWORK = _network()
+SANDBOX_ENGINE = env("NTD_SANDBOX_ENGINE", default="auto") or "auto"
+SANDBOX_GVISOR_SOFT_MEMORY = env.bool("NTD_SANDBOX_GVISOR_SOFT_MEMORY", default=False)
+RUNSC_PATH = env("RUNSC_PATH", default="")
 NODE_NAME = env("NTD_NODE_NAME", default="")
 METRICS_TOKEN = env("METRICS_TOKEN", default="")
 

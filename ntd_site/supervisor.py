@@ -171,8 +171,11 @@ class Keeper:
 
 def _environment_of(part: Part) -> dict[str, str]:
     if not part.environment:  # servers and the sandbox daemon: nothing of ours, least of all secrets
-        kept = ("PATH", "HOME", "LANG", "TMPDIR", "NTD_SANDBOX_ENGINE", "SANDBOX_ALLOW_WEAK", "RUNSC_PATH")
-        return {name: os.environ[name] for name in kept if name in os.environ} | {"PYTHONUNBUFFERED": "1"}
+        kept = ("PATH", "HOME", "LANG", "TMPDIR", "SSL_CERT_FILE")
+        # How the operator told pip and npm where packages come from: templates are built with what these say.
+        package_tools = ("PIP_", "npm_config_", "NPM_CONFIG_")
+        passed = {name: value for name, value in os.environ.items() if name in kept or name.startswith(package_tools)}
+        return passed | {"PYTHONUNBUFFERED": "1"}
     return dict(os.environ) | part.environment
 
 

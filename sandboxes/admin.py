@@ -7,7 +7,7 @@ from typing import Any
 from django.contrib import admin
 from django.http import HttpRequest
 
-from sandboxes.models import Attempt, Execution, Pool, Template
+from sandboxes.models import Attempt, Build, Execution, Pool, Template
 
 
 class ReadOnly(admin.ModelAdmin):
@@ -59,3 +59,10 @@ class TemplateAdmin(ReadOnly):
     list_display = ("name", "account", "language", "state", "created_at")
     list_filter = ("language", "state")
     list_select_related = ("account",)
+
+
+@admin.register(Build)
+class BuildAdmin(ReadOnly):
+    list_display = ("address", "language", "state", "size_bytes", "attempt", "node", "created_at", "finished_at")
+    list_filter = ("language", "state")
+    search_fields = ("address",)

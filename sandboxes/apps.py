@@ -38,6 +38,7 @@ def _e2b() -> Runtime:
             cpus=settings.E2B_SANDBOX_CPUS,
             memory_mb=settings.E2B_SANDBOX_MEMORY_MB,
             longest_seconds=settings.E2B_LONGEST_SECONDS,
+            network=settings.SANDBOX_NETWORK,
             domain=settings.E2B_DOMAIN,
             api_url=settings.E2B_API_URL,
             sandbox_url=settings.E2B_SANDBOX_URL,

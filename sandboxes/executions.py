@@ -125,6 +125,8 @@ def _stored(program: programs.Program) -> dict[str, Any]:
 
 @transaction.atomic
 def _queue(execution: Execution, now: datetime) -> Execution:
+    if not Template.objects.hold(execution.template):
+        raise programs.Refused({"template": ["There is no such template."]})
     execution.turn = _turn(execution.account_id)
     execution.save(force_insert=True)
     ledger.hold(
@@ -272,6 +274,8 @@ def rerun(*, execution: Execution, by: Any, now: datetime) -> Execution:
 
 
 def _same_place(execution: Execution) -> dict[str, str]:
+    if execution.template_id is None:
+        raise programs.Refused({"template": ["Its template was deleted. Run the code with another one."]})
     pool = execution.pool
     if pool is not None and not pool.is_built_in and pool.template_id == execution.template_id:
         return {"pool": str(pool.pk)}

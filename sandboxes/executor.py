@@ -19,9 +19,10 @@ from functools import partial
 from typing import Any
 
 from django.db import connection, transaction
+from django.db.models import F
 
 from billing import ledger, metering
-from sandboxes import engine, leases, lifecycle, live, signals, transcript, vitals
+from sandboxes import engine, leases, lifecycle, live, signals, stock, transcript, vitals
 from sandboxes.leases import Clock
 from sandboxes.limits import Limits
 from sandboxes.models import Artifact, Attempt, Execution, OutputChunk
@@ -39,8 +40,11 @@ from sandboxes.runtimes import (
 
 WAITS_AT_MOST = timedelta(hours=24)
 METER = "sandbox_second"
+BYTES_METER = "data_byte"
 SOURCE = "sandboxes"
 ERROR_LENGTH = 500
+# How often an execution looks whether its template has come to the node.
+TEMPLATE_SECONDS = 2.0
 log = logging.getLogger(__name__)
 
 
@@ -50,6 +54,8 @@ class Superseded(Exception):
 
 def run(*, execution: Execution, clock: Clock) -> float | None:
     """Run a claimed execution to its end; seconds to wait before it should be tried again, or None."""
+    if execution.template_address and not stock.has(execution.template_address):
+        return wait_for_template(execution=execution, now=clock())
     runtime = engine.runtime(execution.runtime)
     writer = transcript.Writer(execution)
     writer.state("starting")
@@ -82,6 +88,27 @@ def _lost_one(runtime: str) -> None:
     # What a cloud loses says nothing of this machine's health.
     if runtime == LOCAL:
         vitals.attempt_ended(lost=True)
+
+
+@transaction.atomic
+def wait_for_template(*, execution: Execution, now: datetime) -> float | None:
+    """This node has not got what it starts from yet: back to its place, as if it had not been claimed."""
+    problem = stock.fetch(execution.template_address)
+    if problem:
+        return lose(execution=execution, outcome=Attempt.Outcome.REFUSED, reason=problem, now=now)
+    moved = _mine(execution, lifecycle.STARTING).update(
+        state=lifecycle.QUEUED,
+        attempt=F("attempt") - 1,
+        available_at=now + timedelta(seconds=TEMPLATE_SECONDS),
+        lease_expires_at=None,
+        claimed_by="",
+        claimed_at=None,
+    )
+    if not moved:
+        settle_cancelled(execution=execution, now=now)
+        return None
+    live.execution_changed(execution)
+    return TEMPLATE_SECONDS
 
 
 def _request(execution: Execution) -> Request:
@@ -140,7 +167,7 @@ def _mine(execution: Execution, *states: str) -> Any:
 
 @transaction.atomic
 def finish(*, execution: Execution, outcome: Outcome, chunks: list[OutputChunk], now: datetime) -> None:
-    """Write down, once, how a program ended, what it wrote, left and used, and charge for its seconds."""
+    """Write down, once, how a program ended, what it wrote, left and used, and charge for its seconds and bytes."""
     state = lifecycle.ending(exit_code=outcome.exit_code, breach=outcome.breach, cancelled=outcome.cancelled)
     fields = _result(execution, outcome)
     # A person who cancelled has set state and end already; what was used is still the attempt's to say.
@@ -160,7 +187,8 @@ def finish(*, execution: Execution, outcome: Outcome, chunks: list[OutputChunk],
     if outcome.artifacts:
         Artifact.objects.bulk_create(_artifacts(execution, outcome))
     # The row before the wallet, here as everywhere, so that two ends of one execution cannot deadlock.
-    Execution.objects.filter(pk=execution.pk).update(cost_ucr=_charge(execution, outcome.duration_ms, now))
+    cost_ucr = _charge(execution, outcome.duration_ms, now) + _charge_bytes(execution, outcome, now)
+    Execution.objects.filter(pk=execution.pk).update(cost_ucr=cost_ucr)
     _tell_end(execution)
 
 
@@ -232,6 +260,26 @@ def _charge(execution: Execution, duration_ms: float, now: datetime) -> int:
         occurred_at=now,
         now=now,
         key=execution.hold_key,
+        source=SOURCE,
+        agent=execution.agent,
+        properties={"execution": str(execution.pk)},
+    )
+    cost: int = record.cost_ucr
+    return cost
+
+
+def _charge_bytes(execution: Execution, outcome: Outcome, now: datetime) -> int:
+    """What went over the network is known only at the end, so nothing was held for it."""
+    relayed = outcome.network_sent_bytes + outcome.network_received_bytes
+    if not relayed:
+        return 0
+    record = metering.settle(
+        account_id=execution.account_id,
+        meter=BYTES_METER,
+        quantity=Decimal(relayed),
+        occurred_at=now,
+        now=now,
+        key=f"{execution.hold_key}:bytes",
         source=SOURCE,
         agent=execution.agent,
         properties={"execution": str(execution.pk)},

@@ -92,7 +92,11 @@ class ExecutionForm(LimitsForm):
         min_value=programs.SHORTEST_SECONDS,
         max_value=programs.LONGEST_SECONDS,
     )
-    network = forms.BooleanField(required=False, label="Let it reach the network")
+    network = forms.BooleanField(
+        required=False,
+        label="Let it reach the network",
+        help_text="Outward only, through the proxy that <code>HTTPS_PROXY</code> names. What goes through is counted.",
+    )
 
     def __init__(self, *args: Any, account: Account, **options: Any) -> None:
         super().__init__(*args, **options)
@@ -137,6 +141,13 @@ def _pool_label(pool: Pool) -> str:
     return language if pool.is_built_in else f"{pool.name} ({language})"
 
 
+def _template_label(template: Template) -> str:
+    language = Language(template.language).label
+    if template.is_built_in:
+        return language
+    return f"{template.name} ({language})" if template.state == Template.State.READY else f"{template.name} (building)"
+
+
 class PoolForm(LimitsForm):
     name = forms.CharField(max_length=80)
     template = forms.ModelChoiceField(Template.objects.none(), empty_label=None)
@@ -152,7 +163,9 @@ class PoolForm(LimitsForm):
 
     def __init__(self, *args: Any, account: Account, **options: Any) -> None:
         super().__init__(*args, **options)
-        self.fields["template"].queryset = Template.objects.usable_by(account).order_by("name", "pk")
+        usable = Template.objects.usable_by(account).exclude(state=Template.State.FAILED)
+        self.fields["template"].queryset = usable.order_by("name", "pk")
+        self.fields["template"].label_from_instance = _template_label
         self.fields["runtimes"].choices = _runtime_choices()
         # Where there is no choice nobody is asked, unless the pool was given one that is gone.
         if engine.names() == [LOCAL] and not self.initial.get("runtimes"):
@@ -173,6 +186,34 @@ def _runtime_choices() -> list[tuple[str, str]]:
     words = [", then ".join(RUNTIME_LABELS[name] for name in order).capitalize() for order in orders]
     named = [(",".join(order), word) for order, word in zip(orders, words, strict=True)]
     return [("", f"As usual here: {usual}"), *named]
+
+
+class TemplateForm(forms.Form):
+    name = forms.CharField(max_length=80, help_text="What pools and executions call it.")
+    language = forms.ChoiceField(choices=Language.choices)
+    packages = forms.CharField(
+        required=False,
+        help_text="One a line, each with an exact version: <code>six==1.17.0</code> for Python, "
+        "<code>left-pad@1.3.0</code> or <code>@scope/name@1.2.3</code> for Node.",
+        widget=forms.Textarea(
+            {"class": "textarea code", "rows": 8, "spellcheck": "false", "autocapitalize": "off", "autocomplete": "off"}
+        ),
+    )
+
+    def request(self) -> dict[str, Any]:
+        """What `templates.create_template` is asked."""
+        lines = (line.strip() for line in self.cleaned_data["packages"].splitlines())
+        return {
+            "name": self.cleaned_data["name"],
+            "language": self.cleaned_data["language"],
+            "packages_asked": [line for line in lines if line],
+        }
+
+    def take(self, refused: programs.Refused) -> None:
+        """Show each fault where its field is; a package's with all packages."""
+        for name, messages in refused.errors.items():
+            field = name.partition(".")[0]
+            self.add_error(field if field in self.fields else None, messages)
 
 
 class FilterForm(forms.Form):

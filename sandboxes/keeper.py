@@ -3,24 +3,28 @@
     keeper.start()        once in each worker; it looks every second and tells the daemon only what differs
 
 The daemon says its sizes itself, so a restarted one is told anew without anybody noticing that it was away.
-All pools of a language share the node's sandboxes; how many of them each may use is the claims' to say.
+All pools of a language share the node's sandboxes, as all pools of one template do; how many of them each may use is
+the claims' to say. What a pool's template needs and is not here is brought; what nobody needs any more goes.
 """
 
 from __future__ import annotations
 
 import logging
 import threading
+from typing import Any
 
 from django.conf import settings
 from django.db import DatabaseError, connection
 from django.db.models import Max, Q, Sum
 
-from sandboxes import engine
-from sandboxes.models import Pool
+from sandboxes import engine, stock
+from sandboxes.models import Build, Pool, Template
 from sandboxes.models.pools import runs_on
 from sandboxes.runtimes import LOCAL, InvalidRequest, RuntimeLost, RuntimeUnavailable, Size
 
 LOOK_SECONDS = 1.0
+LOOKS_TO_TIDY = 60
+LONGEST_AGE_SECONDS = 3600
 log = logging.getLogger(__name__)
 _stopped = threading.Event()
 _thread: threading.Thread | None = None
@@ -44,9 +48,13 @@ def stop() -> None:
 
 
 def _run() -> None:
+    looks = 0
     while True:
         try:
             keep()
+            looks += 1
+            if looks % LOOKS_TO_TIDY == 0:
+                tidy()
         except (DatabaseError, RuntimeLost) as away:
             log.info("the daemon's sizes are looked at again later: %s", away)
         except Exception:  # noqa: BLE001 - a thread that ended would leave the daemon at its old sizes for good
@@ -58,33 +66,57 @@ def _run() -> None:
 
 
 def keep() -> list[str]:
-    """Tell the daemon the sizes that differ from its own; returns the languages told."""
-    has = engine.describe_anew().get("pool_sizes", {})
+    """Tell the daemon the sizes that differ from its own; returns the names of the pools told."""
+    said = engine.describe_anew()
+    has, here = said.get("pool_sizes", {}), set(said.get("templates", ()))
     if not has:
         return []
-    differing = {name: size for name, size in wanted().items() if name in has and has[name] != vars(size)}
-    for language, size in differing.items():
-        _tell(language, size)
-    return list(differing)
+    sizes = wanted()
+    # A pool that nobody wants ready any more, because it was closed, runs as many as come.
+    left = {_named(name) for name in has if ":" in name and "+" not in name} - sizes.keys()
+    sizes |= {pool: Size(0, settings.MAX_SANDBOXES, 0, LONGEST_AGE_SECONDS) for pool in left}
+    told = []
+    for (language, address), size in sizes.items():
+        name = f"{language}:{address}" if address else language
+        if address and address not in here:
+            stock.fetch(address)
+        elif has.get(name) != vars(size) and (name in has or address):
+            _tell(language, address, size)
+            told.append(name)
+    return told
 
 
-def _tell(language: str, size: Size) -> None:
+def _named(name: str) -> tuple[str, str]:
+    language, _, address = name.partition(":")
+    return language, address
+
+
+def _tell(language: str, address: str, size: Size) -> None:
     try:
-        engine.runtime().resize(language, size)
+        engine.runtime().resize(language, size, template=address)
     except (InvalidRequest, RuntimeUnavailable) as refused:
-        log.warning("the sandbox daemon does not take the size of %s: %s", language, refused)
+        log.warning("the sandbox daemon does not take the size of %s %s: %s", language, address, refused)
     engine.forget()
 
 
-def wanted() -> dict[str, Size]:
-    """Each language's size: ready and times as its built-in pool says, running as all its pools together may.
+def tidy() -> list[str]:
+    """Have the node forget the templates that were deleted; returns those."""
+    here = engine.describe().get("templates", ())
+    known = set(Build.objects.filter(address__in=here).values_list("address", flat=True))
+    return [address for address in here if address not in known and engine.runtime().discard(address)]
 
+
+def wanted() -> dict[tuple[str, str], Size]:
+    """The size of each language's pool, and of each template that has pools of its own.
+
+    A language: ready and times as its built-in pool says, running as all its pools together may.
+    A template: as much ready as its pools want together, kept as long as the most patient one does.
     Pools that run nothing on this machine need nothing of it.
     """
     here, built_in = runs_on(LOCAL), Q(account=None)
-    rows = (
+    plain = (
         Pool.objects.filter(template__address="")
-        .values("template__language")
+        .values("template__language", "template__address")
         .annotate(
             all=Sum("size", filter=here, default=0),
             ready=Max("min_size", filter=built_in & here, default=0),
@@ -92,12 +124,20 @@ def wanted() -> dict[str, Size]:
             age=Max("max_age_seconds", filter=built_in, default=3600),
         )
     )
-    return {
-        row["template__language"]: Size(
-            ready=row["ready"],
-            running=max(1, min(row["all"], settings.MAX_SANDBOXES)),
-            idle_timeout_seconds=row["idle"],
-            max_age_seconds=row["age"],
-        )
-        for row in rows
-    }
+    own = (
+        Pool.objects.filter(here, template__state=Template.State.READY)
+        .exclude(template__address="")
+        .values("template__language", "template__address")
+        .annotate(all=Sum("size"), ready=Sum("min_size"), idle=Max("idle_timeout_seconds"), age=Max("max_age_seconds"))
+    )
+    return {(row["template__language"], row["template__address"]): _size(row) for row in (*plain, *own)}
+
+
+def _size(row: dict[str, Any]) -> Size:
+    running = max(1, min(row["all"], settings.MAX_SANDBOXES))
+    return Size(
+        ready=row["ready"] if not row["template__address"] else min(row["ready"], running),
+        running=running,
+        idle_timeout_seconds=row["idle"],
+        max_age_seconds=row["age"],
+    )

@@ -73,6 +73,7 @@ class BuiltIn(Exception):
         super().__init__("This pool came with the product and serves everybody: only staff may change it.")
 
 
+@transaction.atomic
 def open_pool(*, account: Account, name: str, template: str, by: Any, **sizes: Any) -> Pool:
     """Raises programs.Refused, NameTaken."""
     start = _template(account, template)
@@ -201,20 +202,25 @@ def _check_nobody_is_stranded(pool: Pool) -> None:
 def _template(account: Account | None, name: str) -> Template:
     rows = Template.objects.filter(account=None) if account is None else Template.objects.usable_by(account)
     found = rows.named(name)
-    if found is None:
+    if found is None or not Template.objects.hold(found):
         raise programs.Refused({"template": ["There is no such template."]})
     return found  # type: ignore[no-any-return]
 
 
 def counts(pool: Pool) -> dict[str, int]:
-    """Its sandboxes by state. The node keeps the built-in pools ready; an own pool starts its sandboxes on
-    demand, as every pool does in the cloud, so it has only those that its executions are on. Expects a pool of
-    `with_counts`."""
+    """Its sandboxes by state. What an own pool of an own template has ready, all pools of that template share;
+    one of a built-in template has only those that its executions are on, as every pool has in the cloud. Expects a
+    pool of `with_counts`."""
     own = dict.fromkeys(COUNTS, 0) | {"running": pool.running, "starting": pool.starting}
-    if not pool.is_built_in or LOCAL not in pool.all_runtimes:
+    if LOCAL not in pool.all_runtimes:
         return own
-    said = engine.describe()["pools"].get(pool.template.language, {})
-    counted = {state: int(said.get(state, own[state])) for state in COUNTS}
+    language, said = pool.template.language, engine.describe()["pools"]
+    if not pool.is_built_in:
+        kept = said.get(f"{language}:{pool.template.address}", {})
+        return own | {"ready": int(kept.get("ready", 0))}
+    # The node keeps apart those with a network, and those with what numerics need.
+    parts = [counted for name, counted in said.items() if name.split("+")[0] == language]
+    counted = {state: sum(int(part.get(state, 0)) for part in parts) if parts else own[state] for state in COUNTS}
     # The daemon knows only those of this machine.
     return counted if pool.all_runtimes == [LOCAL] else counted | {"running": pool.running}
 

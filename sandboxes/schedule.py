@@ -11,4 +11,9 @@ SCHEDULE: dict[str, dict[str, object]] = {
         "schedule": 30.0,
         "options": {"expires": 30, "queue": "sweeps"},
     },
+    "sandboxes-builds": {
+        "task": "sandboxes.tasks.sweep_builds",
+        "schedule": 5.0,
+        "options": {"expires": 5, "queue": "sweeps"},
+    },
 }

@@ -5,7 +5,8 @@ from __future__ import annotations
 from celery import current_app, shared_task
 from django.utils import timezone
 
-from sandboxes import claims, executor, orphans
+from sandboxes import builder, claims, engine, executor, orphans
+from sandboxes.models import Build
 
 # More doorbells than this help nobody, and the next sweep is near.
 MOST_RINGS = 50
@@ -40,6 +41,26 @@ def sweep_executions() -> None:
 def end_orphans() -> None:
     """Ends the sandboxes in the cloud that a dead process, or an answer that never came, left behind."""
     orphans.end()
+
+
+@shared_task
+def build_template(build_id: str | None = None) -> None:
+    """A doorbell too: the build that has waited longest is built."""
+    if not engine.is_up():
+        return
+    build = builder.claim(now=timezone.now())
+    if build is None:
+        return
+    wait = builder.run(build=build, clock=timezone.now)
+    if wait is not None:
+        build_template.apply_async(countdown=wait)
+
+
+@shared_task
+def sweep_builds() -> None:
+    """Rings for builds that nobody heard of, and for those whose worker died."""
+    if Build.objects.claimable(timezone.now()).exists():
+        build_template.delay()
 
 
 def _ringing() -> int:

@@ -2,7 +2,7 @@
 
 from django.urls import path
 
-from sandboxes import views
+from sandboxes import template_views, views
 
 app_name = "sandboxes"
 urlpatterns = [
@@ -18,5 +18,9 @@ urlpatterns = [
     path("pools/new/", views.pool_new, name="pool-new"),
     path("pools/<uuid:pk>/", views.pool_edit, name="pool"),
     path("pools/<uuid:pk>/close/", views.pool_close, name="pool-close"),
-    path("templates/", views.template_list, name="templates"),
+    path("templates/", template_views.template_list, name="templates"),
+    path("templates/new/", template_views.template_new, name="template-new"),
+    path("templates/<uuid:pk>/", template_views.template_detail, name="template"),
+    path("templates/<uuid:pk>/delete/", template_views.template_delete, name="template-delete"),
+    path("templates/<uuid:pk>/rebuild/", template_views.template_rebuild, name="template-rebuild"),
 ]

@@ -1,4 +1,4 @@
-"""Pages of executions, sandboxes, pools, templates and the engine."""
+"""Pages of executions, sandboxes, pools and the engine; those of templates are template_views.py's."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from billing import ledger
 from billing.models import Account
 from sandboxes import engine, executions, executor, lifecycle, pages, pools, programs
 from sandboxes.forms import EXAMPLE, ExecutionForm, FilterForm, PoolForm
-from sandboxes.models import Execution, Pool, Template
+from sandboxes.models import Execution, Pool
 from sandboxes.models.pools import Language
 from sandboxes.runtimes import LABELS
 from scaling import autoscaler
@@ -266,12 +266,6 @@ def pool_close(request: HttpRequest, account: Account, pk: UUID) -> HttpResponse
     except pools.PoolInUse as refused:
         messages.error(request, str(refused))
     return redirect("sandboxes:pools", account)
-
-
-@require_safe
-def template_list(request: HttpRequest, account: Account) -> HttpResponse:
-    templates = Template.objects.usable_by(account).order_by("created_at", "pk")
-    return render(request, "sandboxes/template_list.html", {"templates": templates})
 
 
 @require_safe

@@ -11,8 +11,8 @@ from billing import accounts, keys
 from billing.models import Account, ApiKey, Role, User
 from federation import agents, coordination
 from federation.models import Agent, Federation, Task
-from sandboxes import executions
-from sandboxes.models import Execution, Pool, Template
+from sandboxes import executions, templates
+from sandboxes.models import Build, Execution, Pool, Template
 from scaling.models import Balancer, Group, Node
 
 _number = itertools.count(1)
@@ -77,6 +77,19 @@ def make_execution(account: Account | None = None, **changes: Any) -> Execution:
         return executions.submit(account=account or make_account(), **wanted)
     wanted.pop("language")
     return executions.submit(account=account or make_account(), **wanted)
+
+
+def make_template(account: Account | None = None, *packages: str, state: str = "building", **changes: Any) -> Template:
+    """A template of an account, which waits to be built, or whose build is over."""
+    wanted = {"name": f"template {next(_number)}", "language": "python", "now": timezone.now(), "by": None} | changes
+    asked = packages or ("six==1.17.0",)
+    template = templates.create_template(account=account or make_account(), packages_asked=asked, **wanted)
+    if state != "building":
+        ended = {"ready": {"size_bytes": 1000, "lock": "six==1.17.0"}, "failed": {"error": "There is no such package."}}
+        template.build.templates.update(state=state)
+        Build.objects.filter(pk=template.build_id).update(state=state, finished_at=timezone.now(), **ended[state])
+        template.refresh_from_db()
+    return template
 
 
 def make_pool(account: Account | None = None, **changes: Any) -> Pool:

@@ -21,6 +21,8 @@ from sandboxes.daemon import artifacts, breaches
 from sandboxes.daemon.orders import ENV_NAME
 from sandboxes.runtimes import (
     Artifact,
+    BuildRequest,
+    Built,
     InvalidRequest,
     Needs,
     OnOutput,
@@ -51,6 +53,7 @@ class FakeRuntime:
         self._running: dict[str, _FakeRun] = {}
         self._losses = 0
         self._reasons: list[str] = []
+        self._templates: set[str] = set()
         self._sizes = {"python": Size(ready=1, running=10, idle_timeout_seconds=0, max_age_seconds=3600)}
         self._lock = threading.Lock()
 
@@ -90,7 +93,7 @@ class FakeRuntime:
         run.stop("cancelled")
         return True
 
-    def resize(self, language: str, size: Size) -> None:
+    def resize(self, language: str, size: Size, *, template: str = "") -> None:
         if self._reasons:
             raise RuntimeUnavailable(self._reasons)
         if language not in ("python", "node"):
@@ -99,6 +102,25 @@ class FakeRuntime:
             raise InvalidRequest("the size is not one")
         self._sizes[language] = size
 
+    def build(self, request: BuildRequest, *, on_output: OnOutput) -> Built:
+        """Installs nothing: what it is asked for is there, but for packages named `nosuch`."""
+        if self._reasons:
+            raise RuntimeUnavailable(self._reasons)
+        if not request.address.startswith(f"{request.language}-"):
+            raise InvalidRequest("template: no address of that language")
+        if any("://" in package or package.startswith("-") for package in request.packages):
+            raise InvalidRequest("packages: not a name and a version")
+        if any(package.startswith("nosuch") for package in request.packages):
+            return Built(reason="There is no such package.")
+        on_output("stdout", 0, b"installed\n")
+        self._templates.add(request.address)
+        return Built(lock=request.lock or "\n".join(request.packages), size_bytes=1)
+
+    def discard(self, address: str) -> bool:
+        known = address in self._templates
+        self._templates.discard(address)
+        return known
+
     def describe(self) -> dict:
         counts = {"ready": 1, "running": len(self._running), "starting": 0, "draining": 0, "failed": 0}
         engine = None if self._reasons else "fake"
@@ -106,7 +128,8 @@ class FakeRuntime:
         limits = dict.fromkeys(("memory", "processes", "cpu", "disk", "output", "timeout"), "fake")
         sizes = {language: vars(size) for language, size in self._sizes.items()}
         said = {"engine": engine, "promises": [], "limits": limits, "probes": [probe], "process": os.getpid()}
-        return {**said, "pools": {"python": counts}, "pool_sizes": sizes}
+        here = {"templates": sorted(self._templates), "builds": {"python": "", "node": "the fake runs Python only"}}
+        return {**said, **here, "pools": {"python": counts}, "pool_sizes": sizes}
 
 
 def _check(request: Request, reasons: list[str]) -> None:
@@ -117,7 +140,7 @@ def _check(request: Request, reasons: list[str]) -> None:
     if request.language == "node":
         raise RuntimeUnavailable(["the fake runs Python only"])
     if request.network:
-        raise InvalidRequest("network: the fake has none")
+        raise InvalidRequest("network: this node's sandboxes have no network; the fake never has")
     if any(path.startswith("/") or "\0" in path or {"", ".", ".."} & {*path.split("/")} for path in request.files):
         raise InvalidRequest("files: a path is not inside /workspace")
     if any("\0" in text for text in (*request.args, *request.env.values())):

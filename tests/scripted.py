@@ -12,6 +12,8 @@ import pytest
 from sandboxes import engine
 from sandboxes.runtimes import (
     E2B,
+    BuildRequest,
+    Built,
     Held,
     Needs,
     OnOutput,
@@ -65,6 +67,10 @@ class ScriptedRuntime:
         self.described = 0
         self.sizes: dict[str, Size] = {}
         self.refuses: dict[str, str] = {}
+        self.builds: list[BuildRequest] = []
+        self.build_script: Callable[[BuildRequest, OnOutput], Built] = lambda request, on_output: Built("lock", 1000)
+        self.templates: set[str] = set()
+        self.cannot_build = {"python": "", "node": ""}
         self._lock = threading.Lock()
 
     def objections(self, needs: Needs) -> dict[str, str]:
@@ -87,10 +93,24 @@ class ScriptedRuntime:
         self.cancelled.append(request_id)
         return request_id in self.running
 
-    def resize(self, language: str, size: Size) -> None:
+    def resize(self, language: str, size: Size, *, template: str = "") -> None:
         if self.reasons:
             raise RuntimeUnavailable(self.reasons)
-        self.sizes[language] = size
+        self.sizes[f"{language}:{template}" if template else language] = size
+
+    def build(self, request: BuildRequest, *, on_output: OnOutput) -> Built:
+        with self._lock:
+            self.builds.append(request)
+        built = self.build_script(request, on_output)
+        if not built.reason:
+            self.templates.add(request.address)
+        return built
+
+    def discard(self, address: str) -> bool:
+        if address not in self.templates:
+            return False
+        self.templates.remove(address)
+        return True
 
     def describe(self) -> dict[str, Any]:
         self.described += 1
@@ -103,7 +123,11 @@ class ScriptedRuntime:
             "limits": {"memory": "cgroup v2"},
             "probes": [{"engine": "scripted", "ok": True, "reasons": []}],
             "pools": {"python": pool, "node": dict(pool)},
-            "pool_sizes": {name: vars(self.sizes.get(name, Size(4, 10, 0, 3600))) for name in ("python", "node")},
+            "pool_sizes": {
+                name: vars(self.sizes.get(name, Size(4, 10, 0, 3600))) for name in {"python", "node", *self.sizes}
+            },
+            "templates": sorted(self.templates),
+            "builds": dict(self.cannot_build),
             "process": os.getpid(),
         }
 

@@ -10,7 +10,7 @@ from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
 from billing import amounts
-from sandboxes import pools, programs
+from sandboxes import packages, pools, programs
 from sandboxes.api.fields import AnyText, Files, Flag, Number, Strict, Text, Whole
 from sandboxes.limits import BREACHES, RANGES
 from sandboxes.models import Artifact, Execution, Pool, Template
@@ -47,7 +47,12 @@ class ExecutionIn(Strict):
         required=False, min_value=programs.SHORTEST_SECONDS, max_value=programs.LONGEST_SECONDS, help_text="default 60"
     )
     limits = LimitsIn(required=False)
-    network = Flag(required=False)
+    network = Flag(
+        required=False,
+        help_text="Lets the program reach outward, where the operator allows it (else 403 `network_not_allowed`). "
+        "The way out is a proxy on 127.0.0.1, which `HTTP_PROXY`, `HTTPS_PROXY` and `ALL_PROXY` name: it takes "
+        "HTTP, CONNECT and SOCKS5, and resolves names. Programs that honour no proxy reach nothing.",
+    )
     metadata = serializers.DictField(child=Text(allow_blank=True), required=False)
 
 
@@ -99,7 +104,7 @@ class ExecutionRow(serializers.ModelSerializer[Execution]):
     node = serializers.SerializerMethodField()
     runtime = serializers.SerializerMethodField()
     pool = serializers.UUIDField(source="pool_id", allow_null=True)
-    template = serializers.UUIDField(source="template_id")
+    template = serializers.UUIDField(source="template_id", allow_null=True)
     rerun_of = serializers.UUIDField(source="rerun_of_id", allow_null=True)
     attempts = serializers.IntegerField(source="attempt")
     breach = serializers.SerializerMethodField()
@@ -191,13 +196,41 @@ def shown(execution: Execution, *, address: Callable[[str], str]) -> dict[str, A
     return answer
 
 
+class TemplateIn(Strict):
+    name = Text(min_length=1, max_length=80)
+    language = Text(help_text="python or node")
+    packages = serializers.ListField(
+        child=Text(allow_blank=True, max_length=packages.LONGEST),
+        max_length=packages.MOST,
+        help_text="Names with exact versions: `six==1.17.0` for python, `left-pad@1.3.0` or `@scope/name@1.2.3` for "
+        "node. Only wheels are installed, and no script of a package is run. A template has these and what they need.",
+    )
+
+
 class TemplateOut(serializers.ModelSerializer[Template]):
     packages = serializers.ListField(child=serializers.CharField())
+    log = serializers.CharField(help_text="what the package tool said, while it builds and afterwards")
+    error = serializers.SerializerMethodField(help_text="why the build failed")
+    size_bytes = serializers.IntegerField(allow_null=True)
     built_in = serializers.BooleanField(source="is_built_in")
 
     class Meta:
         model = Template
-        fields = ("id", "name", "language", "packages", "state", "log", "built_in", "created_at")
+        fields = (
+            "id",
+            "name",
+            "language",
+            "packages",
+            "state",
+            "log",
+            "error",
+            "size_bytes",
+            "built_in",
+            "created_at",
+        )
+
+    def get_error(self, template: Template) -> str | None:
+        return template.error or None
 
 
 @extend_schema_field(

@@ -6,8 +6,9 @@ from sandboxes.api.viewsets import ExecutionViewSet, PoolViewSet, TemplateViewSe
 
 execution = "executions/<uuid:pk>"
 urlpatterns = [
-    path("templates", TemplateViewSet.as_view({"get": "list"})),
-    path("templates/<uuid:pk>", TemplateViewSet.as_view({"get": "retrieve"})),
+    path("templates", TemplateViewSet.as_view({"get": "list", "post": "create"})),
+    path("templates/<uuid:pk>", TemplateViewSet.as_view({"get": "retrieve", "delete": "destroy"})),
+    path("templates/<uuid:pk>/rebuild", TemplateViewSet.as_view({"post": "rebuild"})),
     path("pools", PoolViewSet.as_view({"get": "list", "post": "create"})),
     path(
         "pools/<uuid:pk>",

@@ -18,7 +18,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from billing.models import Account
-from sandboxes import executions, lifecycle, pools, programs, transcript
+from sandboxes import executions, lifecycle, pools, programs, templates, transcript
 from sandboxes.api import serializers
 from sandboxes.models import Artifact, Execution, Pool, Template
 
@@ -48,11 +48,42 @@ def acting_account(request: Request) -> Account:
 class TemplateViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, viewsets.GenericViewSet[Template]):
     scope_area = "sandboxes"
     serializer_class = serializers.TemplateOut
+    _bodies = {"create": serializers.TemplateIn, "rebuild": serializers.Nothing}
+
+    def get_serializer_class(self) -> Any:
+        return self._bodies.get(self.action, self.serializer_class)
 
     def get_queryset(self) -> Any:
+        visible = Template.objects.visible_to(self.request.user).select_related("build")
         if self.action == "list":
-            return Template.objects.visible_to(self.request.user).usable_by(acting_account(self.request))
-        return Template.objects.visible_to(self.request.user)
+            return visible.usable_by(acting_account(self.request))
+        if self.action in ("destroy", "rebuild"):
+            return visible.changeable_by(self.request.user)
+        return visible
+
+    @extend_schema(responses={201: serializers.TemplateOut})
+    def create(self, request: Request) -> Response:
+        """Make a template of exact packages. It is `building` at first, then `ready` or `failed`; the same packages are
+        built once."""
+        body = self.get_serializer(data=request.data)
+        body.is_valid(raise_exception=True)
+        asked = dict(body.validated_data)
+        asked["packages_asked"] = asked.pop("packages")
+        account, now = acting_account(request), timezone.now()
+        template = templates.create_template(account=account, by=request.user, now=now, **asked)
+        return Response(serializers.TemplateOut(template).data, status=status.HTTP_201_CREATED)
+
+    @extend_schema(request=None, responses={204: None})
+    def destroy(self, request: Request, pk: UUID) -> Response:
+        """Delete a template that no pool and no waiting execution starts from."""
+        templates.delete_template(template=self.get_object(), by=request.user)
+        return Response(status=status.HTTP_204_NO_CONTENT)
+
+    @extend_schema(responses=serializers.TemplateOut)
+    def rebuild(self, request: Request, pk: UUID) -> Response:
+        """Build a failed template again."""
+        template = templates.rebuild(template=self.get_object(), by=request.user, now=timezone.now())
+        return Response(serializers.TemplateOut(template).data)
 
 
 class PoolViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, viewsets.GenericViewSet[Pool]):

@@ -5,7 +5,6 @@ The tree is hostile: nothing in it is followed, opened twice, or believed. Only 
 
 from __future__ import annotations
 
-import contextlib
 import os
 import stat
 from collections.abc import Iterator
@@ -36,15 +35,15 @@ class Collected:
 def collect(scratch: int) -> Collected:
     """Everything under workspace/artifacts of the scratch folder that `scratch` is open on."""
     found = Collected()
-    with contextlib.ExitStack() as opened:
-        folder = scratch
-        for name in ("workspace", "artifacts"):
-            try:
-                folder = os.open(name, OPEN_FOLDER, dir_fd=folder)
-            except OSError:
-                return found
-            opened.callback(os.close, folder)
+    try:
+        # Of the names on this way a program can replace the last one only.
+        folder = os.open("workspace/artifacts", OPEN_FOLDER, dir_fd=scratch)
+    except OSError:
+        return found
+    try:
         _collect_folder(folder, "", found, depth=0)
+    finally:
+        os.close(folder)
     return found
 
 

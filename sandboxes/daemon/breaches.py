@@ -7,23 +7,30 @@ own failure is called, so a program that lies there misleads nobody but its auth
 from __future__ import annotations
 
 import re
+import signal
 from dataclasses import dataclass
 
 LAST_WORDS = (
     (
         "memory",
-        rb"^(?:numpy\.\S*)?_?(?:Array)?MemoryError\b|JavaScript heap out of memory|Array buffer allocation failed",
+        rb"^(?:numpy\.\S*)?_?(?:Array)?MemoryError\b|JavaScript heap out of memory|Array buffer allocation failed"
+        rb"|WebAssembly\.Memory\(\): could not allocate memory",
     ),
     ("disk", rb"No space left on device|ENOSPC|Errno 27\] File too large|EFBIG"),
-    ("processes", rb"can't start new thread|Errno 11\] Resource temporarily unavailable|spawn\S* \S+ EAGAIN"),
+    (
+        "processes",
+        rb"can't start new thread|Errno 11\] Resource temporarily unavailable|spawn\S* \S+ EAGAIN"
+        rb"|ERR_WORKER_INIT_FAILED",
+    ),
 )
 TAIL_BYTES = 4096
-TAIL_LINES = 12
+# Node says what was wrong first, and then much else.
+TAIL_LINES = 24
 
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """How a run ended. `stopped` is why the daemon ended it: timeout, output, cancelled, or ""."""
+    """How a run ended. `stopped` is why the daemon ended it: timeout, memory, output, cancelled, or ""."""
 
     stopped: str
     failed: bool
@@ -31,11 +38,12 @@ class Facts:
     soft_memory_exceeded: bool = False
     refused_forks: int = 0
     disk_is_full: bool = False
+    signal: int | None = None
     stderr: bytes = b""
 
 
 def recognise(facts: Facts) -> str | None:
-    if facts.stopped in ("timeout", "output"):
+    if facts.stopped in ("timeout", "memory", "output"):
         return facts.stopped
     if facts.stopped or not facts.failed:
         return None
@@ -43,7 +51,7 @@ def recognise(facts: Facts) -> str | None:
         return "memory"
     if facts.refused_forks:
         return "processes"
-    if facts.disk_is_full:
+    if facts.disk_is_full or facts.signal == signal.SIGXFSZ:
         return "disk"
     return _last_words(facts.stderr)
 

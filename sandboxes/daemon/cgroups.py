@@ -35,7 +35,9 @@ class Counted:
 
 class Group(Protocol):
     def limit(self, limits: Limits) -> None: ...
+    def count_anew(self) -> None: ...
     def attach(self, pid: int) -> None: ...
+    def end_together(self) -> int: ...
     def counted(self) -> Counted: ...
     def remove(self) -> bool: ...
 
@@ -77,14 +79,54 @@ class _NoGroup:
     def limit(self, limits: Limits) -> None:
         """The slot's init sets rlimits instead."""
 
+    def count_anew(self) -> None:
+        """Nobody counts."""
+
     def attach(self, pid: int) -> None:
         """There is nothing to attach to."""
+
+    def end_together(self) -> int:
+        """The slot's init ends everything itself."""
+        return -1
 
     def counted(self) -> Counted:
         return Counted()
 
     def remove(self) -> bool:
         return True
+
+
+class Counts:
+    """The files a group counts in, kept open: to open one takes longer than to read it, and a client waits for it."""
+
+    def __init__(self) -> None:
+        self._opened: dict[str, int] = {}
+
+    def open(self, *places: str) -> None:
+        for place in places:
+            if place not in self._opened:
+                with contextlib.suppress(FileNotFoundError):
+                    self._opened[place] = os.open(place, os.O_RDONLY | os.O_CLOEXEC)
+
+    def read(self, place: str) -> bytes | None:
+        """None where this kernel has no such file."""
+        descriptor = self._opened.get(place)
+        return None if descriptor is None else os.pread(descriptor, 1 << 12, 0)
+
+    def number(self, place: str) -> int | None:
+        said = self.read(place)
+        return None if said is None else int(said)
+
+    def field(self, place: str, name: bytes) -> int:
+        for line in (self.read(place) or b"").splitlines():
+            key, _, value = line.partition(b" ")
+            if key == name:
+                return int(value)
+        return 0
+
+    def close(self) -> None:
+        while self._opened:
+            os.close(self._opened.popitem()[1])
 
 
 class V1Groups:
@@ -95,9 +137,9 @@ class V1Groups:
         self.controllers = frozenset(parents)
 
     def create(self, name: str) -> Group:
-        places = {controller: parent / name for controller, parent in self.parents.items()}
+        places = {controller: f"{parent}/{name}" for controller, parent in self.parents.items()}
         for place in dict.fromkeys(places.values()):
-            place.mkdir()
+            os.mkdir(place)
         return _V1Group(places)
 
     def sweep(self) -> None:
@@ -111,36 +153,61 @@ class V1Groups:
 
 
 class _V1Group:
-    def __init__(self, places: dict[str, Path]) -> None:
+    def __init__(self, places: dict[str, str]) -> None:
         self.places = places
+        self._counts = Counts()
+        self._usage = self._file("cpuacct", "cpuacct.usage")
+        self._peak = self._file("memory", "memory.max_usage_in_bytes")
+        self._kills = self._file("memory", "memory.oom_control")
+        self._forks = self._file("pids", "pids.events")
+
+    def _file(self, controller: str, name: str) -> str:
+        """A name that nothing has where there is no such controller."""
+        return f"{self.places[controller]}/{name}" if controller in self.places else ""
 
     def limit(self, limits: Limits) -> None:
         if "memory" in self.places:
-            _write(self.places["memory"] / "memory.limit_in_bytes", limits.memory_mb << 20)
-            _write(self.places["memory"] / "memory.max_usage_in_bytes", 0)
+            _write(self._file("memory", "memory.limit_in_bytes"), limits.memory_mb << 20)
         if "pids" in self.places:
             # One more: the slot's init is counted as well.
-            _write(self.places["pids"] / "pids.max", limits.processes + 1)
+            _write(self._file("pids", "pids.max"), limits.processes + 1)
         if "cpu" in self.places:
-            _write(self.places["cpu"] / "cpu.cfs_quota_us", int(limits.cpu * CPU_PERIOD_US))
+            _write(self._file("cpu", "cpu.cfs_quota_us"), int(limits.cpu * CPU_PERIOD_US))
+        self._counts.open(self._usage, self._peak, self._kills, self._forks)
+        self.count_anew()
+
+    def count_anew(self) -> None:
+        """What the slot used to get ready is not the program's."""
+        if "memory" in self.places:
+            _write(self._peak, 0)
         if "cpuacct" in self.places:
-            # What the slot used to get ready is not the program's.
-            _write(self.places["cpuacct"] / "cpuacct.usage", 0)
+            _write(self._usage, 0)
 
     def attach(self, pid: int) -> None:
         for place in dict.fromkeys(self.places.values()):
-            _write(place / "cgroup.procs", pid)
+            _write(f"{place}/cgroup.procs", pid)
+
+    def end_together(self) -> int:
+        """A descriptor that can be read once memory has run out: this kernel ends one process, the caller the rest."""
+        told = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        watched = os.open(self._kills, os.O_RDONLY)
+        try:
+            _write(self._file("memory", "cgroup.event_control"), f"{told} {watched}")
+        finally:
+            os.close(watched)
+        return told
 
     def counted(self) -> Counted:
-        cpu, memory, pids = (self.places.get(name) for name in ("cpuacct", "memory", "pids"))
+        used = self._counts.number(self._usage)
         return Counted(
-            cpu_ms=int(_read(cpu / "cpuacct.usage")) / 1e6 if cpu else None,
-            peak_memory_bytes=int(_read(memory / "memory.max_usage_in_bytes")) if memory else None,
-            memory_kills=_field(memory / "memory.oom_control", "oom_kill") if memory else 0,
-            refused_forks=_field(pids / "pids.events", "max") if pids else 0,
+            cpu_ms=None if used is None else used / 1e6,
+            peak_memory_bytes=self._counts.number(self._peak),
+            memory_kills=self._counts.field(self._kills, b"oom_kill"),
+            refused_forks=self._counts.field(self._forks, b"max"),
         )
 
     def remove(self) -> bool:
+        self._counts.close()
         left = [place for place in dict.fromkeys(self.places.values()) if not remove_group(place)]
         return not left
 
@@ -153,8 +220,8 @@ class V2Groups:
         self.controllers = frozenset(controllers)
 
     def create(self, name: str) -> Group:
-        place = self.parent / name
-        place.mkdir()
+        place = f"{self.parent}/{name}"
+        os.mkdir(place)
         return _V2Group(place, self.controllers)
 
     def sweep(self) -> None:
@@ -166,34 +233,46 @@ class V2Groups:
 
 
 class _V2Group:
-    def __init__(self, place: Path, controllers: frozenset[str]) -> None:
+    def __init__(self, place: str, controllers: frozenset[str]) -> None:
         self.place = place
         self.controllers = controllers
+        self._counts = Counts()
+        self._usage, self._peak = f"{place}/cpu.stat", f"{place}/memory.peak"
+        self._kills, self._forks = f"{place}/memory.events", f"{place}/pids.events"
         self._used_before = 0
 
     def limit(self, limits: Limits) -> None:
-        _write(self.place / "memory.max", limits.memory_mb << 20)
+        _write(f"{self.place}/memory.max", limits.memory_mb << 20)
         with contextlib.suppress(FileNotFoundError):
-            _write(self.place / "memory.swap.max", 0)
-        self._used_before = _field(self.place / "cpu.stat", "usage_usec")
+            _write(f"{self.place}/memory.swap.max", 0)
         if "pids" in self.controllers:
-            _write(self.place / "pids.max", limits.processes + 1)
+            _write(f"{self.place}/pids.max", limits.processes + 1)
         if "cpu" in self.controllers:
-            _write(self.place / "cpu.max", f"{int(limits.cpu * CPU_PERIOD_US)} {CPU_PERIOD_US}")
+            _write(f"{self.place}/cpu.max", f"{int(limits.cpu * CPU_PERIOD_US)} {CPU_PERIOD_US}")
+        self._counts.open(self._usage, self._peak, self._kills, self._forks)
+        self.count_anew()
+
+    def count_anew(self) -> None:
+        self._used_before = self._counts.field(self._usage, b"usage_usec")
 
     def attach(self, pid: int) -> None:
-        _write(self.place / "cgroup.procs", pid)
+        _write(f"{self.place}/cgroup.procs", pid)
+
+    def end_together(self) -> int:
+        """When memory runs out the kernel ends every process of the group, so there is nothing to watch."""
+        _write(f"{self.place}/memory.oom.group", 1)
+        return -1
 
     def counted(self) -> Counted:
-        peak = self.place / "memory.peak"
         return Counted(
-            cpu_ms=(_field(self.place / "cpu.stat", "usage_usec") - self._used_before) / 1e3,
-            peak_memory_bytes=int(_read(peak)) if peak.exists() else None,
-            memory_kills=_field(self.place / "memory.events", "oom_kill"),
-            refused_forks=_field(self.place / "pids.events", "max") if "pids" in self.controllers else 0,
+            cpu_ms=(self._counts.field(self._usage, b"usage_usec") - self._used_before) / 1e3,
+            peak_memory_bytes=self._counts.number(self._peak),
+            memory_kills=self._counts.field(self._kills, b"oom_kill"),
+            refused_forks=self._counts.field(self._forks, b"max"),
         )
 
     def remove(self) -> bool:
+        self._counts.close()
         return remove_group(self.place)
 
 
@@ -270,12 +349,12 @@ def _make(place: Path) -> bool:
     return os.access(place / "cgroup.procs", os.W_OK)
 
 
-def remove_group(place: Path, *, patience_seconds: float = 0) -> bool:
+def remove_group(place: str | Path, *, patience_seconds: float = 0) -> bool:
     """Remove one group; the kernel refuses until the last task in it is buried."""
     deadline = time.monotonic() + patience_seconds
     while True:
         try:
-            place.rmdir()
+            os.rmdir(place)
             return True
         except FileNotFoundError:
             return True
@@ -300,7 +379,7 @@ def _kill_all(place: Path) -> None:
             os.kill(int(pid), signal.SIGKILL)
 
 
-def _write(place: Path, value: object) -> None:
+def _write(place: str | Path, value: object) -> None:
     # A plain file object would hide the kernel's refusal until it is closed.
     descriptor = os.open(place, os.O_WRONLY)
     try:
@@ -314,24 +393,8 @@ def _write_quietly(place: Path, value: object) -> None:
         _write(place, value)
 
 
-def _read(place: Path) -> str:
-    descriptor = os.open(place, os.O_RDONLY)
-    try:
-        return os.read(descriptor, 1 << 16).decode()
-    finally:
-        os.close(descriptor)
-
-
 def _read_quietly(place: Path) -> str:
     try:
         return place.read_text()
     except OSError:
         return ""
-
-
-def _field(place: Path, name: str) -> int:
-    for line in _read_quietly(place).splitlines():
-        key, _, value = line.partition(" ")
-        if key == name:
-            return int(value)
-    return 0

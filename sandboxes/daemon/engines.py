@@ -1,16 +1,31 @@
-"""The ladder of engines: the strongest one whose real run passes, or none and every reason why.
+"""What an engine is: it says whether it isolates here, and gives pools what their slots are made of.
 
-gvisor  >  bubblewrap  >  refuse          nothing weaker is ever taken silently
+gvisor  >  bubblewrap  >  refuse          ladder.py chooses; nothing weaker is ever taken
 """
 
 from __future__ import annotations
 
-import os
-import shutil
+import socket
 from dataclasses import asdict, dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from sandboxes.daemon.pools import Pool
+from sandboxes.daemon.cgroups import Counted
+from sandboxes.limits import Limits
+
+if TYPE_CHECKING:
+    from sandboxes.daemon.pools import Pool
+
+
+class NotOffered(Exception):
+    """This engine, on this machine, has no sandbox for that language or template."""
+
+
+class CannotStart(Exception):
+    """A sandbox or its zygote did not come up; the text says what the machine answered."""
+
+
+class SlotLost(Exception):
+    """The slot died without its program having ended: nothing is known of the run."""
 
 
 @dataclass(frozen=True)
@@ -25,8 +40,44 @@ class Probe:
         return {**asdict(self), "reasons": list(self.reasons)}
 
 
-class NotOffered(Exception):
-    """This engine, on this machine, has no sandbox for that language or template."""
+class Zygote(Protocol):
+    """What a pool makes its slots of; it is replaced when it is worn or dead."""
+
+    forks: int
+    living: int
+    born: float
+
+    def is_alive(self) -> bool: ...
+    def stop(self) -> None: ...
+
+
+class Slot(Protocol):
+    """A sandbox for one run, which writes to `program` and `stdin` and hears of the end by `init` and `pidfd`.
+
+    `listener` is its way out, -1 without one. `alarm` can be read when memory has run out and the rest must be
+    ended; -1 where the kernel sees to that.
+    """
+
+    id: str
+    zygote: Zygote
+    born: float
+    init: socket.socket
+    program: socket.socket
+    stdin: int
+    stdout: int
+    stderr: int
+    scratch: int
+    listener: int
+    alarm: int
+
+    @property
+    def pidfd(self) -> int: ...
+    def arm(self, limits: Limits) -> None: ...
+    def close_stdin(self) -> None: ...
+    def counted(self) -> Counted: ...
+    def is_dead(self, *, wait_seconds: float = 0) -> bool: ...
+    def kill(self) -> bool: ...
+    def discard(self) -> None: ...
 
 
 class Engine(Protocol):
@@ -36,35 +87,5 @@ class Engine(Protocol):
     def promises(self) -> list[str]: ...
     def limits(self) -> dict[str, str]: ...
     def languages(self) -> list[str]: ...
-    def open_pool(self, language: str, template: str) -> Pool: ...
-    def close(self) -> None: ...
-
-
-class GVisor:
-    """Found or not, it is reported; its slots are not built yet, so it never passes."""
-
-    name = "gvisor"
-
-    def probe(self) -> Probe:
-        found = os.environ.get("RUNSC_PATH") or shutil.which("runsc")
-        if not found:
-            return Probe(self.name, ok=False, reasons=("runsc is neither in RUNSC_PATH nor on PATH",))
-        return Probe(self.name, ok=False, reasons=(f"{found} was found, but this version cannot hold slots in it",))
-
-
-@dataclass
-class Choice:
-    engine: Engine | None
-    probes: list[Probe]
-
-    def reasons(self) -> list[str]:
-        return [f"{probe.engine}: {reason}" for probe in self.probes for reason in probe.reasons]
-
-
-def choose(engines: list) -> Choice:
-    probes: list[Probe] = []
-    for engine in engines:
-        probes.append(engine.probe())
-        if probes[-1].ok:
-            return Choice(engine, probes)
-    return Choice(None, probes)
+    def open_pool(self, language: str, template: str, *, network: bool = False, numeric: bool = False) -> Pool: ...
+    def preloads_numeric(self, language: str, template: str) -> bool: ...

@@ -6,12 +6,18 @@ import math
 import re
 from collections.abc import Mapping
 
+from sandboxes.daemon.builds import BuildOrder
 from sandboxes.daemon.pools import Size
 from sandboxes.daemon.run import Order
 from sandboxes.limits import InvalidLimits, Limits
 
 LANGUAGES = ("python", "node")
 ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+# Never an option, an address or a path: it becomes a word on a command line.
+PACKAGES = {
+    "python": re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*(?:\[[A-Za-z0-9._, -]+\])?==[A-Za-z0-9][A-Za-z0-9.!+_-]*"),
+    "node": re.compile(r"(?:@[a-z0-9~-][a-z0-9._~-]*/)?[A-Za-z0-9~_][A-Za-z0-9._~-]*@[0-9][A-Za-z0-9.+-]*"),
+}
 TEMPLATE = re.compile(r"(?:[A-Za-z0-9][A-Za-z0-9._-]{0,127})?")
 LONGEST_SECONDS = 3600
 LONGEST_NAME = 255
@@ -38,23 +44,54 @@ def read_order(fields: Mapping[str, object], blobs: list[bytes]) -> Order:
         template=_template(fields),
         code=blobs[0],
         stdin=blobs[1],
-        args=tuple(_without_nul("args", _strings(fields, "args"))),
+        args=tuple(_passable("args", _strings(fields, "args"))),
         env=_env(_mapping(fields, "env")),
         files=dict(zip(_checked_paths(paths), blobs[2:], strict=True)),
         timeout_seconds=_timeout(fields),
         limits=limits,
+        network=_flag(fields, "network"),
     )
 
 
-def read_size(fields: Mapping[str, object]) -> tuple[str, Size]:
-    """The language and its pool's size in a RESIZE frame."""
+def read_size(fields: Mapping[str, object]) -> tuple[str, str, Size]:
+    """The language, the template and the size of their pool in a RESIZE frame."""
     size = Size(
         ready=_whole(fields, "ready", 0, MOST_SLOTS),
         running=_whole(fields, "running", 1, MOST_SLOTS),
         idle_timeout_seconds=_whole(fields, "idle_timeout_seconds", 0, LONGEST_WAIT_SECONDS),
         max_age_seconds=_whole(fields, "max_age_seconds", 1, LONGEST_WAIT_SECONDS),
     )
-    return _language(fields), size
+    return _language(fields), _template(fields), size
+
+
+def _flag(fields: Mapping[str, object], name: str) -> bool:
+    value = fields.get(name)
+    if not isinstance(value, bool):
+        raise BadOrder(f"{name}: give true or false")
+    return value
+
+
+def read_build(fields: Mapping[str, object]) -> BuildOrder:
+    """The template to build in a BUILD frame. That the packages are names and versions is checked here again."""
+    packages = _strings(fields, "packages")
+    language = _language(fields)
+    wrong = next((package for package in packages if not PACKAGES[language].fullmatch(package)), None)
+    if wrong is not None:
+        raise BadOrder(f"packages: {wrong!r} is not a name and a version")
+    return BuildOrder(
+        id=_string(fields, "id"),
+        address=read_address(fields, language),
+        language=language,
+        packages=tuple(packages),
+        lock=_string(fields, "lock"),
+    )
+
+
+def read_address(fields: Mapping[str, object], language: str = "") -> str:
+    address = _template(fields)
+    if not address or not address.startswith(f"{language}-" if language else ("python-", "node-")):
+        raise BadOrder("template: this is no address of a template of that language")
+    return address
 
 
 def _whole(fields: Mapping[str, object], name: str, least: int, most: int) -> int:
@@ -65,8 +102,6 @@ def _whole(fields: Mapping[str, object], name: str, least: int, most: int) -> in
 
 
 def _language(fields: Mapping[str, object]) -> str:
-    if fields.get("network"):
-        raise BadOrder("network: this node's sandboxes have no network")
     if fields.get("language") not in LANGUAGES:
         raise BadOrder(f"language: choose one of {', '.join(LANGUAGES)}")
     return str(fields["language"])
@@ -94,25 +129,31 @@ def _env(env: Mapping[str, object]) -> dict[str, str]:
             raise BadOrder(f"env: {name!r} is no name of an environment variable")
         if not isinstance(value, str):
             raise BadOrder(f"env: the value of {name} is no text")
-    _without_nul("env", [str(value) for value in env.values()])
+    _passable("env", [str(value) for value in env.values()])
     return {name: str(value) for name, value in env.items()}
 
 
 def _checked_paths(paths: list[str]) -> list[str]:
-    for path in _without_nul("files", paths):
+    for path in _passable("files", paths):
         parts = path.split("/")
         if not path or path.startswith("/") or {"", ".", ".."} & set(parts):
             raise BadOrder(f"files: {path!r} is not a path inside /workspace")
-        if any(len(part.encode("utf-8", "surrogatepass")) > LONGEST_NAME for part in parts):
+        if any(len(part.encode("utf-8", "surrogateescape")) > LONGEST_NAME for part in parts):
             raise BadOrder("files: a name in a path is longer than 255 bytes")
     if len(set(paths)) != len(paths):
         raise BadOrder("files: a path is given twice")
     return paths
 
 
-def _without_nul(field: str, values: list[str]) -> list[str]:
-    if any("\0" in value for value in values):
-        raise BadOrder(f"{field}: a NUL character is not allowed")
+def _passable(field: str, values: list[str]) -> list[str]:
+    """What the kernel can be handed: no NUL, and no surrogate that is not the escape of a byte."""
+    for value in values:
+        if "\0" in value:
+            raise BadOrder(f"{field}: a NUL character is not allowed")
+        try:
+            value.encode("utf-8", "surrogateescape")
+        except UnicodeEncodeError:
+            raise BadOrder(f"{field}: a lone surrogate is no character") from None
     return values
 
 

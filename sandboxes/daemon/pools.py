@@ -9,11 +9,13 @@ import collections
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from sandboxes.daemon.bubblewrap import CannotStart, Zygote
-from sandboxes.daemon.slots import DEATH_SECONDS, START_SECONDS, Slot
+from sandboxes.daemon.engines import CannotStart, Slot, Zygote
 
+START_SECONDS = 10
+CLOSE_SECONDS = 5
+FAILING_STARTS = 3
 REFILL_DELAY = 0.005
 ZYGOTE_SECONDS = 3600
 ZYGOTE_FORKS = 10_000
@@ -32,12 +34,44 @@ class Size:
     max_age_seconds: float = 3600
 
 
-class Pool:
-    """Ready slots of one language and template, refilled in the background, made cold when there is none."""
+class Room:
+    """How many may run at once in pools beside each other."""
 
-    def __init__(self, *, start_zygote: Callable[[], Zygote], make_slot: Callable[[Zygote], Slot], size: Size) -> None:
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._running = 0
+        self._changed = threading.Condition()
+
+    def enter(self, *, abandoned: Callable[[], bool]) -> bool:
+        """False when the caller gave up before there was room."""
+        with self._changed:
+            while self._running >= self._most:
+                if self._changed.wait(0.05) is False and abandoned():
+                    return False
+            self._running += 1
+            return True
+
+    def leave(self) -> None:
+        with self._changed:
+            self._running -= 1
+            self._changed.notify_all()
+
+    def resize(self, most: int) -> None:
+        with self._changed:
+            self._most = most
+            self._changed.notify_all()
+
+
+class Pool:
+    """Ready slots of one zygote, refilled in the background, made cold when there is none."""
+
+    def __init__(
+        self, *, start_zygote: Callable[[], Zygote], make_slot: Callable[[Zygote], Slot], size: Size, room: Room
+    ) -> None:
         self.size = size
         self.failure = ""
+        self._room = room
+        self.used_at = time.monotonic()
         self._start_zygote = start_zygote
         self._make_slot = make_slot
         self._zygote: Zygote | None = None
@@ -46,7 +80,9 @@ class Pool:
         self._peak = 0
         self._peak_at = 0.0
         self._counts = {"starting": 0, "running": 0, "draining": 0, "failed": 0}
-        self._changed = threading.Condition()
+        lock = threading.RLock()
+        # Those who wait for the pool, and its keeper, whom a run does not wake while it is in a hurry itself.
+        self._changed, self._work = threading.Condition(lock), threading.Condition(lock)
         self._stopping = False
         # The zygote dies with the thread that started it, so this one lives as long as the pool.
         self._keeper = threading.Thread(target=self._keep, name="pool keeper", daemon=True)
@@ -65,9 +101,14 @@ class Pool:
 
     def resize(self, size: Size) -> None:
         """From now on; what runs beyond a smaller size goes on, and what is ready beyond it is ended."""
+        self._room.resize(size.running)
         with self._changed:
             self.size = size
-            self._changed.notify_all()
+            self._tell_all()
+
+    def _tell_all(self) -> None:
+        self._changed.notify_all()
+        self._work.notify_all()
 
     def _wanted(self) -> int:
         """How many to keep ready now; asked with the condition held."""
@@ -84,24 +125,34 @@ class Pool:
         with self._changed:
             return {"ready": len(self._ready), **self._counts}
 
+    def is_unused(self, *, for_seconds: float) -> bool:
+        """Nothing runs in it, nothing is to be kept ready, and nobody has asked for it for so long."""
+        with self._changed:
+            quiet = not self._counts["running"] and not self._wanted()
+            return quiet and time.monotonic() - self.used_at > for_seconds
+
     def checkout(self, *, abandoned: Callable[[], bool]) -> tuple[Slot, bool] | None:
         """A slot and whether it was warm; None when the caller gave up before there was room."""
+        if not self._room.enter(abandoned=abandoned):
+            return None
         with self._changed:
-            while self._counts["running"] >= self.size.running:
-                if self._changed.wait(0.05) is False and abandoned():
-                    return None
             self._counts["running"] += 1
             self._note_peak()
             slot = self._pop()
             zygote = self._zygote
-            self._changed.notify_all()
         if slot is not None:
             return slot, True
         try:
             return self._cold(zygote), False
         except BaseException:
+            self._room.leave()
             self._count("running", -1)
             raise
+
+    def refill(self) -> None:
+        """To be called when a run that took a slot has begun: whoever waits for it does not wait for this."""
+        with self._work:
+            self._work.notify_all()
 
     def _pop(self) -> Slot | None:
         while self._ready:
@@ -121,7 +172,7 @@ class Pool:
             return self._stopping or (self._zygote is not None and self._zygote.is_alive())
 
         with self._changed:
-            self._changed.notify_all()
+            self._work.notify_all()
             if not self._changed.wait_for(alive, START_SECONDS) or self._zygote is None:
                 raise CannotStart(self.failure or "the zygote is not up")
             return self._zygote
@@ -137,17 +188,24 @@ class Pool:
         finally:
             self._count("starting", -1)
         zygote.living += 1
+        self._succeeded()
         return slot
+
+    def _succeeded(self) -> None:
+        if self._counts["failed"]:
+            self._count("failed", -self._counts["failed"])
 
     def release(self, slot: Slot) -> None:
         """After its one run a slot is killed, whatever state it is in."""
+        self._room.leave()
         with self._changed:
             self._counts["running"] -= 1
             self._counts["draining"] += 1
-            self._changed.notify_all()
+            self._tell_all()
         try:
             slot.discard()
         finally:
+            self.used_at = time.monotonic()
             slot.zygote.living -= 1
             self._count("draining", -1)
 
@@ -160,12 +218,27 @@ class Pool:
             self._counts[state] += by
             self._changed.notify_all()
 
+    def is_failing(self) -> bool:
+        """Several starts in a row went wrong, the last of them as `failure` says."""
+        return self._counts["failed"] >= FAILING_STARTS
+
+    def retire(self) -> None:
+        """Keep nothing ready any more, let what runs come to its end, and close."""
+        with self._changed:
+            self.size = replace(self.size, ready=0, idle_timeout_seconds=0)
+            self._tell_all()
+            self._changed.wait_for(lambda: self._stopping or not self._counts["running"])
+        self.close()
+
     def close(self) -> None:
         with self._changed:
             self._stopping = True
-            self._changed.notify_all()
+            self._tell_all()
         if self._keeper.is_alive():
-            self._keeper.join(DEATH_SECONDS)
+            self._keeper.join(CLOSE_SECONDS)
+
+    def is_closed(self) -> bool:
+        return self._stopping
 
     def _keep(self) -> None:
         patience = 0.1
@@ -180,19 +253,19 @@ class Pool:
                 self.failure = str(problem)
                 with self._changed:
                     self._changed.notify_all()
-                    self._changed.wait_for(lambda: self._stopping, patience)
+                    self._work.wait_for(lambda: self._stopping, patience)
                 patience = min(patience * 2, 10)
                 continue
-            with self._changed:
-                self._changed.wait_for(self._has_work, 0.5)
+            with self._work:
+                self._work.wait_for(self._has_work, 0.5)
             self._let_runs_go_first()
         self._end_all()
 
     def _let_runs_go_first(self) -> None:
         """A refill beside a short run would take its core, and there is no hurry while some slots are left."""
-        with self._changed:
+        with self._work:
             if len(self._ready) * 2 >= self._wanted():
-                self._changed.wait_for(lambda: self._stopping or len(self._ready) * 2 < self._wanted(), REFILL_DELAY)
+                self._work.wait_for(lambda: self._stopping or len(self._ready) * 2 < self._wanted(), REFILL_DELAY)
 
     def _has_work(self) -> bool:
         return self._stopping or len(self._ready) != self._wanted()
@@ -202,7 +275,11 @@ class Pool:
         current = self._zygote
         if current is not None and current.is_alive() and not _is_worn(current):
             return
-        fresh = self._start_zygote()
+        try:
+            fresh = self._start_zygote()
+        except CannotStart:
+            self._count("failed", 1)
+            raise
         with self._changed:
             self._zygote = fresh
             self.failure = ""
@@ -233,7 +310,6 @@ class Pool:
             slot = self._make(self._zygote)
             with self._changed:
                 self._ready.append(slot)
-                self._counts["failed"] = 0
                 self._changed.notify_all()
 
     def _is_short(self) -> bool:

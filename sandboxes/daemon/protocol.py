@@ -23,6 +23,8 @@ class Kind(enum.IntEnum):
     CANCEL = 2
     DESCRIBE = 3
     RESIZE = 4
+    BUILD = 8
+    DISCARD = 9
     STARTED = 16
     OUTPUT = 17
     ENDED = 18

@@ -11,7 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from sandboxes.daemon import artifacts, breaches, cgroups, protocol
-from sandboxes.daemon.slots import Slot, SlotLost
+from sandboxes.daemon.engines import Slot, SlotLost
+from sandboxes.daemon.outlets import Outlet, OutletLost, Relayed
 from sandboxes.limits import Limits
 
 # As the slot's init packs it.
@@ -21,6 +22,7 @@ COALESCE_SECONDS = 0.025
 REPORT_SECONDS = 0.1
 # What the empty scratch holds already.
 FREE_ENOUGH_BYTES = 4096
+NUMERIC = ("numpy", "pandas")
 
 
 @dataclass(frozen=True)
@@ -37,6 +39,13 @@ class Order:
     files: Mapping[str, bytes]
     timeout_seconds: float
     limits: Limits
+    network: bool = False
+
+    @property
+    def is_numeric(self) -> bool:
+        """Whether it seems to want what takes long to import, and longer to fork. It may import it anyhow."""
+        texts = (self.code, *self.files.values())
+        return any(name.encode() in text for name in NUMERIC for text in texts)
 
 
 @dataclass
@@ -81,11 +90,14 @@ class Stream:
 class Run:
     """Everything waits in one poll: nothing the program or the client does can stop the clock."""
 
-    def __init__(self, *, slot: Slot, order: Order, client: socket.socket, cancel: int) -> None:
-        self.slot, self.order, self.client, self.cancel = slot, order, client, cancel
+    def __init__(
+        self, *, slot: Slot, order: Order, client: socket.socket, cancel: int, outlet: Outlet | None = None
+    ) -> None:
+        self.slot, self.order, self.client, self.cancel, self.outlet = slot, order, client, cancel, outlet
         self.stopped = ""
         self.gone = False
         self.report: tuple | None = None
+        self.startup_ms = 0.0
         cap = order.limits.output_kb << 10
         self.streams = {
             slot.stdout: Stream("stdout", slot.stdout, cap),
@@ -94,11 +106,17 @@ class Run:
         self._outbox = bytearray()
         self._poll = select.poll()
         self._begun = self._ended = 0.0
+        self._relayed = Relayed()
         self._to_program = memoryview(_request_bytes(order))
         self._to_stdin = memoryview(order.stdin)
 
-    def drive(self) -> None:
+    def begin(self) -> None:
+        """The program goes on from here while the client is told."""
         self._begun = time.monotonic()
+        self._feed_program()
+        self._feed_stdin()
+
+    def drive(self) -> None:
         self._register()
         deadline = self._begun + self.order.timeout_seconds
         while not self.stopped and not self.gone and self.report is None:
@@ -123,8 +141,8 @@ class Run:
             self.cancel,
         ):
             self._poll.register(descriptor, select.POLLIN)
-        self._feed_program()
-        self._feed_stdin()
+        if slot.alarm >= 0:
+            self._poll.register(slot.alarm, select.POLLIN)
         if self._to_program:
             self._poll.register(slot.program.fileno(), select.POLLOUT)
         if slot.stdin >= 0:
@@ -149,7 +167,10 @@ class Run:
         elif descriptor == self.cancel:
             self.stopped = "cancelled"
         elif descriptor == self.slot.pidfd:
-            self._died()
+            # It may have reported just before, after its socket was looked at.
+            self._read_report()
+        elif descriptor == self.slot.alarm:
+            self.stopped = "memory"
         else:
             self._serve_client(events)
 
@@ -161,14 +182,18 @@ class Run:
             self.stopped = "output"
 
     def _read_report(self) -> None:
-        try:
-            message = self.slot.init.recv(64)
-        except OSError:
-            message = b""
+        # Where it left a word of ours unread, the kernel answers once with an error before it gives what was said.
+        message = self._from_init() or self._from_init()
         if len(message) == REPORT.size:
             self.report = REPORT.unpack(message)
         else:
             self._died()
+
+    def _from_init(self) -> bytes:
+        try:
+            return self.slot.init.recv(64)
+        except OSError:
+            return b""
 
     def _died(self) -> None:
         """Pid 1 is gone; out of memory the kernel may have taken it, else the slot itself failed."""
@@ -251,6 +276,13 @@ class Run:
         if any(stream.truncated for stream in self.streams.values()) and self.stopped in ("", "died"):
             self.stopped = "output"
         self._send_due(everything=True)
+        self._relayed = self._end_outlet()
+
+    def _end_outlet(self) -> Relayed:
+        try:
+            return self.outlet.end() if self.outlet else Relayed()
+        except OutletLost as problem:
+            raise SlotLost(str(problem)) from problem
 
     def _ask_for_report(self) -> None:
         """Its init can end the program as fast, and then knows what it used; if it is slow, it dies too."""
@@ -290,7 +322,7 @@ class Run:
         return (None, os.WTERMSIG(status)) if os.WIFSIGNALED(status) else (os.WEXITSTATUS(status), None)
 
     def _breach(self, counted: cgroups.Counted, disk: os.statvfs_result) -> str | None:
-        exit_code, _ = self._status()
+        exit_code, number = self._status()
         stopped = "" if self.stopped == "died" else self.stopped
         facts = breaches.Facts(
             stopped=stopped,
@@ -299,6 +331,7 @@ class Run:
             soft_memory_exceeded=bool(self.report and self.report[4]),
             refused_forks=counted.refused_forks,
             disk_is_full=disk.f_bfree * disk.f_frsize < FREE_ENOUGH_BYTES or disk.f_ffree == 0,
+            signal=number,
             stderr=self.streams[self.slot.stderr].tail,
         )
         return breaches.recognise(facts)
@@ -309,6 +342,8 @@ class Run:
         return {
             "cpu_ms": cpu_ms,
             "peak_memory_bytes": counted.peak_memory_bytes if counted.peak_memory_bytes is not None else peak,
+            "network_sent_bytes": self._relayed.sent,
+            "network_received_bytes": self._relayed.received,
         }
 
     def finish_sending(self, *, timeout_seconds: float = 30) -> None:

@@ -1,7 +1,9 @@
 """Pure. The system-call filter of a sandboxed program, as classic BPF for prctl(PR_SET_SECCOMP).
 
 A deny list: CPython and V8 run unchanged, while what reaches for the kernel's rarer doors
-(namespaces, mounts, tracing, keys, BPF, io_uring, every socket family but AF_UNIX) is refused.
+(namespaces, mounts, tracing, keys, BPF, io_uring, every socket family but AF_UNIX) is refused, and so is
+watching shared folders (inotify tells who opens which file) and what could end the slot's pid 1.
+With a network, TCP is allowed as well: no datagrams, nothing raw.
 """
 
 from __future__ import annotations
@@ -19,9 +21,14 @@ NR, ARCH, ARGS = 0, 4, 16
 # Unknown, newer calls answer "not implemented", which every libc is ready for.
 NEWEST_KNOWN = 462
 NAMESPACE_FLAGS = 0x7E020000
-AF_UNIX = 1
+AF_UNIX, AF_INET, AF_INET6 = 1, 2, 10
+SOCK_STREAM, SOCK_TYPES, IPPROTO_TCP = 1, 0xF, 6
 TIOCSTI, TIOCLINUX = 0x5412, 0x541C
 SHARED_ANONYMOUS = 0x21
+# The bit that character and block devices have, and pipes, sockets and files have not.
+DEVICE = 0o020000
+RLIMIT_CORE, RLIMIT_NPROC = 4, 6
+INIT = 1
 
 # fmt: off
 X86_64 = {
@@ -39,8 +46,8 @@ X86_64 = {
     "shmat": 30, "shmctl": 31, "shmdt": 67, "semget": 64, "semop": 65, "semctl": 66, "semtimedop": 220, "msgget": 68,
     "msgsnd": 69, "msgrcv": 70, "msgctl": 71, "mq_open": 240, "mq_unlink": 241, "mknod": 133, "mknodat": 259,
     "memfd_secret": 447, "vmsplice": 278, "uselib": 134, "sysfs": 139, "ustat": 136, "_sysctl": 156, "seccomp": 317,
-    "lookup_dcookie": 212, "clone": 56, "clone3": 435, "socket": 41, "socketpair": 53, "ioctl": 16, "mmap": 9,
-    "memfd_create": 319,
+    "lookup_dcookie": 212, "inotify_init": 253, "inotify_init1": 294, "clone": 56, "clone3": 435, "socket": 41,
+    "socketpair": 53, "ioctl": 16, "mmap": 9, "memfd_create": 319, "prlimit64": 302, "setrlimit": 160,
 }
 AARCH64 = {
     "ptrace": 117, "process_vm_readv": 270, "process_vm_writev": 271, "process_madvise": 440, "kcmp": 272,
@@ -56,11 +63,14 @@ AARCH64 = {
     "fanotify_init": 262, "shmget": 194, "shmat": 196, "shmctl": 195, "shmdt": 197, "semget": 190, "semop": 193,
     "semctl": 191, "semtimedop": 192, "msgget": 186, "msgsnd": 189, "msgrcv": 188, "msgctl": 187, "mq_open": 180,
     "mq_unlink": 181, "mknodat": 33, "memfd_secret": 447, "vmsplice": 75, "seccomp": 277, "lookup_dcookie": 18,
-    "clone": 220, "clone3": 435, "socket": 198, "socketpair": 199, "ioctl": 29, "mmap": 222, "memfd_create": 279,
+    "inotify_init1": 26, "clone": 220, "clone3": 435, "socket": 198, "socketpair": 199, "ioctl": 29, "mmap": 222,
+    "memfd_create": 279, "prlimit64": 261, "setrlimit": 164,
 }
 # fmt: on
 MACHINES = {"x86_64": (0xC000003E, X86_64), "aarch64": (0xC00000B7, AARCH64)}
-SPECIAL = {"clone", "clone3", "socket", "socketpair", "ioctl", "mmap", "memfd_create"}
+MADE_IN_PART = {"mknod": 1, "mknodat": 2}
+SPECIAL = {"clone", "clone3", "socket", "socketpair", "ioctl", "mmap", "memfd_create", "prlimit64", "setrlimit"}
+SPECIAL |= MADE_IN_PART.keys()
 
 
 class UnknownMachine(Exception):
@@ -80,12 +90,14 @@ class _Assembler:
         self.add(JUMP_EQUAL, number, 0, 1)
         self.add(RETURN, answer)
 
-    def answer_if_argument(self, number: int, index: int, *, test: tuple[int, int], answer: int) -> None:
-        """Answer when the call is `number` and its argument passes `test`, an opcode and a value."""
-        op, value = test
-        self.add(JUMP_EQUAL, number, 0, 4)
-        self.add(LOAD, ARGS + 8 * index)
-        self.add(op, value, 0, 1)
+    def answer_if_arguments(self, number: int, *tests: tuple[int, int, int], answer: int) -> None:
+        """Answer when the call is `number` and its arguments pass every test: (which, an opcode, a value)."""
+        rest = 2 * len(tests) + 1
+        self.add(JUMP_EQUAL, number, 0, rest + 1)
+        for index, op, value in tests:
+            rest -= 2
+            self.add(LOAD, ARGS + 8 * index)
+            self.add(op, value, 0, rest)
         self.add(RETURN, answer)
         self.add(LOAD, NR)
 
@@ -96,12 +108,40 @@ class _Assembler:
         self.add(RETURN, refusal(errno.EAFNOSUPPORT))
         self.add(LOAD, NR)
 
+    def answer_unless_unix_or_tcp(self, number: int) -> None:
+        self.add(JUMP_EQUAL, number, 0, 13)
+        self.add(LOAD, ARGS)
+        self.add(JUMP_EQUAL, AF_UNIX, 10, 0)
+        self.add(JUMP_EQUAL, AF_INET, 2, 0)
+        self.add(JUMP_EQUAL, AF_INET6, 1, 0)
+        self.add(RETURN, refusal(errno.EAFNOSUPPORT))
+        self.add(LOAD, ARGS + 8)
+        self.add(AND, SOCK_TYPES)
+        self.add(JUMP_EQUAL, SOCK_STREAM, 0, 3)
+        self.add(LOAD, ARGS + 8 * 2)
+        self.add(JUMP_EQUAL, 0, 2, 0)
+        self.add(JUMP_EQUAL, IPPROTO_TCP, 1, 0)
+        self.add(RETURN, refusal(errno.EPROTONOSUPPORT))
+        self.add(LOAD, NR)
+
     def refuse_shared_anonymous(self, number: int) -> None:
         self.add(JUMP_EQUAL, number, 0, 5)
         self.add(LOAD, ARGS + 8 * 3)
         self.add(AND, SHARED_ANONYMOUS)
         self.add(JUMP_EQUAL, SHARED_ANONYMOUS, 0, 1)
         self.add(RETURN, refusal(errno.EPERM))
+        self.add(LOAD, NR)
+
+    def answer_if_new_limit(self, number: int, limit: int, answer: int) -> None:
+        """`prlimit64` only reads where its third argument, a pointer of two halves, is null."""
+        self.add(JUMP_EQUAL, number, 0, 8)
+        self.add(LOAD, ARGS + 8 * 1)
+        self.add(JUMP_EQUAL, limit, 0, 5)
+        self.add(LOAD, ARGS + 8 * 2)
+        self.add(JUMP_EQUAL, 0, 0, 2)
+        self.add(LOAD, ARGS + 8 * 2 + 4)
+        self.add(JUMP_EQUAL, 0, 1, 0)
+        self.add(RETURN, answer)
         self.add(LOAD, NR)
 
     def bytes(self) -> bytes:
@@ -112,28 +152,55 @@ def refusal(number: int) -> int:
     return 0x00050000 | number
 
 
-def build(*, machine: str = "", counted_memory: bool = True) -> bytes:
-    """The filter; without counted memory it also refuses what no rlimit counts."""
+def build(
+    *, machine: str = "", counted_memory: bool = True, network: bool = False, fixed_processes: bool = False
+) -> bytes:
+    """The filter; without counted memory it also refuses what no rlimit counts, with a network it allows TCP.
+
+    With fixed processes a program cannot set its limit of processes, so that limit need not be a hard one.
+    """
     machine = machine or platform.machine()
     if machine not in MACHINES:
         raise UnknownMachine(f"There is no system-call table for {machine}.")
     arch, calls = MACHINES[machine]
     out = _Assembler()
     _check_arch(out, arch=arch, machine=machine)
-    out.answer_if_argument(calls["clone"], 0, test=(JUMP_ANY_BIT, NAMESPACE_FLAGS), answer=refusal(errno.EPERM))
+    no = refusal(errno.EPERM)
+    out.answer_if_arguments(calls["clone"], (0, JUMP_ANY_BIT, NAMESPACE_FLAGS), answer=no)
     out.answer_if(calls["clone3"], refusal(errno.ENOSYS))
-    out.answer_unless_unix(calls["socket"])
+    (out.answer_unless_unix_or_tcp if network else out.answer_unless_unix)(calls["socket"])
     out.answer_unless_unix(calls["socketpair"])
     for request in (TIOCSTI, TIOCLINUX):
-        out.answer_if_argument(calls["ioctl"], 1, test=(JUMP_EQUAL, request), answer=refusal(errno.EPERM))
+        out.answer_if_arguments(calls["ioctl"], (1, JUMP_EQUAL, request), answer=no)
+    for name, mode in MADE_IN_PART.items():
+        if name in calls:
+            out.answer_if_arguments(calls[name], (mode, JUMP_ANY_BIT, DEVICE), answer=no)
+    _guard_limits(out, calls, fixed_processes=fixed_processes)
     if not counted_memory:
         out.refuse_shared_anonymous(calls["mmap"])
         out.answer_if(calls["memfd_create"], refusal(errno.ENOSYS))
     for name, number in calls.items():
         if name not in SPECIAL:
-            out.answer_if(number, refusal(errno.EPERM))
+            out.answer_if(number, no)
     out.add(RETURN, ALLOW)
     return out.bytes()
+
+
+def _guard_limits(out: _Assembler, calls: dict[str, int], *, fixed_processes: bool) -> None:
+    """Pid 1 has the program's own user, so its limits are in reach, and without them it would die.
+
+    A core limit of one byte is the only one that keeps the machine's core handler from being run, as root,
+    on a program that crashed. Setting another is answered with success, and does nothing.
+    """
+    out.answer_if_arguments(calls["prlimit64"], (0, JUMP_EQUAL, INIT), answer=refusal(errno.EPERM))
+    _fix_limit(out, calls, RLIMIT_CORE, refusal(0))
+    if fixed_processes:
+        _fix_limit(out, calls, RLIMIT_NPROC, refusal(errno.EPERM))
+
+
+def _fix_limit(out: _Assembler, calls: dict[str, int], limit: int, answer: int) -> None:
+    out.answer_if_new_limit(calls["prlimit64"], limit, answer)
+    out.answer_if_arguments(calls["setrlimit"], (0, JUMP_EQUAL, limit), answer=answer)
 
 
 def _check_arch(out: _Assembler, *, arch: int, machine: str) -> None:

@@ -15,17 +15,16 @@ import time
 import uuid
 
 from sandboxes.daemon import cgroups
-from sandboxes.daemon.bubblewrap import CannotStart, Users, Zygote
+from sandboxes.daemon.bubblewrap import Users, Zygote
+from sandboxes.daemon.engines import CannotStart, SlotLost
 from sandboxes.limits import Limits
 
 START_SECONDS = 10
 DEATH_SECONDS = 5
 CREDENTIALS = struct.Struct("3i")
+LAST_WORDS_SECONDS = 0.2
 SETTLED = 64
-
-
-class SlotLost(Exception):
-    """The slot died without its program having ended: nothing is known of the run."""
+NOTHING = "it said nothing"
 
 
 class Slot:
@@ -37,7 +36,9 @@ class Slot:
         self.born = time.monotonic()
         self.init: socket.socket | None = None
         self.stdin = -1
+        self.alarm = -1
         self._armed: Limits | None = None
+        self.scratch = -1
         self._controllers = groups.controllers
         self._users = users
         self._open = contextlib.ExitStack()
@@ -48,6 +49,9 @@ class Slot:
             self._group = groups.create(self.id)
             self._start()
         except (OSError, ValueError, SlotLost) as problem:
+            if self._pidfd >= 0:
+                # Its init may be about to say why.
+                self.is_dead(wait_seconds=LAST_WORDS_SECONDS)
             self.discard()
             raise CannotStart(f"a slot did not start: {problem} {zygote.last_words()}".strip()) from problem
 
@@ -64,23 +68,41 @@ class Slot:
         with init_theirs, program_theirs:
             sockets = [init_theirs.fileno(), program_theirs.fileno()]
             try:
-                self.zygote.fork(
-                    order={"user": self._user, "disk_mb": Limits().disk_mb}, descriptors=[*sockets, *theirs]
-                )
+                self.zygote.fork(order=self._order(), descriptors=[*sockets, *theirs])
             finally:
                 for descriptor in theirs:
                     os.close(descriptor)
         self._meet()
 
+    def _order(self) -> dict[str, object]:
+        """The usual limits are put on in advance; a soft one, unlike a cgroup's, could not be raised again."""
+        usual = Limits()
+        if {"memory", "pids", "cpu"} <= self._controllers:
+            self._armed = usual
+        limits = self._rlimits(usual) if self._armed else None
+        return {"user": self._user, "disk_mb": usual.disk_mb, "limits": limits}
+
+    def _rlimits(self, limits: Limits) -> dict[str, int]:
+        return {
+            "disk_mb": limits.disk_mb,
+            "soft_memory_mb": 0 if "memory" in self._controllers else limits.memory_mb,
+            "soft_processes": 0 if "pids" in self._controllers else limits.processes,
+            "cpus": 0 if "cpu" in self._controllers else max(1, round(limits.cpu)),
+        }
+
     def _meet(self) -> None:
         """Learn from the kernel which process this is, put it in its cgroup, then let it go on."""
         assert self.init
         assert self._group
-        pid, self.scratch = _introduced(self.init)
-        self._open.callback(os.close, self.scratch)
+        pid, _ = _heard(self.init, b"here")
         self._pidfd = os.pidfd_open(pid)
         self._group.attach(pid)
         self.init.send(b"go")
+        _, given = _heard(self.init, b"settled")
+        for descriptor in given:
+            self._open.callback(os.close, descriptor)
+        self.scratch, *listeners = given
+        self.listener = listeners[0] if listeners else -1
         if self.program.recv(1) != b"R":
             raise OSError(f"the program did not wait for its request: {_said(self.stderr)}")
         if os.geteuid() == 0:
@@ -90,9 +112,8 @@ class Slot:
         for descriptor in (self.stdin, self.stdout, self.stderr):
             os.set_blocking(descriptor, False)
         self.program.setblocking(False)
-        if {"memory", "pids", "cpu"} <= self._controllers:
-            # The usual limits are put on in advance; an rlimit, unlike a cgroup, could not be raised again.
-            self.arm(Limits())
+        if self._armed:
+            self._group.limit(self._whole(self._armed))
 
     def _pair(self, kind: int) -> tuple[socket.socket, socket.socket]:
         ours, theirs = socket.socketpair(socket.AF_UNIX, kind)
@@ -115,21 +136,19 @@ class Slot:
             return
         assert self.init
         assert self._group
-        message = {
-            "disk_mb": limits.disk_mb,
-            "soft_memory_mb": 0 if "memory" in self._controllers else limits.memory_mb,
-            "soft_processes": 0 if "pids" in self._controllers else limits.processes,
-            "cpus": 0 if "cpu" in self._controllers else max(1, round(limits.cpu)),
-        }
         try:
-            self._group.limit(limits)
-            self.init.send(json.dumps(message).encode())
+            self._group.limit(self._whole(limits))
+            self.init.send(json.dumps(self._rlimits(limits)).encode())
             answer = self.init.recv(SETTLED)
         except OSError as problem:
             raise SlotLost(f"the slot did not take its limits: {problem}") from problem
         if answer != b"armed":
             raise SlotLost("the slot died before its run")
         self._armed = limits
+
+    def _whole(self, limits: Limits) -> Limits:
+        """What the host counts for a program with these limits."""
+        return limits
 
     def counted(self) -> cgroups.Counted:
         assert self._group
@@ -159,27 +178,28 @@ class Slot:
             self._users.give_back(self._user)
 
 
-def _introduced(init: socket.socket) -> tuple[int, int]:
-    """The pid of the slot's init, as the kernel names it to us, and its scratch folder."""
-    room = socket.CMSG_SPACE(CREDENTIALS.size) + socket.CMSG_SPACE(4)
+def _heard(init: socket.socket, word: bytes) -> tuple[int, list[int]]:
+    """After the slot's init said `word`: its pid, as the kernel names it to us, and the descriptors that came along."""
+    given = array.array("i")
+    room = socket.CMSG_SPACE(CREDENTIALS.size) + socket.CMSG_SPACE(2 * given.itemsize)
     message, ancillary, _, _ = init.recvmsg(SETTLED, room, socket.MSG_CMSG_CLOEXEC)
-    pid, scratch = 0, -1
+    pid = 0
     for _, kind, content in ancillary:
         if kind == socket.SCM_CREDENTIALS:
             pid = CREDENTIALS.unpack(content[: CREDENTIALS.size])[0]
         elif kind == socket.SCM_RIGHTS:
-            scratch = array.array("i", content[:4])[0]
-    if message != b"settled" or not pid or scratch < 0:
+            given.frombytes(content[: len(content) - len(content) % given.itemsize])
+    if message != word or not pid:
         raise OSError("the slot's init left before it had settled")
-    return pid, scratch
+    return pid, list(given)
 
 
 def _said(stderr: int) -> str:
     os.set_blocking(stderr, False)
     try:
-        return os.read(stderr, 4096).decode("utf-8", "replace").strip()
+        return os.read(stderr, 4096).decode("utf-8", "replace").strip() or NOTHING
     except BlockingIOError:
-        return "it said nothing"
+        return NOTHING
 
 
 def _bury_later(group: cgroups.Group) -> None:

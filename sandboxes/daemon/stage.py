@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import ctypes
 import os
+import threading
 from collections.abc import Iterable
 from pathlib import Path
 
 CANDIDATES = ("/mnt", "/media", "/srv", "/opt", "/var/lib", "/tmp")
 CLONE_NEWNS = 0x00020000
 MS_BIND, MS_REC, MS_SLAVE = 4096, 16384, 1 << 19
+MNT_DETACH = 2
 
 
 class CannotStage(Exception):
@@ -27,13 +29,28 @@ class Stage:
     def reach(self, path: Path) -> Path:
         return path
 
+    def release(self, path: Path) -> None:
+        """This will have the path looked for anew the next time."""
+
+
+class NoStage(Stage):
+    """Where no view could be arranged, nothing is reachable, and this says why."""
+
+    def __init__(self, why: str) -> None:
+        self._why = why
+
+    def reach(self, path: Path) -> Path:
+        raise CannotStage(self._why)
+
 
 class PrivateStage(Stage):
     """As root: binds under a tmpfs in a private mount namespace."""
 
     def __init__(self, *, avoid: Iterable[Path]) -> None:
         self._libc = ctypes.CDLL(None, use_errno=True)
-        self._reached: dict[Path, Path] = {}
+        self._reached: dict[Path, tuple[Path, tuple[int, int]]] = {}
+        self._lock = threading.Lock()
+        self._count = -1
         avoided = [Path(os.path.realpath(path)) for path in avoid]
         self._root = _quiet_place(avoided)
         self._checked(self._libc.unshare(CLONE_NEWNS), "unshare the mount namespace")
@@ -43,12 +60,27 @@ class PrivateStage(Stage):
 
     def reach(self, path: Path) -> Path:
         source = Path(os.path.realpath(path))
-        if source not in self._reached:
-            self._reached[source] = self._bind(source)
-        return self._reached[source]
+        facts = source.stat()
+        identity = (facts.st_dev, facts.st_ino)
+        with self._lock:
+            # What was replaced is another file, of which the old binding knows nothing.
+            if source in self._reached and self._reached[source][1] != identity:
+                self._unbind(source)
+            if source not in self._reached:
+                self._reached[source] = self._bind(source), identity
+            return self._reached[source][0]
+
+    def release(self, path: Path) -> None:
+        with self._lock:
+            self._unbind(Path(os.path.realpath(path)))
+
+    def _unbind(self, source: Path) -> None:
+        if source in self._reached:
+            self._libc.umount2(os.fsencode(self._reached.pop(source)[0]), MNT_DETACH)
 
     def _bind(self, source: Path) -> Path:
-        target = self._root / str(len(self._reached)) / source.name
+        self._count += 1
+        target = self._root / str(self._count) / source.name
         target.parent.mkdir(mode=0o755)
         if source.is_dir():
             target.mkdir(mode=0o755)

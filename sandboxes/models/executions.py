@@ -75,7 +75,8 @@ class Execution(models.Model):
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
     account = models.ForeignKey(Account, on_delete=models.PROTECT, related_name="+", db_index=False)
     pool = models.ForeignKey(Pool, on_delete=models.SET_NULL, null=True, related_name="executions")
-    template = models.ForeignKey(Template, on_delete=models.PROTECT, related_name="+")
+    # Gone when it was deleted afterwards; while the execution waits or runs, it cannot be.
+    template = models.ForeignKey(Template, on_delete=models.SET_NULL, null=True, related_name="+")
     created_by = models.ForeignKey(
         settings.AUTH_USER_MODEL, on_delete=models.SET_NULL, null=True, blank=True, related_name="+"
     )

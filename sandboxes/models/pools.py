@@ -17,12 +17,8 @@ from uuid_utils.compat import uuid7
 
 from billing.models import Account
 from sandboxes import lifecycle, limits
+from sandboxes.models.builds import Build, Language
 from sandboxes.runtimes import LABELS, NAMES
-
-
-class Language(models.TextChoices):
-    PYTHON = "python", "Python"
-    NODE = "node", "Node"
 
 
 class _SharedQuerySet(models.QuerySet[Any]):
@@ -63,25 +59,44 @@ class _SharedQuerySet(models.QuerySet[Any]):
 
 
 class TemplateQuerySet(_SharedQuerySet):
-    pass
+    def changeable_by(self, principal: Any) -> Any:
+        """Those of accounts where one is an editor; and everybody's, which only staff are then allowed to change."""
+        if principal.is_staff:
+            return self
+        return self.filter(Q(account=None) | Q(account__in=Account.objects.editable_by(principal)))
+
+    def with_users(self, account: Account) -> Any:
+        """Adds how many `pool_count` of the account start from each, and how many `waiting` executions of it."""
+        final = Q(state__in=lifecycle.FINAL)
+        rows = apps.get_model("sandboxes", "Execution").objects.exclude(final).filter(account=account)
+        waiting = rows.filter(template=OuterRef("pk")).order_by().values("template").annotate(n=Count("*")).values("n")
+        return self.annotate(
+            pool_count=Count("pools", filter=Q(pools__account=account)), waiting=Coalesce(Subquery(waiting), 0)
+        )
+
+    def hold(self, template: Template) -> bool:
+        """This will keep it from being deleted until the transaction ends; False when it is gone already."""
+        if template.is_built_in:
+            return True
+        return self.select_for_update(no_key=True).filter(pk=template.pk).values_list("pk").first() is not None
 
 
 class Template(models.Model):
-    """What a sandbox starts from: a language and packages. `address` names its built content ("" = built in)."""
+    """What a sandbox starts from: a language and packages. `address` names its built content ("" = built in).
 
-    class State(models.TextChoices):
-        BUILDING = "building"
-        READY = "ready"
-        FAILED = "failed"
+    Its `state` is its build's, kept here so that looking for a template needs no other table.
+    """
+
+    State = Build.State
 
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
     account = models.ForeignKey(Account, on_delete=models.CASCADE, null=True, blank=True, related_name="+")
     name = models.CharField(max_length=80)
     language = models.CharField(max_length=10, choices=Language.choices)
     packages = models.JSONField(default=list)
+    build = models.ForeignKey(Build, on_delete=models.PROTECT, null=True, blank=True, related_name="templates")
     state = models.CharField(max_length=10, choices=State.choices, default=State.BUILDING)
     address = models.CharField(max_length=80, blank=True)
-    log = models.TextField(blank=True)
     created_at = models.DateTimeField(default=timezone.now)
 
     objects = TemplateQuerySet.as_manager()
@@ -93,6 +108,10 @@ class Template(models.Model):
             ),
             models.CheckConstraint(condition=Q(language__in=Language.values), name="template_language"),
             models.CheckConstraint(condition=Q(state__in=["building", "ready", "failed"]), name="template_state"),
+            models.CheckConstraint(
+                condition=Q(account=None, build=None) | Q(account__isnull=False, build__isnull=False),
+                name="template_of_an_account_has_a_build",
+            ),
         ]
 
     def __str__(self) -> str:
@@ -101,6 +120,18 @@ class Template(models.Model):
     @property
     def is_built_in(self) -> bool:
         return self.account_id is None
+
+    @property
+    def log(self) -> str:
+        return self.build.log if self.build else ""
+
+    @property
+    def error(self) -> str:
+        return self.build.error if self.build else ""
+
+    @property
+    def size_bytes(self) -> int | None:
+        return self.build.size_bytes if self.build else None
 
 
 def runs_on(name: str) -> Q:

@@ -89,6 +89,26 @@ class Size:
     max_age_seconds: int
 
 
+@dataclass(frozen=True)
+class BuildRequest:
+    """Packages to install under an address; with a `lock` exactly what an earlier build of them resolved to."""
+
+    id: str
+    address: str
+    language: str
+    packages: tuple[str, ...]
+    lock: str = ""
+
+
+@dataclass(frozen=True)
+class Built:
+    """How a build ended: with a lock and a size, or with the reason why the packages cannot be had."""
+
+    lock: str = ""
+    size_bytes: int = 0
+    reason: str = ""
+
+
 class RuntimeLost(Exception):
     """The runtime failed, not the program: safe to retry on another slot."""
 
@@ -124,8 +144,19 @@ class Runtime(Protocol):
         """True when it was running here; its `run` then answers within 200 ms."""
         ...
 
-    def resize(self, language: str, size: Size) -> None:
+    def resize(self, language: str, size: Size, *, template: str = "") -> None:
         """`describe` then says it under `pool_sizes`. Raises RuntimeLost, RuntimeUnavailable, InvalidRequest."""
+        ...
+
+    def build(self, request: BuildRequest, *, on_output: OnOutput) -> Built:
+        """Block until the packages are installed or cannot be; at once when they are. Raises as `run` does.
+
+        `describe` says under `templates` what is here, and under `builds` why a language's packages cannot be had.
+        """
+        ...
+
+    def discard(self, address: str) -> bool:
+        """True when it was here, in no use, and is gone now."""
         ...
 
     def describe(self) -> dict[str, Any]:

@@ -16,6 +16,8 @@ from sandboxes.daemon.protocol import BrokenFrame, Kind
 from sandboxes.runtimes import (
     LOCAL,
     Artifact,
+    BuildRequest,
+    Built,
     InvalidRequest,
     Needs,
     OnOutput,
@@ -52,8 +54,15 @@ class LocalRuntime:
     def cancel(self, request_id: str) -> bool:
         return bool(self._ask(Kind.CANCEL, {"id": request_id})["cancelled"])
 
-    def resize(self, language: str, size: Size) -> None:
-        self._ask(Kind.RESIZE, {"language": language, **asdict(size)})
+    def resize(self, language: str, size: Size, *, template: str = "") -> None:
+        self._ask(Kind.RESIZE, {"language": language, "template": template, **asdict(size)})
+
+    def build(self, request: BuildRequest, *, on_output: OnOutput) -> Built:
+        with self._connected() as connection:
+            return _build(connection, request, on_output=on_output)
+
+    def discard(self, address: str) -> bool:
+        return bool(self._ask(Kind.DISCARD, {"template": address})["discarded"])
 
     def describe(self) -> dict:
         return self._ask(Kind.DESCRIBE, {})
@@ -116,6 +125,29 @@ def _run(connection: socket.socket, request: Request, *, on_started: OnStarted, 
             _raise(kind, fields)
 
 
+def _build(connection: socket.socket, request: BuildRequest, *, on_output: OnOutput) -> Built:
+    fields = {
+        "id": request.id,
+        "template": request.address,
+        "language": request.language,
+        "packages": list(request.packages),
+        "lock": request.lock,
+    }
+    with _daemon_faults():
+        protocol.send(connection, Kind.BUILD, fields)
+    # It may wait for the builds of others; the daemon keeps the time of its own.
+    connection.settimeout(None)
+    while True:
+        with _daemon_faults():
+            kind, said, blobs = protocol.receive(connection)
+        if kind is Kind.OUTPUT:
+            on_output(said["stream"], said["offset"], blobs[0])
+        elif kind is Kind.ENDED:
+            return Built(**said)
+        else:
+            _raise(kind, said)
+
+
 def _request_frame(request: Request) -> bytes:
     fields = {
         "id": request.id,
@@ -139,8 +171,6 @@ def _outcome(fields: dict, blobs: list[bytes], streams: dict[str, bytearray]) ->
         stdout=bytes(streams["stdout"]),
         stderr=bytes(streams["stderr"]),
         artifacts=tuple(Artifact(path, content) for path, content in zip(paths, blobs, strict=True)),
-        network_sent_bytes=0,
-        network_received_bytes=0,
     )
 
 

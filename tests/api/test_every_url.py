@@ -22,7 +22,7 @@ from billing import invitations, invoicing, ledger, periods
 from billing.models import Role
 from federation.models import DeadLetter
 from ntd_site import schema
-from sandboxes.models import Artifact, Template
+from sandboxes.models import Artifact
 from tests import factories
 from tests.scripted import runtime  # noqa: F401 - executions of these tests run nowhere
 
@@ -104,7 +104,7 @@ THINGS: dict[str, Callable[[World], Any]] = {
     "pools": lambda world: factories.make_pool(world.account),
     "scaling-groups": _group,
     "tasks": lambda world: factories.make_task(world.federation),
-    "templates": lambda world: Template.objects.create(account=world.account, name="mine", language="python"),
+    "templates": lambda world: factories.make_template(world.account),
     "transactions": lambda world: world.account.transactions.order_by("pk").first(),
 }
 # Parts that are no id of a thing.

@@ -26,7 +26,9 @@ Case = Callable[[], float]
 class Bench:
     """A named comparison. `cases` sets everything up and yields the cases, the baseline among them.
 
-    `goals`: case -> the highest ratio to the baseline that is still good (lower is faster).
+    `baselines`: case -> the case it is compared with, where that is not `baseline`.
+    `goals`: case -> the highest ratio to its baseline that is still good (lower is faster).
+    `fewer`: case -> how often a slow one is repeated in a round instead of `repeats`.
     """
 
     name: str
@@ -34,8 +36,13 @@ class Bench:
     cases: Callable[[], AbstractContextManager[dict[str, Case]]]
     rounds: int = 7
     repeats: int = 20
+    baselines: dict[str, str] = field(default_factory=dict)
+    fewer: dict[str, int] = field(default_factory=dict)
     goals: dict[str, float] = field(default_factory=dict)
     note: str = ""
+
+    def baseline_of(self, case: str) -> str:
+        return self.baselines.get(case, self.baseline)
 
 
 def timed(work: Callable[[], Any]) -> Case:
@@ -57,7 +64,7 @@ def measure(bench: Bench) -> dict[str, Any]:
         taken: dict[str, list[list[float]]] = {name: [] for name in cases}
         for number in range(bench.rounds):
             for name in _rotated(list(cases), number):
-                taken[name].append([cases[name]() for _ in range(bench.repeats)])
+                taken[name].append([cases[name]() for _ in range(bench.fewer.get(name, bench.repeats))])
     return {
         "bench": bench.name,
         "baseline": bench.baseline,
@@ -76,12 +83,13 @@ def _rotated(names: list[str], number: int) -> Iterator[str]:
 def _summary(bench: Bench, name: str, taken: dict[str, list[list[float]]]) -> dict[str, Any]:
     every = sorted(seconds for one_round in taken[name] for seconds in one_round)
     medians = [statistics.median(one_round) for one_round in taken[name]]
-    base = [statistics.median(one_round) for one_round in taken[bench.baseline]]
+    base = [statistics.median(one_round) for one_round in taken[bench.baseline_of(name)]]
     ratios = [mine / theirs for mine, theirs in zip(medians, base, strict=True)]
     goal = bench.goals.get(name)
     return {
         "p50_ms": round(statistics.median(every) * 1e3, 4),
         "p95_ms": round(every[int(len(every) * 0.95)] * 1e3, 4),
+        "baseline": bench.baseline_of(name),
         "ratio": round(statistics.median(ratios), 3),
         "ratio_range": [round(min(ratios), 3), round(max(ratios), 3)],
         "goal": goal,
@@ -98,9 +106,10 @@ def report(result: dict[str, Any]) -> str:
             "" if case["goal"] is None else f"  goal <= {case['goal']:g} {'reached' if case['reached'] else 'MISSED'}"
         )
         low, high = case["ratio_range"]
+        of = "" if case["baseline"] == result["baseline"] else f" of {case['baseline']!r}"
         lines.append(
             f"  {name:<34} p50 {case['p50_ms']:>9.3f} ms  p95 {case['p95_ms']:>9.3f} ms"
-            f"  x{case['ratio']:<7.3f} ({low:.2f}-{high:.2f}){verdict}"
+            f"  x{case['ratio']:<7.3f} ({low:.2f}-{high:.2f}){of}{verdict}"
         )
     return "\n".join(lines)
 

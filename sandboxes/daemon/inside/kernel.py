@@ -1,8 +1,13 @@
 """The kernel calls Python does not offer, for code that runs inside bubblewrap. Standard library only."""
 
+import contextlib
 import ctypes
+import fcntl
 import os
 import platform
+import socket
+import struct
+from collections.abc import Iterable
 
 _libc = ctypes.CDLL(None, use_errno=True)
 # PyDLL keeps the interpreter lock, which a fork must hold.
@@ -20,10 +25,36 @@ EVERY_NAMESPACE = (
 SIGCHLD = 17
 SYS_CLONE = {"x86_64": 56, "aarch64": 220}[platform.machine()]
 
-PR_SET_DUMPABLE, PR_SET_SECCOMP, PR_CAPBSET_DROP, PR_SET_NO_NEW_PRIVS = 4, 22, 24, 38
+PR_GET_DUMPABLE, PR_SET_DUMPABLE, PR_SET_KEEPCAPS, PR_SET_SECCOMP = 3, 4, 8, 22
+PR_CAPBSET_DROP, PR_SET_NO_NEW_PRIVS = 24, 38
 PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL = 47, 4
-CAP_SETPCAP, CAP_SYS_PTRACE, CAP_SYS_ADMIN = 8, 19, 21
+CAP_KILL, CAP_SETPCAP, CAP_NET_ADMIN, CAP_SYS_PTRACE, CAP_SYS_ADMIN, CAP_SYS_RESOURCE = 5, 8, 12, 19, 21, 24
 HIGHEST_CAPABILITY = 63
+SIOCGIFFLAGS, SIOCSIFFLAGS, IFF_UP = 0x8913, 0x8914, 1
+# An interface's name and its flags, padded to the size of the kernel's structure.
+INTERFACE = struct.Struct("16sh22x")
+
+REHEARSALS = 20
+NOWHERE = "/nowhere"
+
+
+_libc.mount.argtypes = (ctypes.c_char_p, ctypes.c_char_p, ctypes.c_char_p, ctypes.c_ulong, ctypes.c_char_p)
+_libc.umount2.argtypes = (ctypes.c_char_p, ctypes.c_int)
+_libc.prctl.argtypes = (ctypes.c_int, ctypes.c_ulong, ctypes.c_ulong, ctypes.c_ulong, ctypes.c_ulong)
+_locked.syscall.argtypes = (ctypes.c_long, *(ctypes.c_ulong,) * 5)
+_locked.syscall.restype = ctypes.c_long
+# Made once: ctypes does not keep them.
+_Header, _Sets = ctypes.c_uint32 * 2, ctypes.c_uint32 * 6
+
+
+def rehearse() -> None:
+    """Call what changes nothing as often as an interpreter wants to see a function before it stops learning it."""
+    for _ in range(REHEARSALS):
+        prctl(PR_GET_DUMPABLE)
+        for attempt in (lambda: mount(NOWHERE, NOWHERE, NOWHERE, 0, "size=0"), lambda: unmount(NOWHERE)):
+            with contextlib.suppress(OSError):
+                attempt()
+        _Header(0, 0), _Sets(0, 0, 0, 0, 0, 0)
 
 
 def _checked(result: int, what: str) -> int:
@@ -38,7 +69,7 @@ def _text(value: str | None) -> bytes | None:
 
 
 def mount(source: str | None, target: str, kind: str | None, flags: int, options: str | None = None) -> None:
-    result = _libc.mount(_text(source), _text(target), _text(kind), ctypes.c_ulong(flags), _text(options))
+    result = _libc.mount(_text(source), _text(target), _text(kind), flags, _text(options))
     _checked(result, f"mount {target}")
 
 
@@ -46,43 +77,57 @@ def unmount(target: str) -> None:
     _checked(_libc.umount2(_text(target), MNT_DETACH), f"unmount {target}")
 
 
-def set_hostname(name: str) -> None:
-    _checked(_libc.sethostname(name.encode(), ctypes.c_size_t(len(name))), "sethostname")
+def raise_loopback() -> None:
+    """A new network namespace has nothing but a loopback, and that is down."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asking:
+        name, flags = INTERFACE.unpack(fcntl.ioctl(asking, SIOCGIFFLAGS, INTERFACE.pack(b"lo", 0)))
+        fcntl.ioctl(asking, SIOCSIFFLAGS, INTERFACE.pack(name, flags | IFF_UP))
 
 
 def fork_into_namespaces() -> int:
-    """Fork as os.fork does, but the child is the first process of namespaces of its own."""
-    ctypes.pythonapi.PyOS_BeforeFork()
-    zero = ctypes.c_ulong(0)
-    pid = _locked.syscall(ctypes.c_long(SYS_CLONE), ctypes.c_ulong(EVERY_NAMESPACE | SIGCHLD), zero, zero, zero, zero)
-    if pid == 0:
-        ctypes.pythonapi.PyOS_AfterFork_Child()
-        return 0
-    ctypes.pythonapi.PyOS_AfterFork_Parent()
-    return pid
+    """Fork so that the child is the first process of namespaces of its own.
+
+    Without what Python does around a fork: it is for processes with threads, and this one has none.
+    """
+    return _locked.syscall(SYS_CLONE, EVERY_NAMESPACE | SIGCHLD, 0, 0, 0, 0)
 
 
 def prctl(option: int, *values: int) -> int:
-    padded = [ctypes.c_ulong(value) for value in (*values, 0, 0, 0, 0)[:4]]
-    return _libc.prctl(ctypes.c_int(option), *padded)
+    return _libc.prctl(option, *(*values, 0, 0, 0, 0)[:4])
 
 
 def set_dumpable(value: bool) -> None:
     prctl(PR_SET_DUMPABLE, int(value))
 
 
-def keep_capabilities(kept: tuple[int, ...]) -> None:
-    """Drop every capability but `kept`, for good: from the bounding and ambient sets too."""
+def keep_capabilities(kept: tuple[int, ...], *, of: Iterable[int] = range(HIGHEST_CAPABILITY + 1)) -> None:
+    """Drop every capability but `kept`, for good: from the bounding and ambient sets too.
+
+    `of`: those that are not gone from the bounding set already.
+    """
     prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL)
-    for capability in range(HIGHEST_CAPABILITY + 1):
+    for capability in of:
         # EINVAL beyond the last capability this kernel knows.
         if capability not in kept and prctl(PR_CAPBSET_DROP, capability) < 0:
             break
     mask = sum(1 << capability for capability in kept)
-    header = (ctypes.c_uint32 * 2)(0x20080522, 0)
+    header = _Header(0x20080522, 0)
     low, high = mask & 0xFFFFFFFF, mask >> 32
-    sets = (ctypes.c_uint32 * 6)(low, low, 0, high, high, 0)
+    sets = _Sets(low, low, 0, high, high, 0)
     _checked(_libc.capset(header, sets), "capset")
+
+
+def keep_capabilities_over_users() -> None:
+    """A change from root to another user would otherwise drop them all."""
+    _checked(prctl(PR_SET_KEEPCAPS, 1), "keep capabilities")
+
+
+def become_user_of_own_namespace(user: int) -> None:
+    """Root of here becomes `user` of a user namespace of its own, where nobody else is."""
+    _checked(_libc.unshare(ctypes.c_int(CLONE_NEWUSER)), "unshare the user namespace")
+    for name in ("uid_map", "gid_map"):
+        with open(f"/proc/self/{name}", "w") as out:
+            out.write(f"{user} 0 1")
 
 
 class _Program(ctypes.Structure):

@@ -37,6 +37,8 @@ for (const file of request.files) {
   fs.mkdirSync(path.dirname(target), { recursive: true });
   fs.writeFileSync(target, blobs.next().value);
 }
+const proxy = process.env.https_proxy;
+if (proxy) require('./outward').use(new URL(proxy), process.env.no_proxy.split(','));
 Object.assign(process.env, request.env);
 process.argv = [process.argv[0], MAIN, ...request.args];
 

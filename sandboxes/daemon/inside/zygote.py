@@ -7,6 +7,7 @@ The first message is the settings; each later one carries the five descriptors o
 
 import array
 import gc
+import importlib
 import json
 import os
 import signal
@@ -15,8 +16,9 @@ import sys
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 
+import forks  # noqa: F401 - before anything that asks for hooks of a fork
 import kernel
-import slot_init
+import program
 
 MESSAGE_LIMIT = 1 << 17
 
@@ -25,7 +27,12 @@ def main(descriptor: int) -> None:
     control = socket.socket(fileno=descriptor)
     settings = json.loads(control.recv(MESSAGE_LIMIT))
     settings["filter"] = bytes.fromhex(settings["filter"])
+    init = importlib.import_module(settings["init"])
     _preload(settings)
+    if settings["language"] == "python":
+        program.prepare(settings["env"])
+    kernel.rehearse()
+    init.rehearse()
     # Children are reaped by the kernel, so none waits here as a zombie.
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -37,7 +44,8 @@ def main(descriptor: int) -> None:
         message, descriptors = _receive(control)
         if not message:
             return
-        _fork_slot(control=control, settings=settings, order=json.loads(message), descriptors=descriptors)
+        order = json.loads(message)
+        _fork_slot(begin=init.run, control=control, settings=settings, order=order, descriptors=descriptors)
 
 
 def _preload(settings: dict) -> None:
@@ -60,13 +68,13 @@ def _receive(control: socket.socket) -> tuple[bytes, list[int]]:
     return message, list(descriptors)
 
 
-def _fork_slot(*, control: socket.socket, settings: dict, order: dict, descriptors: list[int]) -> None:
+def _fork_slot(*, begin, control: socket.socket, settings: dict, order: dict, descriptors: list[int]) -> None:
     gate_read, gate_write = os.pipe()
     pid = kernel.fork_into_namespaces()
     if pid == 0:
         os.close(gate_write)
         control.close()
-        slot_init.run(settings=settings, order=order, descriptors=descriptors, gate=gate_read)
+        begin(settings=settings, order=order, descriptors=descriptors, gate=gate_read)
         os._exit(70)
     for descriptor in (gate_read, *descriptors):
         os.close(descriptor)

@@ -36,13 +36,17 @@ LONGEST_SENTENCE = 300
 
 @dataclass(frozen=True)
 class Plan:
-    """What the operator said of the E2B account: its key, the templates, and what a sandbox of them has."""
+    """What the operator said of the E2B account: its key, the templates, and what a sandbox of them has.
+
+    `network` is where programs that ask for it may reach, in the words of `sandboxes.daemon.egress`; "" for nowhere.
+    """
 
     api_key: str = field(repr=False)
     templates: Mapping[str, str]
     cpus: int = 2
     memory_mb: int = 512
     longest_seconds: int = 3600
+    network: str = ""
     domain: str = ""
     api_url: str = ""
     sandbox_url: str = ""

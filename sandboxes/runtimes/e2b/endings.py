@@ -17,7 +17,7 @@ def outcome(report: Mapping[str, Any], streams: Mapping[str, bytes | bytearray],
     return Outcome(
         exit_code=exit_code,
         signal=signal,
-        breach=_breach(report, bytes(streams["stderr"]), failed=exit_code != 0),
+        breach=_breach(report, bytes(streams["stderr"]), failed=exit_code != 0, signal=signal),
         cancelled=report["stopped"] == "cancelled",
         stdout=bytes(streams["stdout"]),
         stderr=bytes(streams["stderr"]),
@@ -42,7 +42,7 @@ def _status(status: int | None) -> tuple[int | None, int | None]:
     return (None, os.WTERMSIG(status)) if os.WIFSIGNALED(status) else (os.WEXITSTATUS(status), None)
 
 
-def _breach(report: Mapping[str, Any], stderr: bytes, *, failed: bool) -> str | None:
+def _breach(report: Mapping[str, Any], stderr: bytes, *, failed: bool, signal: int | None) -> str | None:
     return breaches.recognise(
         breaches.Facts(
             stopped=report["stopped"],
@@ -51,6 +51,7 @@ def _breach(report: Mapping[str, Any], stderr: bytes, *, failed: bool) -> str | 
             soft_memory_exceeded=report["soft_memory_exceeded"],
             refused_forks=report["refused_forks"],
             disk_is_full=report["disk_is_full"],
+            signal=signal,
             stderr=stderr[-breaches.TAIL_BYTES :],
         )
     )

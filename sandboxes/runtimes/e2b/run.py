@@ -40,11 +40,12 @@ COMMAND = f"exec python3 -B {HOME}/guest.py"
 MISSING_COMMAND = 127
 # The guest's own modules, and those of the daemon that hold in every sandbox: the same program under both.
 DAEMON = Path(artifacts.__file__).parent
-UPLOADED = (
-    *(Path(__file__).parent / "inside" / name for name in ("guest.py", "place.py", "counting.py")),
-    *(DAEMON / "inside" / name for name in ("kernel.py", "program.py", "runner.js")),
-    DAEMON / "artifacts.py",
-)
+UPLOADED = {
+    **{name: Path(__file__).parent / "inside" / name for name in ("guest.py", "place.py", "counting.py", "wayout.py")},
+    **{name: DAEMON / "inside" / name for name in ("kernel.py", "forks.py", "program.py", "runner.js", "outward.js")},
+    **{f"sandboxes/daemon/{name}": DAEMON / name for name in ("gateway.py", "asked.py", "egress.py")},
+    "artifacts.py": DAEMON / "artifacts.py",
+}
 START_SECONDS = 60
 UPLOAD_SECONDS = 60
 # The guest keeps the time; this only notices a guest, or a connection, that has stopped answering.
@@ -179,7 +180,8 @@ class Run:
         if self._unwanted.is_set():
             return False
         with faults("putting the files in"):
-            self.sandbox.files.write_files(_files(self.request), user="root", request_timeout=UPLOAD_SECONDS)
+            files = _files(self.request, network=self._cloud.plan.network if self.request.network else "")
+            self.sandbox.files.write_files(files, user="root", request_timeout=UPLOAD_SECONDS)
         if self._unwanted.is_set():
             return False
         with faults("starting the program"):
@@ -270,14 +272,15 @@ def lease_seconds(timeout_seconds: float, *, longest: int) -> int:
 
 @cache
 def _inside() -> tuple[tuple[str, bytes], ...]:
-    return tuple((path.name, path.read_bytes()) for path in UPLOADED)
+    return tuple((name, path.read_bytes()) for name, path in UPLOADED.items())
 
 
-def _files(request: Request) -> list[Any]:
+def _files(request: Request, *, network: str) -> list[Any]:
+    """What goes into the sandbox; `network` is where the program may reach, "" for nowhere."""
     order = request.limits.as_dict() | {
         "language": request.language,
         "timeout_seconds": request.timeout_seconds,
-        "network": request.network,
+        "network": network,
     }
     fields: dict[str, object] = {"args": list(request.args), "env": dict(request.env), "files": list(request.files)}
     code = request.code.encode("utf-8", "surrogatepass")

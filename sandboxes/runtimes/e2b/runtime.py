@@ -9,6 +9,8 @@ from typing import Any
 from sandboxes.daemon import orders
 from sandboxes.runtimes import (
     E2B,
+    BuildRequest,
+    Built,
     Held,
     InvalidRequest,
     Needs,
@@ -27,11 +29,12 @@ from sandboxes.runtimes.e2b.run import GRACE_SECONDS, Run
 FRESH_SECONDS = 60.0
 AGAIN_SECONDS = 10.0
 FIRST_SECONDS = 5.0
+NO_BUILDS = "Built templates run on this installation's own nodes, not at E2B."
 NOT_YET = "E2B has not answered yet whether the key works."
 COUNTS = ("starting", "ready", "running", "draining", "failed")
 PROMISES = (
     "Each execution has a virtual machine of its own at E2B, destroyed after it.",
-    "The program has no rights in it, a read-only system, and the network only when it asked for it.",
+    "The program has no rights in it, a read-only system, and no network but a proxy, when it asked for one.",
     "Code, input, files and output of these executions leave this installation for E2B.",
 )
 
@@ -63,8 +66,9 @@ class E2BRuntime:
                     needs.timeout_seconds > longest,
                     f"A program at E2B may run for {longest} seconds at most.",
                 ),
-                ("template", bool(needs.template), "Built templates run on this installation's own nodes, not at E2B."),
+                ("template", bool(needs.template), NO_BUILDS),
                 ("language", needs.language not in plan.templates, "There is no E2B template for this language."),
+                ("network", needs.network and not plan.network, "Sandboxes have no network here."),
             )
             if is_beyond
         }
@@ -99,6 +103,7 @@ class E2BRuntime:
             "files": list(request.files),
             "timeout_seconds": request.timeout_seconds,
             "limits": request.limits.as_dict(),
+            "network": request.network,
         }
         try:
             orders.read_order(fields, [request.code.encode("utf-8", "surrogatepass"), b"", *request.files.values()])
@@ -123,8 +128,14 @@ class E2BRuntime:
         run.cancel()
         return True
 
-    def resize(self, language: str, size: Size) -> None:
+    def resize(self, language: str, size: Size, *, template: str = "") -> None:
         raise RuntimeUnavailable(["E2B keeps no sandboxes ready, so there is no size to take."])
+
+    def build(self, request: BuildRequest, *, on_output: OnOutput) -> Built:
+        raise RuntimeUnavailable([NO_BUILDS])
+
+    def discard(self, address: str) -> bool:
+        return False
 
     def describe(self) -> dict[str, Any]:
         reasons = self._probe.reasons()
@@ -137,6 +148,8 @@ class E2BRuntime:
             "probes": [{"engine": self.name, "ok": not reasons, "reasons": list(reasons)}],
             "pools": {language: counts | self._counts(language) for language in self.plan.templates},
             "pool_sizes": {},
+            "templates": [],
+            "builds": dict.fromkeys(self.plan.templates, NO_BUILDS),
             "reasons": list(reasons),
             "facts": {
                 "address": self.plan.address,
@@ -153,7 +166,7 @@ class E2BRuntime:
             "disk": "one tmpfs under /workspace, /tmp and /dev/shm; the rest is read-only; it counts as memory",
             "output": "counted in the virtual machine",
             "timeout": f"the guest's monotonic clock; E2B ends every machine after {plan.longest_seconds} s",
-            "network": "none, or the internet; bytes are those of the machine's interface, the output included",
+            "network": "none, or through the guest's proxy, as on the nodes; the proxy counts",
         }
 
     def _counts(self, language: str) -> dict[str, int]:

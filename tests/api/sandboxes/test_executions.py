@@ -181,6 +181,17 @@ def test_the_network_without_leave_is_403(api):
     assert problem(submit(api, network=True)) == (403, "network_not_allowed")
 
 
+def test_the_network_with_the_operators_leave_is_asked_of_the_runtime(api, settings, runtime):
+    settings.SANDBOX_NETWORK = "outward"
+
+    body = submit(api, network=True).json()
+    executor.run(execution=claims.claim(now=timezone.now()), clock=timezone.now)
+
+    assert body["network"] is True
+    assert runtime.requests[0].network
+    assert submit(api, network=False).json()["network"] is False
+
+
 def test_a_full_queue_is_429_with_a_time_to_come_back(api, monkeypatch):
     monkeypatch.setattr("sandboxes.executions.QUEUE_LIMIT", 1)
     submit(api)

@@ -262,6 +262,52 @@ def test_work_whose_hold_lapsed_before_the_sweep_is_charged_all_the_same():
     assert cast.available(account) == 50
 
 
+def settle(account, quantity, **changes):
+    wanted = {"meter": "data_byte", "occurred_at": NOON, "now": NOON, "key": "bytes", "source": "execution:1"}
+    return metering.settle(account_id=account.pk, quantity=Decimal(quantity), **wanted | changes)
+
+
+def test_what_nobody_could_set_aside_is_charged_when_it_is_known():
+    account = cast.make_account(1000)
+
+    record = settle(account, 2_000_000_000)
+
+    assert record.cost_ucr == record.rated_ucr == 100 * UCR
+    assert cast.available(account) == 900
+
+
+def test_beyond_what_is_available_it_is_recorded_whole_and_charged_in_part():
+    account = cast.make_account(30)
+
+    record = settle(account, 1_000_000_000)
+
+    assert (record.quantity, record.rated_ucr, record.cost_ucr) == (1_000_000_000, 50 * UCR, 30 * UCR)
+    assert cast.available(account) == 0
+
+
+def test_what_others_have_set_aside_is_not_touched():
+    account = cast.make_account(30)
+    cast.hold(account, 20)
+
+    assert settle(account, 1_000_000_000).cost_ucr == 10 * UCR
+
+
+def test_a_suspended_account_is_recorded_and_pays_nothing():
+    account = cast.make_account(30)
+    Account.objects.filter(pk=account.pk).update(status="suspended")
+
+    assert settle(account, 1_000_000_000).cost_ucr == 0
+
+
+def test_the_same_settling_happens_once():
+    account = cast.make_account(1000)
+
+    assert settle(account, 5_000_000) == settle(account, 5_000_000)
+    assert UsageRecord.objects.count() == 1
+    with pytest.raises(metering.EventConflict):
+        settle(account, 6_000_000)
+
+
 def test_work_of_an_unknown_hold_is_not_found():
     held = Hold(key="nothing")
 

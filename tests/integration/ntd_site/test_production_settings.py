@@ -53,6 +53,8 @@ def test_production_settings_are_clean(tmp_path, changes):
         ({"NTD_DEFAULT_RUNTIMES": "mars"}, "NTD_DEFAULT_RUNTIMES is 'mars'"),
         ({"NTD_DEFAULT_RUNTIMES": "local,local"}, "NTD_DEFAULT_RUNTIMES is 'local,local'"),
         ({"NTD_DEFAULT_RUNTIMES": "local,e2b"}, "names e2b, which needs E2B_API_KEY"),
+        ({"NTD_SANDBOX_ENGINE": "docker"}, "NTD_SANDBOX_ENGINE is 'docker'"),
+        ({"NTD_SANDBOX_NETWORK": "everywhere"}, "NTD_SANDBOX_NETWORK: 'everywhere' is not off, outward"),
     ],
 )
 def test_wrong_settings_stop_with_a_sentence(tmp_path, changes, sentence):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -13,31 +13,36 @@ from tests.scripted import e2b, runtime  # noqa: F401 - fixtures of the tests th
 
 
 @pytest.fixture(scope="session")
-def _session_daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[daemons.Daemon]:
-    state = tmp_path_factory.mktemp("daemon")
-    options = ["--ready", "2", "--running", "4"]
-    daemon = daemons.Daemon.start(state, *options, *(["--node", daemons.node()] if daemons.node() else []))
-    yield daemon
-    daemon.stop()
+def daemon_of(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], daemons.Daemon]]:
+    """The session's daemon of an engine, started when it is first asked for."""
+    started: dict[str, daemons.Daemon] = {}
+
+    def of(engine: str) -> daemons.Daemon:
+        if engine not in started:
+            options = ["--engine", engine, "--ready", "2", "--running", "4", "--node", daemons.node()]
+            started[engine] = daemons.Daemon.start(tmp_path_factory.mktemp(engine), *options)
+        return daemons.isolating(started[engine], engine)
+
+    yield of
+    for each in started.values():
+        each.stop()
+
+
+@pytest.fixture(params=daemons.ENGINES)
+def daemon(request: pytest.FixtureRequest, daemon_of: Callable[[str], daemons.Daemon]) -> daemons.Daemon:
+    return daemon_of(request.param)
 
 
 @pytest.fixture
-def daemon(_session_daemon: daemons.Daemon) -> daemons.Daemon:
-    if _session_daemon.ready["engine"] is None:
-        daemons.cannot_isolate(_session_daemon.ready)
-    return _session_daemon
-
-
-@pytest.fixture
-def own_daemon(tmp_path: Path) -> Iterator[daemons.Daemon]:
-    """A daemon for one test, which may do to it what it likes."""
-    daemon = daemons.Daemon.start(tmp_path, "--ready", "2", "--running", "2", "--node", "")
-    if daemon.ready["engine"] is None:
-        daemon.stop()
-        daemons.cannot_isolate(daemon.ready)
-    yield daemon
-    if daemon.child.poll() is None:
-        daemon.stop()
+def own_daemon(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[daemons.Daemon]:
+    """A daemon for one test, which may do to it what it likes; on bubblewrap, unless the test names engines."""
+    engine = getattr(request, "param", "bubblewrap")
+    daemon = daemons.Daemon.start(tmp_path, "--engine", engine, "--ready", "2", "--running", "2", "--node", "")
+    try:
+        yield daemons.isolating(daemon, engine)
+    finally:
+        if daemon.child.poll() is None:
+            daemon.stop()
 
 
 @pytest.fixture(scope="session")

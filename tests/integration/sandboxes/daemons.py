@@ -17,35 +17,43 @@ import psutil
 import pytest
 
 from sandboxes.limits import Limits
-from sandboxes.runtimes import Outcome, Request, Started
+from sandboxes.runtimes import Outcome, Request, RuntimeLost, Started
 from sandboxes.runtimes.local import LocalRuntime
 
 ROOT = Path(__file__).resolve().parents[3]
+ENGINES = ("bubblewrap", "gvisor")
+# What fails, rather than skips, where an engine is missing.
+REQUIRED_BY = {"bubblewrap": "NTD_REQUIRE_SANDBOX", "gvisor": "NTD_REQUIRE_GVISOR"}
 # bubblewrap's monitor, its pid 1 and the zygote itself; a slot's init and its program.
 PROCESSES_OF_A_ZYGOTE = 3
 PROCESSES_OF_A_SLOT = 2
+FOREVER = "import time\nprint('go', flush=True)\ntime.sleep(60)"
 
 
 @dataclass
 class Daemon:
-    """A daemon under test, with what it takes to see that it left nothing behind."""
+    """A daemon under test, with what it takes to see that it left nothing behind; on bubblewrap, unless told."""
 
     child: subprocess.Popen
     state: Path
     ready: dict
     arguments: list[str]
+    options: tuple[str, ...]
 
     @classmethod
-    def start(cls, state: Path, *options: str, prefix: tuple[str, ...] = (), python: str = sys.executable) -> Daemon:
-        arguments = [*prefix, python, "-m", "sandboxes.daemon", "--state", str(state), *options]
-        env = {"PATH": os.environ["PATH"], "PYTHONPATH": os.pathsep.join([str(ROOT), *_site_packages()])}
+    def start(
+        cls, state: Path, *options: str, prefix: tuple[str, ...] = (), python: str = sys.executable, **more: str
+    ) -> Daemon:
+        """`more` is added to the daemon's environment."""
+        engine = () if "--engine" in options else ("--engine", "bubblewrap")
+        arguments = [*prefix, python, "-m", "sandboxes.daemon", "--state", str(state), *engine, *options]
         log = (state / "daemon.log").open("ab")
-        child = subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=log, env=env, cwd=ROOT)
+        child = subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=log, env=environment() | more, cwd=ROOT)
         log.close()
         assert child.stdout
         said = child.stdout.readline()
         assert said, f"the daemon did not start: {(state / 'daemon.log').read_text()}"
-        return cls(child, state, json.loads(said), arguments)
+        return cls(child, state, json.loads(said), arguments, options)
 
     @property
     def runtime(self) -> LocalRuntime:
@@ -67,8 +75,18 @@ class Daemon:
         if any(pool["running"] or pool["draining"] or pool["starting"] for pool in pools):
             return False
         ready = sum(pool["ready"] for pool in pools)
+        if any(count != ready for count in self.groups().values()) or len(self.inits()) != ready:
+            return False
         wanted = len(pools) * PROCESSES_OF_A_ZYGOTE + ready * PROCESSES_OF_A_SLOT
-        return len(self.descendants()) == wanted and all(count == ready for count in self.groups().values())
+        left = [each for each in self.descendants() if not is_gateway(each)]
+        return self.ready["engine"] == "gvisor" or len(left) == wanted
+
+    def inits(self) -> list[psutil.Process]:
+        """The first process of each slot: the daemon's child is bwrap, whose child is its pid 1, then the zygote."""
+        found = [psutil.Process(self.child.pid)]
+        for _ in range(PROCESSES_OF_A_ZYGOTE + 1):
+            found = [child for each in found for child in _children(each)]
+        return found
 
     def groups(self) -> dict[Path, int]:
         return {place: sum(1 for child in place.iterdir() if child.is_dir()) for place in self.group_folders()}
@@ -78,6 +96,27 @@ class Daemon:
 
         name = _group_name(self.state)
         return [place for pattern in (f"*/{name}", name) for place in Path("/sys/fs/cgroup").glob(pattern)]
+
+
+def is_gateway(process: psutil.Process) -> bool:
+    """One for all, started with the first network and kept. What ended while it was listed is none."""
+    try:
+        return "sandboxes.daemon.gateway" in process.cmdline()
+    except psutil.NoSuchProcess:
+        return False
+
+
+def _children(process: psutil.Process) -> list[psutil.Process]:
+    try:
+        return process.children()
+    except psutil.NoSuchProcess:
+        return []
+
+
+def environment() -> dict[str, str]:
+    """What a daemon is given of ours."""
+    kept = {name: os.environ[name] for name in ("PATH", "RUNSC_PATH") if name in os.environ}
+    return {**kept, "PYTHONPATH": os.pathsep.join([str(ROOT), *_site_packages()])}
 
 
 def _site_packages() -> list[str]:
@@ -105,6 +144,29 @@ def watch(runtime, request: Request) -> Ran:
     return ran
 
 
+class Going:
+    """A run in a thread of its own, known to have started."""
+
+    def __init__(self, runtime: LocalRuntime, code: str = FOREVER, **changes: object) -> None:
+        self.request = make_request(code, **{"timeout_seconds": 60, **changes})
+        self.result: list[object] = []
+        self._going = threading.Event()
+        self._thread = threading.Thread(target=self._run, args=(runtime,))
+        self._thread.start()
+        assert self._going.wait(30)
+
+    def _run(self, runtime: LocalRuntime) -> None:
+        try:
+            told = {"on_started": lambda _: None, "on_output": lambda *_: self._going.set()}
+            self.result.append(runtime.run(self.request, **told))
+        except RuntimeLost as problem:
+            self.result.append(problem)
+
+    def end(self) -> object:
+        self._thread.join(10)
+        return self.result[0]
+
+
 def run(runtime, code: str, *, limits: dict | None = None, **changes: object) -> Outcome:
     request = make_request(code, limits=Limits(**(limits or {})), **changes)
     outcome = watch(runtime, request).outcome
@@ -123,10 +185,17 @@ def eventually(holds, *, within_seconds: float = 5) -> bool:
     return True
 
 
-def cannot_isolate(daemon_ready: dict) -> None:
+def isolating(daemon: Daemon, engine: str) -> Daemon:
+    """The daemon, if it runs on that engine."""
+    if daemon.ready["engine"] != engine:
+        cannot_isolate(daemon.ready, engine)
+    return daemon
+
+
+def cannot_isolate(daemon_ready: dict, engine: str = "bubblewrap") -> None:
     """Skip where the machine truly cannot, and fail where it must be able to."""
-    why = "no sandbox engine passed: " + "; ".join(daemon_ready["reasons"])
-    if os.environ.get("NTD_REQUIRE_SANDBOX") == "1":
+    why = f"the engine {engine} did not pass: " + "; ".join(daemon_ready["reasons"])
+    if os.environ.get(REQUIRED_BY[engine]) == "1":
         pytest.fail(why)
     pytest.skip(why)
 

@@ -10,6 +10,7 @@ import socket
 import subprocess
 import sys
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
@@ -20,34 +21,12 @@ from sandboxes.daemon.protocol import Kind
 from sandboxes.runtimes import RuntimeLost, RuntimeUnavailable, Size
 from sandboxes.runtimes.local import LocalRuntime, _request_frame
 from tests.integration.sandboxes import daemons
-from tests.integration.sandboxes.daemons import eventually, make_request, run, watch
+from tests.integration.sandboxes.daemons import FOREVER, Going, eventually, make_request, run, watch
 
-FOREVER = "import time\nprint('go', flush=True)\ntime.sleep(60)"
-
-
-class Going:
-    """A run in a thread of its own, known to have started."""
-
-    def __init__(self, runtime: LocalRuntime, code: str = FOREVER) -> None:
-        self.request = make_request(code, timeout_seconds=60)
-        self.result: list[object] = []
-        self._going = threading.Event()
-        self._thread = threading.Thread(target=self._run, args=(runtime,))
-        self._thread.start()
-        assert self._going.wait(10)
-
-    def _run(self, runtime: LocalRuntime) -> None:
-        try:
-            told = {"on_started": lambda _: None, "on_output": lambda *_: self._going.set()}
-            self.result.append(runtime.run(self.request, **told))
-        except RuntimeLost as problem:
-            self.result.append(problem)
-
-    def end(self) -> object:
-        self._thread.join(10)
-        return self.result[0]
+on_either_engine = pytest.mark.parametrize("own_daemon", daemons.ENGINES, indirect=True)
 
 
+@on_either_engine
 def test_a_client_that_vanishes_takes_its_slot_with_it(own_daemon):
     with socket.socket(socket.AF_UNIX) as connection:
         connection.connect(own_daemon.runtime.socket_path)
@@ -57,6 +36,7 @@ def test_a_client_that_vanishes_takes_its_slot_with_it(own_daemon):
     assert eventually(own_daemon.is_quiet)
 
 
+@on_either_engine
 def test_stopping_the_daemon_leaves_nothing(own_daemon):
     going = Going(own_daemon.runtime)
     family, groups = own_daemon.descendants(), own_daemon.group_folders()
@@ -70,6 +50,7 @@ def test_stopping_the_daemon_leaves_nothing(own_daemon):
     assert not (own_daemon.state / "daemon.sock").exists()
 
 
+@on_either_engine
 def test_killing_the_daemon_kills_its_sandboxes_and_a_new_one_sweeps_up(own_daemon):
     going = Going(own_daemon.runtime)
     family = own_daemon.descendants()
@@ -79,7 +60,7 @@ def test_killing_the_daemon_kills_its_sandboxes_and_a_new_one_sweeps_up(own_daem
 
     assert isinstance(going.end(), RuntimeLost)
     assert eventually(lambda: not any(each.is_running() for each in family))
-    again = daemons.Daemon.start(own_daemon.state, "--ready", "2", "--node", "")
+    again = daemons.Daemon.start(own_daemon.state, *own_daemon.options)
     try:
         assert run(again.runtime, "print(1)").stdout == b"1\n"
         assert eventually(again.is_quiet)
@@ -88,6 +69,7 @@ def test_killing_the_daemon_kills_its_sandboxes_and_a_new_one_sweeps_up(own_daem
     assert not again.group_folders()
 
 
+@on_either_engine
 def test_the_mounts_of_the_machine_stay_as_they_were(own_daemon):
     before = Path("/proc/self/mounts").read_text()
 
@@ -96,12 +78,14 @@ def test_the_mounts_of_the_machine_stay_as_they_were(own_daemon):
     assert Path("/proc/self/mounts").read_text() == before
 
 
+@on_either_engine
 def test_a_killed_zygote_loses_its_runs_and_is_replaced(own_daemon):
     going = Going(own_daemon.runtime)
-    for each in [each for each in own_daemon.descendants() if each.name() == "bwrap"]:
+    for each in own_daemon.descendants():
         # The first to die takes the others with it.
         with contextlib.suppress(psutil.NoSuchProcess):
-            each.kill()
+            if each.name() == "bwrap":
+                each.kill()
 
     assert isinstance(going.end(), RuntimeLost)
     assert eventually(lambda: _works(own_daemon.runtime), within_seconds=10)
@@ -115,16 +99,14 @@ def _works(runtime: LocalRuntime) -> bool:
         return False
 
 
-def test_without_a_ready_slot_it_starts_cold_and_says_so(tmp_path):
-    daemon = daemons.Daemon.start(tmp_path, "--ready", "0", "--node", "")
+@pytest.mark.parametrize(("engine", "most_ms"), [("bubblewrap", 1000), ("gvisor", 5000)])
+def test_without_a_ready_slot_it_starts_cold_and_says_so(tmp_path, engine, most_ms):
+    daemon = daemons.Daemon.start(tmp_path, "--engine", engine, "--ready", "0", "--node", "")
     try:
-        if daemon.ready["engine"] is None:
-            daemons.cannot_isolate(daemon.ready)
-
-        started = watch(daemon.runtime, make_request()).started[0]
+        started = watch(daemons.isolating(daemon, engine).runtime, make_request()).started[0]
 
         assert started.warm is False
-        assert started.startup_ms < 1000
+        assert started.startup_ms < most_ms
     finally:
         daemon.stop()
 
@@ -133,6 +115,95 @@ def test_a_ready_slot_is_warm(daemon):
     assert eventually(daemon.is_quiet)
 
     assert watch(daemon.runtime, make_request()).started[0].warm
+
+
+@pytest.fixture
+def numeric_daemon(tmp_path: Path) -> Iterator[daemons.Daemon]:
+    """A daemon whose libraries are an empty numpy and an empty pandas."""
+    libraries = tmp_path / "libraries"
+    for name in ("numpy", "pandas"):
+        (libraries / name).mkdir(parents=True)
+        (libraries / name / "__init__.py").write_text(f"seen = {name!r}\n")
+    options = ("--python-libraries", str(libraries), "--ready", "1", "--running", "1", "--node", "")
+    daemon = daemons.Daemon.start(tmp_path, *options)
+    if daemon.ready["engine"] is None:
+        daemon.stop()
+        daemons.cannot_isolate(daemon.ready)
+    yield daemon
+    daemon.stop()
+
+
+def test_a_program_that_names_numerics_finds_them_imported_and_others_do_not_carry_them(numeric_daemon):
+    loaded = "import sys; print(sorted(n for n in sys.modules if n in ('nump' + 'y', 'panda' + 's')))"
+
+    numeric, plain = run(numeric_daemon.runtime, f"{loaded} # pandas"), run(numeric_daemon.runtime, loaded)
+    unnamed = run(numeric_daemon.runtime, "import importlib; print(importlib.import_module('nump' + 'y').seen)")
+
+    assert (numeric.stdout, plain.stdout, unnamed.stdout) == (b"['numpy', 'pandas']\n", b"[]\n", b"numpy\n")
+    assert eventually(numeric_daemon.is_quiet)
+
+
+def test_numeric_programs_and_others_share_the_room_there_is(numeric_daemon):
+    numeric = Going(numeric_daemon.runtime, f"import numpy\n{FOREVER}")
+    result = []
+    thread = threading.Thread(target=lambda: result.append(run(numeric_daemon.runtime, "print('late')")))
+    thread.start()
+
+    waited = not eventually(lambda: bool(result), within_seconds=0.3)
+    numeric_daemon.runtime.cancel(numeric.request.id)
+    thread.join(10)
+
+    assert waited
+    assert numeric.end().cancelled
+    assert result[0].stdout == b"late\n"
+
+
+def test_a_programs_own_forks_draw_other_chances(daemon):
+    code = """
+import os, random, threading
+parent = random.random()
+if os.fork() == 0:
+    print(random.random() != parent, threading.active_count())
+    os._exit(0)
+os.wait()
+print(random.random() != parent)
+"""
+
+    assert run(daemon.runtime, code).stdout == b"True 1\nTrue\n"
+
+
+def test_calling_pid_1_without_end_hides_no_memory_from_its_sampling(tmp_path):
+    daemon = daemons.Daemon.start(tmp_path, "--cgroups", "none", "--ready", "1", "--node", "")
+    try:
+        if daemon.ready["engine"] is None:
+            daemons.cannot_isolate(daemon.ready)
+        code = """
+import os, signal
+if os.fork() == 0:
+    while True: os.kill(1, signal.SIGIO)
+for n in range(4):
+    if os.fork() == 0:
+        held = bytearray(b'x') * (30 << 20)
+        signal.pause()
+signal.pause()
+"""
+
+        outcome = run(daemon.runtime, code, limits={"memory_mb": 64}, timeout_seconds=20)
+
+        assert outcome.breach == "memory"
+    finally:
+        daemon.stop()
+
+
+def test_many_ask_at_once_and_all_are_answered(daemon):
+    answers = []
+    threads = [threading.Thread(target=lambda: answers.append(daemon.runtime.describe())) for _ in range(40)]
+    for each in threads:
+        each.start()
+    for each in threads:
+        each.join(10)
+
+    assert len(answers) == 40
 
 
 def test_no_slot_serves_twice(daemon):
@@ -246,6 +317,7 @@ def test_the_client_knows_the_daemons_process(own_daemon):
     assert own_daemon.runtime.describe()["process"] == own_daemon.child.pid
 
 
+@on_either_engine
 def test_a_slow_reader_does_not_stop_the_clock(own_daemon):
     # More than the socket holds, less than the cap: only the clock can end it.
     request = make_request("print('x' * 900_000, flush=True)\nwhile True: pass", timeout_seconds=1)
@@ -280,7 +352,9 @@ def test_the_socket_is_its_owners_alone(daemon):
 
 
 def test_a_second_daemon_on_the_same_state_is_refused_with_a_sentence(daemon):
-    second = subprocess.run(daemon.arguments, capture_output=True, text=True, env=_env(), cwd=daemons.ROOT, check=False)
+    second = subprocess.run(
+        daemon.arguments, capture_output=True, text=True, env=daemons.environment(), cwd=daemons.ROOT, check=False
+    )
 
     assert second.returncode != 0
     assert "Another sandbox daemon is using" in second.stderr
@@ -294,15 +368,17 @@ def test_a_daemon_that_is_not_there_is_a_lost_runtime(tmp_path):
 def test_the_check_prints_engine_promises_and_every_probe(tmp_path):
     command = [sys.executable, "-m", "sandboxes.daemon", "--check", "--state", str(tmp_path)]
 
-    said = subprocess.run(command, capture_output=True, text=True, env=_env(), cwd=daemons.ROOT, check=False).stdout
+    said = subprocess.run(
+        command, capture_output=True, text=True, env=daemons.environment(), cwd=daemons.ROOT, check=False
+    ).stdout
 
     assert "engine: " in said
-    assert "probe: gvisor: failed" in said
-    assert "probe: bubblewrap: " in said
+    assert "probe: gvisor: " in said
+    assert "probe: bubblewrap: " in said or "engine: gvisor" in said
 
 
 def test_without_an_engine_runs_are_refused_with_every_reason(tmp_path):
-    daemon = daemons.Daemon.start(tmp_path, "--bwrap", "/nonexistent/bwrap")
+    daemon = daemons.Daemon.start(tmp_path, "--engine", "auto", "--bwrap", "/nonexistent/bwrap")
     try:
         assert daemon.ready["engine"] is None
         with pytest.raises(Exception, match=r"gvisor: .*bubblewrap: ") as refused:
@@ -314,7 +390,8 @@ def test_without_an_engine_runs_are_refused_with_every_reason(tmp_path):
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="the whole suite runs without root already")
-def test_it_works_for_a_normal_user_too(tmp_path_factory):
+@pytest.mark.parametrize("engine", daemons.ENGINES)
+def test_it_works_for_a_normal_user_too(engine):
     python, setpriv = "/usr/bin/python3", shutil.which("setpriv")
     if not setpriv or not Path(python).exists() or _version(python) < (3, 11):
         pytest.skip("there is no setpriv, or no Python >= 3.11 that a normal user can reach")
@@ -322,17 +399,20 @@ def test_it_works_for_a_normal_user_too(tmp_path_factory):
     state.mkdir(mode=0o755)
     os.chown(state, 20001, 20001)
     prefix = (setpriv, "--reuid=20001", "--regid=20001", "--clear-groups")
-    daemon = daemons.Daemon.start(state, "--ready", "1", "--node", "", prefix=prefix, python=python)
+    options = ("--engine", engine, "--gvisor-soft-memory", "--ready", "1", "--node", "", "--network", "outward")
+    daemon = daemons.Daemon.start(state, *options, prefix=prefix, python=python)
     try:
-        if daemon.ready["engine"] is None:
-            daemons.cannot_isolate(daemon.ready)
-        assert "soft" in daemon.runtime.describe()["limits"]["memory"]
-        assert run(daemon.runtime, "import os; print(os.getuid())").stdout == b"1000\n"
-        eater = run(daemon.runtime, "x = []\nwhile True: x.append(bytearray(1 << 20))", limits={"memory_mb": 64})
+        runtime = daemons.isolating(daemon, engine).runtime
+        assert "soft" in runtime.describe()["limits"]["memory"]
+        assert run(runtime, "import os; print(os.getuid())").stdout == b"1000\n"
+        eater = run(runtime, "x = []\nwhile True: x.append(bytearray(1 << 20))", limits={"memory_mb": 64})
         bomb = run(
-            daemon.runtime, "import os, time\nwhile True:\n    if not os.fork(): time.sleep(9)", limits={"processes": 9}
+            runtime, "import os, time\nwhile True:\n    if not os.fork(): time.sleep(9)", limits={"processes": 9}
         )
-        files = run(daemon.runtime, "open('artifacts/a', 'w').write('b')")
+        files = run(runtime, "open('artifacts/a', 'w').write('b')")
+        if engine == "bubblewrap":
+            ask = "import socket; s = socket.create_connection(('127.0.0.1', 3128)); s.sendall(b'CONNECT 10.0.0.1:80 HTTP/1.1\\r\\n\\r\\n')"
+            assert run(runtime, f"{ask}; print(s.recv(12))", network=True).stdout == b"b'HTTP/1.1 403'\n"
         assert (eater.breach, bomb.breach) == ("memory", "processes")
         assert [(each.path, each.content) for each in files.artifacts] == [("a", b"b")]
         assert eventually(daemon.is_quiet)
@@ -345,7 +425,3 @@ def test_it_works_for_a_normal_user_too(tmp_path_factory):
 def _version(python: str) -> tuple[int, ...]:
     said = subprocess.run([python, "-c", "import sys; print(*sys.version_info[:2])"], capture_output=True, check=True)
     return tuple(map(int, said.stdout.split()))
-
-
-def _env() -> dict[str, str]:
-    return {"PATH": os.environ["PATH"], "PYTHONPATH": os.pathsep.join([str(daemons.ROOT), *daemons._site_packages()])}

@@ -13,6 +13,7 @@ from sandboxes.runtimes import InvalidRequest, Needs, RuntimeLost, RuntimeUnavai
 from sandboxes.runtimes.e2b import cloud as e2b_cloud
 from sandboxes.runtimes.e2b import runtime as e2b_runtime
 from tests import fake_e2b
+from tests.integration.sandboxes import outside
 from tests.integration.sandboxes.daemons import eventually, make_request, node, run, watch
 
 CREATE = "/v2/sandboxes"
@@ -46,9 +47,60 @@ def test_the_sandbox_is_made_for_this_request_and_killed_after_it(cloud):
 
 
 def test_the_network_is_open_only_for_who_asked(cloud):
-    run(cloud.runtime, "pass", network=True)
+    run(cloud.with_plan(network="outward"), "pass", network=True)
 
     assert cloud.fake.made[0]["allow_internet_access"] is True
+
+
+ASKING = """
+import http.client, os, urllib.parse
+proxy = urllib.parse.urlsplit(os.environ['http_proxy'])
+asking = http.client.HTTPConnection(proxy.hostname, proxy.port)
+asking.request('GET', 'http://127.0.0.1:{port}/x')
+answer = asking.getresponse()
+print(answer.status, answer.read().decode())
+"""
+
+
+def test_what_goes_over_the_network_goes_through_the_gateway_and_is_counted(cloud):
+    with outside.web() as web:
+        port = web.server_address[1]
+
+        outcome = run(cloud.with_plan(network=f"127.0.0.1:{port}"), ASKING.format(port=port), network=True)
+
+    assert outcome.stdout == b"200 hello /x\n"
+    assert [(method, path) for method, path, _ in web.seen] == [("GET", "/x")]
+    assert outcome.network_sent_bytes > 20
+    assert outcome.network_received_bytes > len("hello /x")
+
+
+@pytest.mark.parametrize(
+    ("policy", "sentence"),
+    [
+        ("outward", b"403 127.0.0.1 is a loopback address. Sandboxes reach public addresses only."),
+        ("prices.example:443", b"is not among the places this sandbox may reach."),
+    ],
+)
+def test_where_the_operator_did_not_allow_it_the_gateway_refuses_at_e2b_too(cloud, policy, sentence):
+    with outside.web() as web:
+        asking = ASKING.format(port=web.server_address[1])
+
+        outcome = run(cloud.with_plan(network=policy), asking, network=True)
+
+    assert sentence in outcome.stdout
+    assert web.seen == []
+    assert outcome.network_sent_bytes == 0
+
+
+def test_there_is_no_way_out_but_the_gateway(cloud):
+    with outside.web() as web:
+        port = web.server_address[1]
+        code = f"import socket; socket.create_connection(('127.0.0.1', {port}), timeout=5)"
+
+        outcome = run(cloud.with_plan(network="outward"), code, network=True)
+
+    assert b"ConnectionRefusedError" in outcome.stderr
+    assert web.seen == []
 
 
 @pytest.mark.skipif(not node(), reason="there is no node on this computer")
@@ -168,6 +220,7 @@ def test_what_the_kernel_counted_names_the_limit(cloud, counted, breach):
         ({"timeout_seconds": 3600}, "timeout_seconds", "A program at E2B may run for 3570 seconds at most."),
         ({"template": "python-0123"}, "template", "Built templates run on this installation's own nodes, not at E2B."),
         ({"language": "cobol"}, "language", "There is no E2B template for this language."),
+        ({"network": True}, "network", "Sandboxes have no network here."),
     ],
 )
 def test_what_it_could_not_keep_it_says_and_refuses(cloud, changes, field, sentence):

@@ -111,7 +111,7 @@ def test_the_network_needs_the_operators_leave(settings):
     with pytest.raises(executions.NetworkNotAllowed):
         submit(network=True)
 
-    settings.SANDBOX_NETWORK = True
+    settings.SANDBOX_NETWORK = "outward"
     assert submit(network=True).network
 
 

@@ -140,6 +140,36 @@ def test_an_execution_is_charged_once_whoever_repeats_its_end():
     assert Attempt.objects.filter(execution=execution).count() == 1
 
 
+def test_what_went_over_the_network_is_charged_with_the_seconds_and_once(runtime, settings):
+    settings.SANDBOX_NETWORK = "outward"
+    account = factories.make_account()
+    before = balance(account).available_ucr
+    factories.make_execution(account, network=True)
+    runtime.script = lambda request: scripted.outcome(network_sent_bytes=1_000_000, network_received_bytes=9_000_000)
+
+    execution, _ = run_next()
+    with pytest.raises(executor.Superseded):
+        executor.finish(
+            execution=execution, outcome=scripted.outcome(network_sent_bytes=5), chunks=[], now=timezone.now()
+        )
+
+    usage = {record.meter: record for record in UsageRecord.objects.filter(account_id=account.pk)}
+    assert usage["data_byte"].quantity == 10_000_000
+    assert usage["data_byte"].properties == {"execution": str(execution.pk)}
+    assert set(usage) == {"sandbox_second", "data_byte"}
+    assert execution.cost_ucr == sum(record.cost_ucr for record in usage.values())
+    assert before - balance(account).available_ucr == execution.cost_ucr
+    assert execution.usage["network_received_bytes"] == 9_000_000
+
+
+def test_who_used_no_network_has_no_record_of_bytes(runtime):
+    factories.make_execution()
+
+    run_next()
+
+    assert not UsageRecord.objects.filter(meter="data_byte").exists()
+
+
 def test_a_lost_sandbox_is_tried_again_and_costs_nothing(runtime):
     account = factories.make_account()
     before = balance(account).available_ucr

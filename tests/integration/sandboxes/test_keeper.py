@@ -55,11 +55,11 @@ def test_own_pools_use_the_same_sandboxes_up_to_the_setting(settings):
     settings.MAX_SANDBOXES = 14
     pools.resize(pool=python(), to=2)
     factories.make_pool(factories.make_account(), max_size=3, min_size=3)
-    some = keeper.wanted()["python"]
+    some = keeper.wanted()["python", ""]
     factories.make_pool(factories.make_account(factories.make_user("Charlie")), max_size=50)
 
     assert (some.ready, some.running) == (2, 5)
-    assert keeper.wanted()["python"].running == 14
+    assert keeper.wanted()["python", ""].running == 14
 
 
 def test_the_times_of_a_built_in_pool_reach_the_daemon(runtime):
@@ -79,7 +79,7 @@ def test_while_the_daemon_is_away_nothing_is_told(runtime):
 
 
 def test_a_daemon_that_refuses_is_logged_and_asked_again(runtime, monkeypatch, caplog):
-    def refuse(language: str, size: Size) -> None:
+    def refuse(language: str, size: Size, *, template: str = "") -> None:
         raise engine.RuntimeUnavailable(["not here"])
 
     monkeypatch.setattr(runtime, "resize", refuse)

@@ -1,11 +1,14 @@
+from html import unescape
+
 import pytest
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 from django.utils import timezone
 
+from ntd_site.formats import bytesize
 from sandboxes import claims, engine, executor
-from sandboxes.models import Execution, Pool
+from sandboxes.models import Build, Execution, Pool, Template
 from sandboxes.runtimes import Artifact
 from tests import factories, scripted
 
@@ -181,6 +184,19 @@ def test_code_is_run_from_the_form(page, client, account):
     assert (execution.args, execution.env, execution.metadata) == (["a", "b"], {"A": "1=2"}, {"name": "mine"})
     assert (execution.limits["memory_mb"], execution.timeout_seconds) == (64, 30)
     assert execution.created_by.name == "Alice"
+
+
+def test_the_form_offers_the_network_only_where_the_operator_allows_it(page, client, account, settings):
+    before = page("execution-new").content
+    refused = post(client, account, "execution-new", **filled(network="on"))
+    settings.SANDBOX_NETWORK = "outward"
+    offered = page("execution-new").content
+    post(client, account, "execution-new", **filled(network="on"))
+
+    assert b"reach the network" not in before
+    assert refused.status_code == 302
+    assert b"reach the network" in offered
+    assert sorted(Execution.objects.values_list("network", flat=True)) == [False, True]
 
 
 @pytest.mark.parametrize(
@@ -368,3 +384,141 @@ def test_a_viewer_sees_and_cannot_act(client, account):
     assert client.get(reverse("sandboxes:execution-new", args=[account])).status_code == 403
     assert post(client, account, "execution-cancel", execution.pk).status_code == 403
     assert Execution.objects.get().state == "queued"
+
+
+# --- templates
+
+
+def test_the_templates_say_their_state_packages_size_and_users(page, account):
+    template = factories.make_template(account, "six==1.17.0", name="mine", state="ready")
+    factories.make_pool(account, template=template)
+    factories.make_execution(account, template=str(template.pk))
+
+    text = page("templates").content.decode()
+
+    shown = ("mine", "six==1.17.0", bytesize(1000), "1 pool, 1 execution", "everybody's")
+    assert [word for word in shown if word not in text] == []
+
+
+def test_the_templates_take_the_same_few_queries_for_one_or_many(page, account):
+    factories.make_template(account, "a==1")
+    page("templates")
+    with CaptureQueriesContext(connection) as one:
+        page("templates")
+    for number in range(4):
+        factories.make_template(account, f"b=={number}")
+    with CaptureQueriesContext(connection) as many:
+        page("templates")
+
+    assert len(many) == len(one)
+
+
+def test_a_template_is_made_from_the_form(page, client, account):
+    assert b"Build it" in page("template-new").content
+
+    packages = "six==1.17.0\r\n\r\n  attrs==25.1.0 "
+    answer = post(client, account, "template-new", name="mine", language="python", packages=packages)
+
+    template = Template.objects.get(name="mine")
+    assert answer.url == reverse("sandboxes:template", args=[account, template.pk])
+    assert template.packages == ["attrs==25.1.0", "six==1.17.0"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"name": ""}, "This field is required."),
+        ({"name": "taken"}, "There is a template named taken already."),
+        ({"language": "cobol"}, "Select a valid choice."),
+        ({"packages": "six==1.17.0\nattrs"}, "names no version. Give an exact one, such as six==1.17.0."),
+        ({"packages": "-r x"}, "Options, addresses and paths are not allowed."),
+    ],
+)
+def test_a_fault_of_a_template_is_shown_where_it_is(page, client, account, changes, message):
+    factories.make_template(account, name="taken")
+    page("template-new")
+
+    fields = {"name": "mine", "language": "python", "packages": "six==1.17.0"} | changes
+    answer = post(client, account, "template-new", **fields)
+
+    assert answer.status_code == 422
+    assert message in unescape(answer.content.decode())
+
+
+def test_without_an_engine_no_template_is_made_and_the_form_says_why(page, client, account, runtime):
+    runtime.reasons = ["bubblewrap: user namespaces are off"]
+    page("template-new")
+
+    answer = post(client, account, "template-new", name="mine", language="python", packages="six==1.17.0")
+
+    assert answer.status_code == 503
+    assert b"user namespaces are off" in answer.content
+
+
+def test_a_template_shows_its_log_while_it_builds(page, account):
+    template = factories.make_template(account)
+    waiting = page("template", template.pk).content.decode()
+    Build.objects.update(log="Collecting <b>six</b>")
+
+    text = page("template", template.pk).content.decode()
+
+    assert "Waiting for its turn" in waiting
+    assert "Collecting &lt;b&gt;six&lt;/b&gt;" in text
+    assert f'hx-trigger="template-{template.pk} from:body' in text
+
+
+def test_a_failed_template_says_why_and_is_built_again(page, client, account):
+    template = factories.make_template(account, state="failed")
+    text = page("template", template.pk).content.decode()
+
+    post(client, account, "template-rebuild", template.pk)
+    twice = post(client, account, "template-rebuild", template.pk)
+
+    template.refresh_from_db()
+    assert "There is no such package." in text
+    assert "Build again" in text
+    assert template.state == "building"
+    assert twice.status_code == 302
+
+
+def test_a_template_in_use_is_not_deleted_and_then_it_is(page, client, account):
+    page("templates")
+    template = factories.make_template(account, state="ready")
+    pool = factories.make_pool(account, template=template, name="fast")
+
+    post(client, account, "template-delete", template.pk)
+    assert "the pool fast" in page("template", template.pk).content.decode()
+    pool.delete()
+    answer = post(client, account, "template-delete", template.pk)
+
+    assert answer.url == reverse("sandboxes:templates", args=[account])
+    assert not Template.objects.filter(pk=template.pk).exists()
+
+
+def test_what_everybody_uses_has_no_buttons(page):
+    text = page("template", Template.objects.get(account=None, name="python").pk).content.decode()
+
+    assert "came with the product" in text
+    assert "Delete" not in text
+
+
+def test_an_own_pool_is_offered_own_templates_but_no_failed_ones(page, account):
+    factories.make_template(account, "a==1", name="good", state="ready")
+    factories.make_template(account, "b==1", name="coming")
+    factories.make_template(account, "c==1", name="bad", state="failed")
+
+    text = page("pool-new").content.decode()
+
+    assert "good (Python)" in text
+    assert "coming (building)" in text
+    assert "bad" not in text
+
+
+def test_an_execution_whose_template_was_deleted_still_has_its_page(page, account, runtime):
+    template = factories.make_template(account, state="ready")
+    runtime.templates.add(template.address)
+    execution = factories.make_execution(account, template=str(template.pk))
+    executor.run(execution=claims.claim(now=timezone.now()), clock=timezone.now)
+    template.delete()
+
+    assert page("execution", execution.pk).status_code == 200

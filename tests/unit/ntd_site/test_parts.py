@@ -1,17 +1,55 @@
-"""The processes of the product, as the environment shapes them."""
+"""The commands of the product's processes."""
 
 from __future__ import annotations
-
-from pathlib import Path
 
 import pytest
 
 from ntd_site import embedded, parts
+from sandboxes.daemon import egress
+
+
+@pytest.mark.parametrize(
+    ("given", "policy"),
+    [(None, None), ("", None), ("0", None), ("1", egress.OUTWARD), ("a.example:443", egress.only(["a.example:443"]))],
+)
+def test_the_sandbox_daemon_is_told_where_sandboxes_may_reach(monkeypatch, tmp_path, given, policy):
+    monkeypatch.delenv("NTD_SANDBOX_NETWORK", raising=False)
+    if given is not None:
+        monkeypatch.setenv("NTD_SANDBOX_NETWORK", given)
+
+    part = parts.sandbox_daemon(embedded.place(tmp_path), "node", parts.Options(), parts.Provided())
+
+    assert egress.parse(part.command[part.command.index("--network") + 1]) == policy
+
+
+GVISOR_SETTINGS = ("NTD_SANDBOX_ENGINE", "RUNSC_PATH", "NTD_SANDBOX_GVISOR_SOFT_MEMORY")
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ({}, ["--engine", "auto"]),
+        ({"NTD_SANDBOX_ENGINE": ""}, ["--engine", "auto"]),
+        ({"NTD_SANDBOX_ENGINE": "gvisor", "RUNSC_PATH": "/opt/runsc"}, ["--engine", "gvisor", "--runsc", "/opt/runsc"]),
+        ({"NTD_SANDBOX_GVISOR_SOFT_MEMORY": "0"}, ["--engine", "auto"]),
+        ({"NTD_SANDBOX_GVISOR_SOFT_MEMORY": "on"}, ["--engine", "auto", "--gvisor-soft-memory"]),
+    ],
+)
+def test_the_sandbox_daemon_is_told_which_engine_is_asked_for(monkeypatch, tmp_path, given, told):
+    for name in GVISOR_SETTINGS:
+        monkeypatch.delenv(name, raising=False)
+    for name, value in given.items():
+        monkeypatch.setenv(name, value)
+
+    command = parts.sandbox_daemon(embedded.place(tmp_path), "node", parts.Options(), parts.Provided()).command
+
+    assert command[command.index("--engine") :] == told
+
 
 SPOKEN_OF = ("NTD_WORKER_THREADS", "E2B_API_KEY", "E2B_MAX_SANDBOXES")
 
 
-def threads(tmp_path: Path) -> str:
+def threads(tmp_path) -> str:
     part = parts._worker(embedded.place(tmp_path), "node-1", parts.Options())
     return part.command[part.command.index("--concurrency") + 1]
 

@@ -27,6 +27,7 @@ def test_a_cancelled_program_breached_nothing():
         ({"soft_memory_exceeded": True}, "memory"),
         ({"refused_forks": 3}, "processes"),
         ({"disk_is_full": True}, "disk"),
+        ({"signal": 25}, "disk"),
     ],
 )
 def test_a_kernel_fact_names_the_breach_of_a_failure_only(fact, breach):
@@ -44,6 +45,9 @@ def test_a_kernel_fact_names_the_breach_of_a_failure_only(fact, breach):
         (b"OSError: [Errno 27] File too large", "disk"),
         (b"RuntimeError: can't start new thread", "processes"),
         (b"BlockingIOError: [Errno 11] Resource temporarily unavailable", "processes"),
+        (b"Error: spawn /bin/sleep EAGAIN\n" + b"    at x\n" * 14 + b"Node.js v20.20.2", "processes"),
+        (b"Error: EAGAIN\n    at new Worker\n  code: 'ERR_WORKER_INIT_FAILED'\n}\n\nNode.js v20.20.2", "processes"),
+        (b"RangeError: WebAssembly.Memory(): could not allocate memory\n    at x\n\nNode.js v20.20.2", "memory"),
         (b"ValueError: no\n", None),
         (b"print('about MemoryError')", None),
         (b"", None),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from sandboxes.daemon.orders import BadOrder, read_order, read_size
+from sandboxes.daemon.orders import BadOrder, read_address, read_build, read_order, read_size
 
 GOOD = {
     "id": "1",
@@ -35,7 +35,15 @@ def test_a_good_request_becomes_an_order():
     assert read.limits.cpu == 2
 
 
-@pytest.mark.parametrize("path", ["", "/", "/a", "..", "a/..", "../a", "a//b", "a/", ".", "./a", "a\0", "x" * 256])
+def test_a_program_that_names_numerics_anywhere_is_numeric():
+    assert read_order(GOOD, [b"import pandas as pd", b""]).is_numeric
+    assert order(b"from numpy import array", files=["strategy.py"]).is_numeric
+    assert not order(b"1,2", files=["prices.csv"]).is_numeric
+
+
+@pytest.mark.parametrize(
+    "path", ["", "/", "/a", "..", "a/..", "../a", "a//b", "a/", ".", "./a", "a\0", "x" * 256, "\ud800"]
+)
 def test_a_path_that_leaves_the_workspace_is_refused(path):
     with pytest.raises(BadOrder, match="files: "):
         order(b"", files=[path])
@@ -63,16 +71,19 @@ def test_any_other_name_is_allowed(path):
         ("args", "abc"),
         ("args", [1]),
         ("args", ["\0"]),
+        ("args", ["\ud800"]),
         ("env", {"1A": "x"}),
         ("env", {"A=B": "x"}),
         ("env", {"": "x"}),
         ("env", {"A": 1}),
         ("env", {"A": "\0"}),
+        ("env", {"A": "\ud800"}),
         ("env", {"A\n": "x"}),
         ("env", []),
         ("limits", {"memory_mb": 1}),
         ("limits", None),
-        ("network", True),
+        ("network", 1),
+        ("network", None),
         ("id", 7),
         ("files", ["a", "a"]),
     ],
@@ -89,19 +100,38 @@ def test_contents_and_paths_must_match():
         order(files=["a"])
 
 
-SIZE = {"language": "python", "ready": 2, "running": 10, "idle_timeout_seconds": 300, "max_age_seconds": 3600}
+def test_a_network_may_be_asked_for():
+    assert order(network=True).network
+    assert not order().network
+
+
+SIZE = {
+    "language": "python",
+    "template": "",
+    "ready": 2,
+    "running": 10,
+    "idle_timeout_seconds": 300,
+    "max_age_seconds": 3600,
+}
 
 
 def test_a_good_size_is_read():
-    language, size = read_size(SIZE)
+    language, template, size = read_size({**SIZE, "template": "python-abc"})
 
-    assert (language, size.ready, size.running, size.idle_timeout_seconds) == ("python", 2, 10, 300)
+    assert (language, template, size.ready, size.running, size.idle_timeout_seconds) == (
+        "python",
+        "python-abc",
+        2,
+        10,
+        300,
+    )
 
 
 @pytest.mark.parametrize(
     ("field", "wrong"),
     [
         ("language", "ruby"),
+        ("template", "../x"),
         ("ready", -1),
         ("ready", True),
         ("ready", 2.0),
@@ -117,3 +147,44 @@ def test_a_good_size_is_read():
 def test_a_wrong_size_is_refused_by_name(field, wrong):
     with pytest.raises(BadOrder, match=field):
         read_size({**SIZE, field: wrong})
+
+
+BUILD = {"id": "b", "language": "python", "template": "python-abc", "packages": ["six==1.17.0", "a[b]==1"], "lock": ""}
+
+
+def test_a_good_build_is_read():
+    built = read_build(BUILD)
+
+    assert (built.address, built.language, built.packages) == ("python-abc", "python", ("six==1.17.0", "a[b]==1"))
+    node = {"language": "node", "template": "node-abc", "packages": ["@s/x@1.2.3"]}
+    assert read_build(BUILD | node).packages == ("@s/x@1.2.3",)
+
+
+@pytest.mark.parametrize(
+    ("field", "wrong"),
+    [
+        ("language", "ruby"),
+        ("template", ""),
+        ("template", "node-abc"),
+        ("template", "python-../x"),
+        ("packages", "six==1.0"),
+        ("packages", [7]),
+        ("packages", ["-r/etc/passwd"]),
+        ("packages", ["--index-url=x==1"]),
+        ("packages", ["https://example.com/six.whl"]),
+        ("packages", ["six==1.0\n--pre"]),
+        ("packages", ["six"]),
+        ("packages", ["../six==1"]),
+        ("lock", None),
+        ("id", 7),
+    ],
+)
+def test_a_wrong_build_is_refused_by_name(field, wrong):
+    with pytest.raises(BadOrder, match=f"^{field}: "):
+        read_build(BUILD | {field: wrong})
+
+
+def test_an_address_alone_is_checked_too():
+    assert read_address({"template": "node-abc"}) == "node-abc"
+    with pytest.raises(BadOrder, match="template: "):
+        read_address({"template": "x-abc"})

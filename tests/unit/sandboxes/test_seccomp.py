@@ -80,12 +80,61 @@ def test_only_unix_sockets(machine):
 
 
 @pytest.mark.parametrize("machine", seccomp.MACHINES)
+def test_with_a_network_tcp_is_all_that_is_added(machine):
+    calls = seccomp.MACHINES[machine][1]
+    stream, datagram, raw, nonblocking_cloexec = 1, 2, 3, 0x80800
+
+    def socket(*arguments: int) -> int:
+        return answer(machine, calls["socket"], *arguments, network=True)
+
+    for family in (2, 10):
+        assert {socket(family, stream | nonblocking_cloexec, protocol) for protocol in (0, 6)} == {ALLOWED}
+        assert {socket(family, kind) for kind in (datagram, raw, 5, 6)} == {refused(errno.EPROTONOSUPPORT)}
+        assert {socket(family, stream, protocol) for protocol in (132, 262)} == {refused(errno.EPROTONOSUPPORT)}
+    assert socket(1, datagram) == ALLOWED
+    assert {socket(family, stream) for family in range(3, 50) if family != 10} == {refused(errno.EAFNOSUPPORT)}
+    assert answer(machine, calls["socketpair"], 2, network=True) == refused(errno.EAFNOSUPPORT)
+    assert answer(machine, calls["mount"], network=True) == refused(errno.EPERM)
+
+
+@pytest.mark.parametrize("machine", seccomp.MACHINES)
 def test_terminals_cannot_be_typed_into(machine):
     ioctl = seccomp.MACHINES[machine][1]["ioctl"]
 
     assert answer(machine, ioctl, 0, 0x5412) == refused(errno.EPERM)
     assert answer(machine, ioctl, 0, 0x541C) == refused(errno.EPERM)
     assert answer(machine, ioctl, 0, 0x5401) == ALLOWED
+
+
+@pytest.mark.parametrize("machine", seccomp.MACHINES)
+def test_pipes_and_files_can_be_made_and_devices_cannot(machine):
+    calls = seccomp.MACHINES[machine][1]
+
+    for name, mode in {"mknod": (0,), "mknodat": (0, 0)}.items():
+        for kind in (0o010000, 0o100000, 0o140000) if name in calls else ():
+            assert answer(machine, calls[name], *mode, kind | 0o666) == ALLOWED
+        for kind in (0o020000, 0o060000) if name in calls else ():
+            assert answer(machine, calls[name], *mode, kind | 0o666) == refused(errno.EPERM)
+
+
+@pytest.mark.parametrize("machine", seccomp.MACHINES)
+def test_the_limits_of_pid_1_are_out_of_reach(machine):
+    prlimit = seccomp.MACHINES[machine][1]["prlimit64"]
+
+    assert answer(machine, prlimit, 1, 0, 0x7FFF0000, 0) == refused(errno.EPERM)
+    assert answer(machine, prlimit, 0, 0, 0x7FFF0000, 0) == ALLOWED
+    assert answer(machine, prlimit, 77, 0, 0x7FFF0000, 0) == ALLOWED
+
+
+@pytest.mark.parametrize("machine", seccomp.MACHINES)
+def test_the_core_limit_stays_whatever_is_set(machine):
+    calls = seccomp.MACHINES[machine][1]
+
+    assert answer(machine, calls["prlimit64"], 0, 4, 0x7FFF0000, 0) == refused(0)
+    assert answer(machine, calls["setrlimit"], 4, 0x7FFF0000) == refused(0)
+    assert answer(machine, calls["prlimit64"], 0, 4, 0, 0x7FFF0000) == ALLOWED
+    assert answer(machine, calls["prlimit64"], 0, 7, 0x7FFF0000, 0) == ALLOWED
+    assert answer(machine, calls["setrlimit"], 7, 0x7FFF0000) == ALLOWED
 
 
 @pytest.mark.parametrize("machine", seccomp.MACHINES)
@@ -97,6 +146,24 @@ def test_memory_nobody_counts_is_refused_only_without_a_cgroup(machine):
     assert answer(machine, *shared, counted_memory=False) == refused(errno.EPERM)
     assert answer(machine, calls["mmap"], 0, 0, 3, 0x22, counted_memory=False) == ALLOWED
     assert answer(machine, calls["memfd_create"], counted_memory=False) == refused(errno.ENOSYS)
+
+
+@pytest.mark.parametrize("machine", seccomp.MACHINES)
+def test_fixed_processes_are_a_limit_that_can_be_read_and_not_set(machine):
+    calls = seccomp.MACHINES[machine][1]
+    processes, files = 6, 7
+
+    def said(name: str, *arguments: int) -> int:
+        return answer(machine, calls[name], *arguments, fixed_processes=True)
+
+    assert said("setrlimit", processes, 0x1000) == refused(errno.EPERM)
+    assert said("setrlimit", files, 0x1000) == ALLOWED
+    # The pointer to the new limit may have either half zero.
+    for pointer in (0x1000, 0x7F00_0000_0000, 0x7F00_0000_1000):
+        assert said("prlimit64", 0, processes, pointer, 0) == refused(errno.EPERM)
+        assert said("prlimit64", 0, files, pointer, 0) == ALLOWED
+    assert said("prlimit64", 0, processes, 0, 0x1000) == ALLOWED
+    assert answer(machine, calls["prlimit64"], 0, processes, 0x1000, 0) == ALLOWED
 
 
 @pytest.mark.parametrize("machine", seccomp.MACHINES)

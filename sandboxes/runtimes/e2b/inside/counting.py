@@ -103,18 +103,6 @@ def machine() -> dict:
     return {"cpus": os.cpu_count() or 1, "memory_mb": total >> 10}
 
 
-def network_bytes() -> tuple:
-    """(sent, received) by every interface but the loopback."""
-    sent = received = 0
-    with open("/proc/net/dev") as lines:
-        for line in list(lines)[2:]:
-            name, numbers = line.split(":", 1)
-            if name.strip() != "lo":
-                received += int(numbers.split()[0])
-                sent += int(numbers.split()[8])
-    return sent, received
-
-
 def _private_bytes(pid: str) -> int:
     """Anonymous pages of one process, each shared page counted as its share."""
     try:

@@ -24,6 +24,7 @@ import time
 import artifacts
 import counting
 import place
+import wayout
 
 CHUNK_BYTES = 64 << 10
 COALESCE_SECONDS = 0.025
@@ -34,9 +35,10 @@ FREE_ENOUGH_BYTES = 4096
 # What a machine has is a little less than it is sold as.
 NEARLY = 0.85
 ORDER, REQUEST, STDIN = (f"{place.HOME}/{name}" for name in ("order.json", "request.bin", "stdin.bin"))
+# The daemon's zygotes do the same in three steps, each in another process.
 PYTHON = (
     "import os, sys; sys.path[:1] = [{home!r}]; import program; del sys.path[0];"
-    " program.run(descriptor=3, env=dict(os.environ))"
+    " program.prepare(dict(os.environ)); program.get_ready(); program.run(3)"
 )
 
 
@@ -70,10 +72,11 @@ def main() -> None:
         group = counting.choose(order)
         # Opened before the namespaces are left: a file open for writing would keep its mount from becoming read-only.
         door = group.open_door()
-        place.leave(network=order["network"])
+        gateway = wayout.Gateway() if order["network"] else None
+        place.leave()
         pid = os.fork()
         if pid == 0:
-            supervise(order, group, door)
+            supervise(order, group, gateway, door)
         os._exit(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) and 1)
     except Refused as problem:
         say(refused=str(problem))
@@ -89,11 +92,15 @@ def check(order: dict, machine: dict) -> None:
         raise Refused(f"The sandbox has {machine['memory_mb']} MB of memory, not {order['memory_mb']}.")
 
 
-def supervise(order: dict, group: "counting.Group | counting.Soft", door: int) -> None:
+def supervise(
+    order: dict, group: "counting.Group | counting.Soft", gateway: "wayout.Gateway | None", door: int
+) -> None:
     """As pid 1: make the place, run the program, report, and take everything down by leaving."""
     try:
         scratch = place.settle(disk_mb=order["disk_mb"])
-        run = Run(order, group, scratch)
+        if gateway:
+            gateway.open(order["network"])
+        run = Run(order, group, gateway, scratch)
         run.start(door)
         say(ready={"soft": group.soft})
         run.watch()
@@ -139,15 +146,17 @@ class Stream:
 
 
 class Run:
-    def __init__(self, order: dict, group: "counting.Group | counting.Soft", scratch: int) -> None:
-        self.order, self.group, self.scratch = order, group, scratch
+    def __init__(
+        self, order: dict, group: "counting.Group | counting.Soft", gateway: "wayout.Gateway | None", scratch: int
+    ) -> None:
+        self.order, self.group, self.gateway, self.scratch = order, group, gateway, scratch
         self.stopped = ""
         self.status: int | None = None
         self.streams: list[Stream] = []
         self.waiting = selectors.PollSelector()
         self.begun = self.ended = 0.0
         self.next_word = FIRST_WORD_SECONDS
-        self.network = (0, 0)
+        self.relayed = (0, 0)
 
     def start(self, door: int) -> None:
         command, env = launch(self.order)
@@ -156,7 +165,6 @@ class Run:
         self.orders, orders_end = socket.socketpair()
         stdin = os.open(STDIN, os.O_RDONLY)
         trouble, trouble_end = os.pipe()
-        self.network = counting.network_bytes()
         self.begun = time.monotonic()
         self.child = os.fork()
         if self.child == 0:
@@ -195,16 +203,12 @@ class Run:
         if time.monotonic() - self.begun >= self.next_word:
             self.next_word += NEXT_WORD_SECONDS
             counted = self.group.counted()
-            say(used={name: counted[name] for name in ("cpu_ms", "peak_memory_bytes")} | self._rest())
+            used = {name: counted[name] for name in ("cpu_ms", "peak_memory_bytes")}
+            say(used={**used, "disk_bytes": self._disk_bytes()})
 
-    def _rest(self) -> dict:
+    def _disk_bytes(self) -> int:
         disk = os.fstatvfs(self.scratch)
-        sent, received = counting.network_bytes()
-        return {
-            "disk_bytes": (disk.f_blocks - disk.f_bfree) * disk.f_frsize,
-            "network_sent_bytes": sent - self.network[0],
-            "network_received_bytes": received - self.network[1],
-        }
+        return (disk.f_blocks - disk.f_bfree) * disk.f_frsize
 
     def _register(self) -> None:
         woken, wake = os.pipe()
@@ -272,6 +276,8 @@ class Run:
             stream.send(everything=True)
         if any(stream.truncated for stream in self.streams) and not self.stopped:
             self.stopped = "output"
+        if self.gateway:
+            self.relayed = self.gateway.end()
 
     def report(self) -> dict:
         disk = os.fstatvfs(self.scratch)
@@ -287,7 +293,9 @@ class Run:
             "disk_is_full": disk.f_bfree * disk.f_frsize < FREE_ENOUGH_BYTES or disk.f_ffree == 0,
             "artifacts": [[path, len(content)] for path, content in collected.files],
             "artifacts_truncated": collected.left_out,
-            **self._rest(),
+            "disk_bytes": self._disk_bytes(),
+            "network_sent_bytes": self.relayed[0],
+            "network_received_bytes": self.relayed[1],
             **self.group.counted(),
         }
 
@@ -295,7 +303,14 @@ class Run:
 def launch(order: dict) -> tuple:
     """The command and environment of the program that waits for the request."""
     folder = os.path.dirname(sys.executable)
-    env = {"PATH": f"{folder}:/usr/local/bin:/usr/bin:/bin", "HOME": "/tmp", "LANG": "C.UTF-8"}
+    env = {
+        "PATH": f"{folder}:/usr/local/bin:/usr/bin:/bin",
+        "HOME": "/tmp",
+        "LANG": "C.UTF-8",
+        "OPENBLAS_NUM_THREADS": "1",
+        "OMP_NUM_THREADS": "1",
+        **(wayout.variables() if order["network"] else {}),
+    }
     if order["language"] == "python":
         return [sys.executable, "-c", PYTHON.format(home=place.HOME)], env
     node = shutil.which("node")

@@ -5,9 +5,9 @@ Standard library only; uploaded beside the daemon's `kernel.py`. Runs as root of
 
 import contextlib
 import ctypes
-import errno
 import os
 import resource
+import socket
 
 import kernel
 
@@ -24,17 +24,24 @@ INODES = 20_000
 # What an interpreter maps before the program begins is not the program's.
 INTERPRETER_MB = 64
 # Nobody's in any template: it owns nothing, and may do nothing that root has not given everybody.
-USER = 61_000
+USER, GATEWAY_USER = 61_000, 61_001
 MS_PRIVATE = 1 << 18
 SYS_MOUNT_SETATTR = 442
 AT_FDCWD, AT_RECURSIVE, MOUNT_ATTR_RDONLY = -100, 0x8000, 1
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
-def leave(*, network: bool) -> None:
-    """Take namespaces of its own for what this process forks next; without the network none of the machine's."""
-    flags = kernel.CLONE_NEWNS | kernel.CLONE_NEWPID | kernel.CLONE_NEWIPC | kernel.CLONE_NEWUTS
-    _checked(_libc.unshare(ctypes.c_int(flags if network else flags | kernel.CLONE_NEWNET)), "unshare")
+def leave() -> None:
+    """Take namespaces of its own for what this process forks next; the network has nothing in it."""
+    flags = kernel.CLONE_NEWNS | kernel.CLONE_NEWPID | kernel.CLONE_NEWIPC | kernel.CLONE_NEWUTS | kernel.CLONE_NEWNET
+    _checked(_libc.unshare(ctypes.c_int(flags)), "unshare")
+
+
+def knows_users() -> bool:
+    """False in a machine that knows one user only: then that is the program's too."""
+    with open("/proc/self/uid_map") as ranges:
+        spans = [[int(number) for number in line.split()] for line in ranges]
+    return any(first <= USER and first + length > GATEWAY_USER for first, _, length in spans)
 
 
 def settle(*, disk_mb: int) -> int:
@@ -46,7 +53,7 @@ def settle(*, disk_mb: int) -> int:
     kernel.mount(OUT, OUT, None, kernel.MS_BIND)
     kernel.mount(None, OUT, None, kernel.MS_REMOUNT | kernel.MS_BIND)
     kernel.mount("proc", "/proc", "proc", kernel.MS_NOSUID | kernel.MS_NODEV | kernel.MS_NOEXEC)
-    kernel.set_hostname("sandbox")
+    socket.sethostname("sandbox")
     return _mount_scratch(disk_mb)
 
 
@@ -67,20 +74,12 @@ def _mount_scratch(disk_mb: int) -> int:
         os.chmod(path, mode)
         kernel.mount(path, target, None, kernel.MS_BIND)
     os.mkdir("/workspace/artifacts")
-    for path in ("/workspace", "/workspace/artifacts"):
-        _give(path)
+    if knows_users():
+        for path in ("/workspace", "/workspace/artifacts"):
+            os.chown(path, USER, USER)
     descriptor = os.open(SCRATCH, os.O_RDONLY | os.O_DIRECTORY)
     kernel.unmount(SCRATCH)
     return descriptor
-
-
-def _give(path: str) -> None:
-    try:
-        os.chown(path, USER, USER)
-    except OSError as problem:
-        # In a machine that knows one user only, the program will be that one.
-        if problem.errno != errno.EINVAL:
-            raise
 
 
 def step_down(*, order: dict, soft: bool) -> None:
@@ -93,14 +92,9 @@ def step_down(*, order: dict, soft: bool) -> None:
     if soft:
         cores = sorted(os.sched_getaffinity(0))
         os.sched_setaffinity(0, cores[: max(1, round(order["cpu"] + 0.4999))])
-    try:
-        os.setresgid(USER, USER, USER)
-    except OSError as problem:
-        # The machine knows one user only, and has no groups to leave.
-        if problem.errno != errno.EINVAL:
-            raise
-    else:
+    if knows_users():
         os.setgroups([])
+        os.setresgid(USER, USER, USER)
         os.setresuid(USER, USER, USER)
     kernel.keep_capabilities(())
     kernel.forbid_new_privileges()

@@ -10,7 +10,7 @@ class Migration(migrations.Migration):
 
     dependencies = [
         ('billing', '0006_usage_functions'),
-        ('sandboxes', '0005_scale_the_python_pool'),
+        ('sandboxes', '0007_builds'),
         migrations.swappable_dependency(settings.AUTH_USER_MODEL),
     ]
 
