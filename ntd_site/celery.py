@@ -28,11 +28,12 @@ def scheduler_is_alive(**_: object) -> None:
 
 @worker_ready.connect
 def worker_is_up(**_: object) -> None:
-    from sandboxes import keeper, vitals
+    from sandboxes import cancels, keeper, vitals
     from scaling import heart
 
     heartbeats.beat("workers")
     keeper.start()
+    cancels.start()
     heart.start(
         "worker",
         in_flight=vitals.in_flight,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -15,6 +16,8 @@ from sandboxes.daemon import egress
 TOPOLOGIES = ("mesh", "ring", "star", "hierarchical", "adaptive")
 ENGINES = ("auto", "gvisor", "bubblewrap")
 ROLES = ("coordinator", "worker", "both")
+RUNTIMES = ("local", "e2b")
+E2B_KEY = re.compile(r"e2b_[0-9A-Za-z]{16,}")
 
 
 def register() -> None:
@@ -22,7 +25,7 @@ def register() -> None:
 
 
 def check_settings(app_configs: Any, **_: Any) -> list[checks.CheckMessage]:
-    found = [*_urls(), *_gateways(), *_choices(), *_sandboxes(), *_production()]
+    found = [*_urls(), *_gateways(), *_choices(), *_sandboxes(), *_e2b(), *_production()]
     errors = [checks.Error(text, hint=hint, id=f"ntd.{code}") for code, text, hint in found]
     return [*errors, *_free_credits()]
 
@@ -148,6 +151,50 @@ def _sandboxes() -> list[Found]:
     except egress.BadPolicy as problem:
         found.append(("E011", f"NTD_SANDBOX_NETWORK: {problem}.", "Use off, outward, or host:port,host:port."))
     return found
+
+
+def _e2b() -> list[Found]:
+    found = []
+    if settings.E2B_API_KEY and not E2B_KEY.fullmatch(settings.E2B_API_KEY):
+        found.append(
+            (
+                "E014",
+                "E2B_API_KEY has not the form of a key: e2b_ and at least 16 letters and digits.",
+                "Copy it from the E2B dashboard, without quotes or spaces, or leave it empty to run nothing at E2B.",
+            )
+        )
+    for name in ("E2B_API_URL", "E2B_SANDBOX_URL"):
+        if getattr(settings, name) and urlsplit(getattr(settings, name)).scheme not in ("http", "https"):
+            found.append(("E015", f"{name} must be an http(s) address.", "Leave it empty for the E2B cloud."))
+    if settings.E2B_API_URL and not (settings.E2B_SANDBOX_URL or settings.E2B_DOMAIN):
+        found.append(
+            (
+                "E015",
+                "E2B_API_URL without E2B_SANDBOX_URL or E2B_DOMAIN would send the sandboxes' tokens to the E2B cloud.",
+                "Say too where the sandboxes of that server are reached.",
+            )
+        )
+    for name in ("E2B_MAX_SANDBOXES", "E2B_SANDBOX_CPUS", "E2B_SANDBOX_MEMORY_MB"):
+        if getattr(settings, name) < 1:
+            found.append(("E007", f"{name} must be at least 1.", "Correct the environment variable."))
+    if settings.E2B_LONGEST_SECONDS < 60:
+        found.append(("E007", "E2B_LONGEST_SECONDS must be at least 60.", "Correct the environment variable."))
+    return [*found, *_runtimes()]
+
+
+def _runtimes() -> list[Found]:
+    wanted = settings.DEFAULT_RUNTIMES
+    if not wanted or len(set(wanted)) < len(wanted) or not set(wanted) <= set(RUNTIMES):
+        return [
+            (
+                "E016",
+                f"NTD_DEFAULT_RUNTIMES is {','.join(wanted)!r}.",
+                "Use local, e2b, or both in the order you prefer.",
+            )
+        ]
+    if "e2b" in wanted and not settings.E2B_API_KEY:
+        return [("E016", "NTD_DEFAULT_RUNTIMES names e2b, which needs E2B_API_KEY.", "Set the key, or take e2b out.")]
+    return []
 
 
 def _production() -> list[Found]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from django.conf import settings
@@ -13,6 +14,9 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 from django.views.decorators.http import require_safe
 
+from sandboxes import engine
+from sandboxes.runtimes import E2B
+
 
 @dataclass(frozen=True)
 class Setting:
@@ -21,6 +25,8 @@ class Setting:
     meaning: str
     is_secret: bool = False
     empty: str = "not set"
+    # What is known of it now, beside the value.
+    note: Callable[[], str] = lambda: ""
 
     @property
     def value(self) -> str:
@@ -30,11 +36,19 @@ class Setting:
             return "set" if value else "not set"
         if isinstance(value, bool):
             return "on" if value else "off"
-        return re.sub(r"://([^:/@]*):[^@]*@", r"://\1:•••@", str(value)) or self.empty
+        if isinstance(value, list):
+            return re.sub(r"://([^:/@]*):[^@]*@", r"://\1:•••@", str(value)) or self.empty
 
     @property
     def source(self) -> str:
         return "environment" if os.environ.get(self.variable) else "default"
+
+
+def _e2b_state() -> str:
+    """Whether the key works, as far as E2B was asked lately."""
+    if not settings.E2B_API_KEY:
+        return ""
+    return " ".join(engine.reasons(E2B)) or "It works."
 
 
 SETTINGS = {
@@ -68,11 +82,24 @@ SETTINGS = {
             "Take gVisor where no memory cgroup can be made: its memory is then only sampled.",
         ),
         Setting(
-            "E2B_API_KEY",
-            "E2B_API_KEY",
-            "Key of an E2B cloud. No effect yet.",
-            is_secret=True,
+            "NTD_DEFAULT_RUNTIMES",
+            "DEFAULT_RUNTIMES",
+            "Where pools run that do not say it: local, e2b, or both.",
         ),
+    ),
+    "E2B cloud": (
+        Setting(
+            "E2B_API_KEY", "E2B_API_KEY", "Key of the E2B account; with it pools may run there.", True, note=_e2b_state
+        ),
+        Setting("E2B_MAX_SANDBOXES", "E2B_MAX_SANDBOXES", "Most sandboxes at once at E2B."),
+        Setting("E2B_TEMPLATE_PYTHON", "E2B_TEMPLATE_PYTHON", "The E2B template of Python programs."),
+        Setting("E2B_TEMPLATE_NODE", "E2B_TEMPLATE_NODE", "The E2B template of Node programs."),
+        Setting("E2B_SANDBOX_CPUS", "E2B_SANDBOX_CPUS", "CPUs of a sandbox of these templates; more is refused."),
+        Setting("E2B_SANDBOX_MEMORY_MB", "E2B_SANDBOX_MEMORY_MB", "Its memory in MB; more is refused."),
+        Setting("E2B_LONGEST_SECONDS", "E2B_LONGEST_SECONDS", "Longest life of a sandbox that the account allows."),
+        Setting("E2B_DOMAIN", "E2B_DOMAIN", "Another E2B, by its domain."),
+        Setting("E2B_API_URL", "E2B_API_URL", "Another E2B, by the address of its API."),
+        Setting("E2B_SANDBOX_URL", "E2B_SANDBOX_URL", "And the address of its sandboxes."),
     ),
     "Billing": (
         Setting("DEFAULT_CREDITS", "DEFAULT_CREDITS", "Credits a new account is given."),

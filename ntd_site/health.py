@@ -16,6 +16,8 @@ from django.http import HttpRequest, JsonResponse
 from django.views.decorators.http import require_safe
 
 from ntd_site import heartbeats
+from sandboxes import engine
+from sandboxes.runtimes import E2B, LOCAL
 
 
 class Part(NamedTuple):
@@ -29,10 +31,18 @@ _migrated = False
 @require_safe
 def health(request: HttpRequest) -> JsonResponse:
     """200 when every part is ready, else 503; open to all, so it names parts and no addresses."""
-    parts = {name: _timed(check) for name, check in CHECKS.items()}
-    ready = all(part["ok"] for part in parts.values())
+    checks = CHECKS | ({"e2b": _e2b} if E2B in engine.names() else {})
+    parts = {name: _timed(check) for name, check in checks.items()}
+    ready = _is_ready(parts)
     body = {"status": "ok" if ready else "unavailable", "live": True, "ready": ready, "parts": parts}
     return JsonResponse(body, status=200 if ready else 503, headers={"Cache-Control": "no-store"})
+
+
+def _is_ready(parts: dict[str, dict[str, object]]) -> bool:
+    """Everything is there; of the places where code runs, one of those that pools use by default is enough."""
+    needed = [part["ok"] for name, part in parts.items() if name not in RUNS.values()]
+    places = [parts[RUNS[name]]["ok"] for name in settings.DEFAULT_RUNTIMES if RUNS[name] in parts]
+    return all(needed) and any(places)
 
 
 def _timed(check: Callable[[], Part]) -> dict[str, object]:
@@ -97,6 +107,14 @@ def _sandbox_daemon() -> Part:
     return Part(True, "The sandbox daemon answers.")
 
 
+def _e2b() -> Part:
+    """What is known of the key, which is asked about once a minute at most."""
+    working = engine.is_up(E2B)
+    return Part(working, "E2B takes the key." if working else "E2B does not answer, or not as it should.")
+
+
+# Which part of these says whether code can run on a runtime.
+RUNS = {LOCAL: "sandbox_daemon", E2B: "e2b"}
 CHECKS: dict[str, Callable[[], Part]] = {
     "database": _database,
     "migrations": _migrations,

@@ -22,6 +22,8 @@ from sandboxes.daemon import libraries
 
 ROOT = Path(__file__).resolve().parent.parent
 WORKER_THREADS = 8
+# As many as E2B's smallest account may have; settings.py says the same.
+E2B_SANDBOXES = 20
 
 
 @dataclass(frozen=True)
@@ -174,10 +176,19 @@ def _web(where: embedded.Place, name: str, options: Options) -> Part:
     return Part("web", command, own, death_signal=signal.SIGKILL)
 
 
+def _worker_threads() -> int:
+    """One for each execution at once: those at E2B only wait, so they come on top."""
+    given = os.environ.get("NTD_WORKER_THREADS")
+    if given:
+        return int(given)
+    at_e2b = int(os.environ.get("E2B_MAX_SANDBOXES") or E2B_SANDBOXES) if os.environ.get("E2B_API_KEY") else 0
+    return WORKER_THREADS + at_e2b
+
+
 def _worker(where: embedded.Place, name: str, options: Options) -> Part:
     suffix = _suffix(name, options)
     command = [sys.executable, "-m", "celery", "--quiet", "-A", "ntd_site.celery", "worker", "--pool", "threads"]
-    command += ["--concurrency", os.environ.get("NTD_WORKER_THREADS", str(WORKER_THREADS)), "--loglevel", "WARNING"]
+    command += ["--concurrency", str(_worker_threads()), "--loglevel", "WARNING"]
     # The last one is the node's own: what only its sandbox daemon can do.
     command += ["--queues", f"default,executions,sweeps,node.{name}", "--hostname", f"worker@{name}"]
     command += ["--without-gossip", "--without-mingle", "--without-heartbeat"]

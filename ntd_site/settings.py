@@ -64,6 +64,17 @@ SELLER_TAX_ID = env("SELLER_TAX_ID", default="")
 INVOICE_PREFIX = env("INVOICE_PREFIX", default="")
 PAYMENT_TERMS_DAYS = env.int("PAYMENT_TERMS_DAYS", default=14)
 E2B_API_KEY = env("E2B_API_KEY", default="")
+E2B_DOMAIN = env("E2B_DOMAIN", default="")
+E2B_API_URL = env("E2B_API_URL", default="").rstrip("/")
+E2B_SANDBOX_URL = env("E2B_SANDBOX_URL", default="").rstrip("/")
+# The one has numpy and pandas as our own sandboxes have, the other is E2B's smallest and has Node.
+E2B_TEMPLATE_PYTHON = env("E2B_TEMPLATE_PYTHON", default="code-interpreter-v1")
+E2B_TEMPLATE_NODE = env("E2B_TEMPLATE_NODE", default="base")
+E2B_SANDBOX_CPUS = env.int("E2B_SANDBOX_CPUS", default=2)
+E2B_SANDBOX_MEMORY_MB = env.int("E2B_SANDBOX_MEMORY_MB", default=512)
+E2B_LONGEST_SECONDS = env.int("E2B_LONGEST_SECONDS", default=3600)
+E2B_MAX_SANDBOXES = env.int("E2B_MAX_SANDBOXES", default=20)
+DEFAULT_RUNTIMES = env.list("NTD_DEFAULT_RUNTIMES", default=["local"])
 PAYMENT_GATEWAY_URL = env("PAYMENT_GATEWAY_URL", default="")
 # Its payments cost nothing, so it is off where real ones are taken.
 SIMULATED_GATEWAY = env.bool("NTD_SIMULATED_GATEWAY", default=not PAYMENT_GATEWAY_URL and NTD_ENV != "production")
@@ -342,6 +353,8 @@ LOGGING = {
         "django_structlog.celery": {"level": "ERROR"},
         "django.server": {"level": "WARNING"},
         "uvicorn.access": {"level": "WARNING"},
+        # One line for every call of E2B; what goes wrong is said where it matters.
+        "httpx": {"level": "WARNING"},
         "celery.worker.strategy": {"level": "WARNING"},
         "celery.app.trace": {"level": "WARNING"},
         "celery.beat": {"level": "WARNING"},

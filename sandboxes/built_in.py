@@ -14,6 +14,7 @@ from django.db.models import Model
 from django.utils import timezone
 
 from sandboxes.models import Pool, Template
+from sandboxes.runtimes import E2B, LOCAL
 from scaling import autoscaler
 from scaling.models import Group
 from scaling.policy import Policy
@@ -32,6 +33,8 @@ def ensure(**_: Any) -> None:
     """This will add the built-in templates and their default pools where they are missing."""
     if not all(_is_migrated(model) for model in (Template, Pool, Group)):
         return  # Somebody migrates only a part, or back.
+    most = {LOCAL: settings.MAX_SANDBOXES, E2B: settings.E2B_MAX_SANDBOXES}
+    size = sum(most[name] for name in settings.DEFAULT_RUNTIMES)
     for language, packages in _PACKAGES.items():
         template, _created = Template.objects.get_or_create(
             account=None,
@@ -43,9 +46,9 @@ def ensure(**_: Any) -> None:
             name=language,
             defaults={
                 "template": template,
-                "min_size": min(LEAST_READY, settings.MAX_SANDBOXES),
-                "max_size": settings.MAX_SANDBOXES,
-                "size": settings.MAX_SANDBOXES,
+                "min_size": min(LEAST_READY, size),
+                "max_size": size,
+                "size": size,
             },
         )
         if is_new and language == SCALED:

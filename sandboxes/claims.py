@@ -1,4 +1,4 @@
-"""Takes the next execution: in fair order between accounts, and only where its pool has room.
+"""Takes the next execution: in fair order between accounts, and only where its pool and a runtime have room.
 
 Each execution got a turn when it was submitted (see executions.py). The lowest turn goes first, so an
 account with ten waiting shares with one that has ten thousand. What runs in a customer's long-lived sandbox
@@ -16,30 +16,46 @@ from django.db.models import Exists, OuterRef
 
 from sandboxes import engine, leases, lifecycle, live
 from sandboxes.models import Execution
+from sandboxes.runtimes import LOCAL
 
 LOCK = 0x6E746401
 CLAIM = """
 with live as (
-    select pool_id, count(*) as n from sandboxes_execution
-    where state in ('starting', 'running') and kept_sandbox_id is null group by pool_id
+    select pool_id, runtime, count(*) as n from sandboxes_execution
+    where state in ('starting', 'running') and kept_sandbox_id is null group by pool_id, runtime
+),
+runtime as (
+    select offered.name, offered.most - coalesce(sum(live.n), 0) as free
+    from unnest(%(names)s::text[], %(most)s::int[]) as offered(name, most)
+    left join live on live.runtime = offered.name
+    group by offered.name, offered.most
+    having coalesce(sum(live.n), 0) < offered.most
 ),
 room as (
-    select pool.id, pool.size - coalesce(live.n, 0) as free
+    select pool.id, pool.size - coalesce(sum(live.n), 0) as free,
+           case when pool.runtimes = '{}' then %(usual)s::varchar[] else pool.runtimes end as runtimes
     from sandboxes_pool pool left join live on live.pool_id = pool.id
-    where coalesce(live.n, 0) < pool.size
+    group by pool.id
+    having coalesce(sum(live.n), 0) < pool.size
 ),
 next as (
-    select execution.id, room.free
-    from sandboxes_execution execution join room on room.id = execution.pool_id
+    select execution.id, chosen.name as runtime, least(room.free, chosen.free) as free
+    from sandboxes_execution execution
+    join room on room.id = execution.pool_id
+    cross join lateral (
+        select runtime.name, runtime.free
+        from unnest(room.runtimes) with ordinality as listed(name, place) join runtime using (name)
+        where listed.name = any(execution.runtimes)
+        order by listed.place limit 1
+    ) chosen
     where execution.state = 'queued' and execution.available_at <= %(now)s
-      and (select coalesce(sum(n), 0) from live) < %(most)s
     order by execution.turn, execution.id
     limit 1
     for update of execution skip locked
 )
 update sandboxes_execution execution
 set state = 'starting', attempt = attempt + 1, claimed_by = %(me)s, claimed_at = %(now)s,
-    lease_expires_at = %(lease)s, node = %(node)s, runtime = %(runtime)s
+    lease_expires_at = %(lease)s, node = %(node)s, runtime = next.runtime
 from next, sandboxes_template template
 where execution.id = next.id and template.id = execution.template_id
 returning execution.*, template.address as template_address, next.free <= 1 as fills_pool
@@ -72,15 +88,19 @@ returning execution.*, template.address as template_address, false as fills_pool
 def claim(*, now: datetime) -> Execution | None:
     """The fairest execution that can run now, leased to this process; None when there is none.
 
-    Claims go one at a time, so that no pool ever starts one more than its `size` allows.
+    It runs on the first runtime of its pool that is up, has room and could take it. Claims go one at a time, so that
+    no pool ever starts one more than its `size` allows, and no runtime one more than its setting.
     """
-    return _claimed(CLAIM, now, most=settings.MAX_SANDBOXES)
+    offered = {name: most for name, most in engine.rooms().items() if engine.is_up(name)}
+    if not offered:
+        return None
+    return _claimed(CLAIM, now, names=list(offered), most=list(offered.values()), usual=settings.DEFAULT_RUNTIMES)
 
 
 @transaction.atomic
 def claim_in_sandbox(*, now: datetime) -> Execution | None:
     """The fairest execution that waits for one of this node's long-lived sandboxes which serves no other."""
-    return _claimed(CLAIM_IN_SANDBOX, now)
+    return _claimed(CLAIM_IN_SANDBOX, now, runtime=LOCAL)
 
 
 def _claimed(statement: str, now: datetime, **more: object) -> Execution | None:
@@ -91,7 +111,6 @@ def _claimed(statement: str, now: datetime, **more: object) -> Execution | None:
         "lease": now + leases.LEASE,
         "me": leases.ME,
         "node": engine.node(),
-        "runtime": engine.LOCAL,
         **more,
     }
     claimed = list(Execution.objects.raw(statement, values))

@@ -9,13 +9,13 @@ from __future__ import annotations
 import socket
 import threading
 import time
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from django.conf import settings
 
-from sandboxes.runtimes import Runtime, RuntimeLost, RuntimeUnavailable
+from sandboxes.runtimes import E2B, LOCAL, NAMES, Needs, Runtime, RuntimeLost, RuntimeUnavailable
 
-LOCAL = "local"
 FRESH_SECONDS = 2.0
 STALE_SECONDS = 10.0
 RETRY_AFTER_SECONDS = 5
@@ -32,13 +32,20 @@ NOTHING_SAID: dict[str, Any] = {
     "reasons": [],
 }
 
+NOT_SET_UP = {
+    LOCAL: "This process knows no sandbox daemon.",
+    E2B: "E2B is not set up here: the operator has to set E2B_API_KEY.",
+}
+
 _runtimes: dict[str, Runtime] = {}
+_offers: dict[str, Callable[[], Runtime]] = {}
+_making = threading.Lock()
 _said: dict[str, tuple[float, dict[str, Any]]] = {}
-_lock = threading.Lock()
+_locks = {name: threading.Lock() for name in NAMES}
 
 
 class EngineUnavailable(Exception):
-    """Raised when nothing on this machine can run code; `reasons` says what was tried."""
+    """Raised when nothing can run code that it may run on; `reasons` says what was tried."""
 
     code = "sandbox_error"
     retry_after = RETRY_AFTER_SECONDS
@@ -62,13 +69,47 @@ def register(name: str, runtime: Runtime) -> None:
     _said.pop(name, None)
 
 
+def offer(name: str, make: Callable[[], Runtime]) -> None:
+    """Register a runtime that costs something to have: it is made when it is first asked for."""
+    _offers[name] = make
+
+
+def withdraw(name: str) -> None:
+    """This will leave the runtime as one that was never set up."""
+    _runtimes.pop(name, None)
+    _offers.pop(name, None)
+    _said.pop(name, None)
+
+
+def names() -> list[str]:
+    """The runtimes that are set up here, whether they can run anything now or not."""
+    return [name for name in NAMES if name in _runtimes or name in _offers]
+
+
+def rooms() -> dict[str, int]:
+    """How many sandboxes may run at once on each runtime that is set up here."""
+    most = {LOCAL: settings.MAX_SANDBOXES, E2B: settings.E2B_MAX_SANDBOXES}
+    return {name: most[name] for name in names()}
+
+
 def runtime(name: str = LOCAL) -> Runtime:
+    """Raises RuntimeUnavailable."""
+    with _making:
+        if name not in _runtimes and name in _offers:
+            _runtimes[name] = _offers[name]()
+    if name not in _runtimes:
+        raise RuntimeUnavailable([NOT_SET_UP.get(name, f"There is no runtime {name}.")])
     return _runtimes[name]
+
+
+def objections(needs: Needs) -> dict[str, dict[str, str]]:
+    """What each runtime that is set up here could not keep; an empty one could run this."""
+    return {name: runtime(name).objections(needs) for name in names()}
 
 
 def describe(name: str = LOCAL) -> dict[str, Any]:
     """What the runtime says of itself, at most a moment old; without an `engine` there are `reasons`."""
-    with _lock:
+    with _locks[name]:
         at, said = _said.get(name, (0.0, None))
         if said is None or time.monotonic() - at > FRESH_SECONDS:
             said = _ask(name)
@@ -100,24 +141,38 @@ def _ask(name: str) -> dict[str, Any]:
     return said
 
 
+def reasons(name: str) -> list[str]:
+    """Why a runtime cannot run anything now; empty when it can."""
+    said = describe(name)
+    return [] if said["engine"] else said["reasons"] or ["The sandbox daemon found no engine."]
+
+
 def is_up(name: str = LOCAL) -> bool:
     return bool(describe(name)["engine"])
 
 
+def up() -> list[str]:
+    """The runtimes that can run something now."""
+    return [name for name in names() if is_up(name)]
+
+
 def forget(name: str = LOCAL) -> None:
     """This will have the runtime asked anew: it has just failed."""
-    with _lock:
+    with _locks[name]:
         _said.pop(name, None)
 
 
-def require(name: str = LOCAL) -> None:
-    """This will raise EngineUnavailable when nothing can run code."""
-    unavailable = why_not(name)
-    if unavailable is not None:
-        raise unavailable
+def require(wanted: Iterable[str] = (LOCAL,)) -> None:
+    """This will raise EngineUnavailable when none of these runtimes can run code."""
+    found = {name: reasons(name) for name in wanted}
+    if all(found.values()):
+        raise EngineUnavailable([reason for said in found.values() for reason in said])
 
 
-def why_not(name: str = LOCAL) -> EngineUnavailable | None:
-    """Why nothing can run code; None when something can."""
-    said = describe(name)
-    return None if said["engine"] else EngineUnavailable(said["reasons"] or ["The sandbox daemon found no engine."])
+def why_not(wanted: Iterable[str] = (LOCAL,)) -> EngineUnavailable | None:
+    """Why none of these runtimes can run code; None when one can."""
+    try:
+        require(wanted)
+    except EngineUnavailable as unavailable:
+        return unavailable
+    return None

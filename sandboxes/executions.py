@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
@@ -17,11 +16,11 @@ from django.db.models import Q
 
 from billing import ledger, pricing
 from billing.models import Account, User
-from sandboxes import engine, lifecycle, lifetimes, live, programs, tasks, transcript
+from sandboxes import cancels, engine, lifecycle, lifetimes, live, programs, tasks, transcript
 from sandboxes.executor import METER, WAITS_AT_MOST, WAITS_AT_MOST_HOURS, announce_end, let_go
 from sandboxes.limits import InvalidLimits, Limits
 from sandboxes.models import Execution, Pool, Sandbox, Template
-from sandboxes.runtimes import RuntimeLost, RuntimeUnavailable
+from sandboxes.runtimes import LOCAL, Needs
 
 QUEUE_LIMIT = 10_000
 FULL_RETRY_SECONDS = 5
@@ -108,7 +107,7 @@ def submit(
     place = _place(account, language=language, template=template, pool=pool, sandbox=sandbox)
     allowed = _limits(place, limits)
     has_network = _network(place, network)
-    engine.require()
+    able = _able(place, program, limits=allowed, network=has_network)
     execution = Execution(
         account=account,
         pool=place.pool,
@@ -118,6 +117,7 @@ def submit(
         language=place.template.language,
         limits=allowed.as_dict(),
         network=has_network,
+        runtimes=able,
         created_by=by if isinstance(by, User) else None,
         agent=agent,
         rerun_of=rerun_of,
@@ -286,12 +286,37 @@ def why_queued(execution: Execution) -> str:
     """What a waiting execution waits for; nothing when it does not wait."""
     if execution.state != lifecycle.QUEUED:
         return ""
-    unavailable = engine.why_not()
+    wanted = execution.pool.all_runtimes if execution.pool else [LOCAL]
+    unavailable = engine.why_not([name for name in wanted if name in execution.runtimes])
     if unavailable is not None:
         return f"{str(unavailable).rstrip('.')}. It waits until one can, for {WAITS_AT_MOST_HOURS:g} hours at most."
     if execution.attempt:
         return "Its sandbox was lost, and it is tried again on another in a moment."
     return TURN
+
+
+def _able(place: Place, program: programs.Program, *, limits: Limits, network: bool) -> list[str]:
+    """The runtimes that could run this; raises programs.Refused when none of the place's is among them, and
+    engine.EngineUnavailable when none of those is up."""
+    if place.pool is None:
+        engine.require()
+        return [LOCAL]
+    start, pool = place.template, place.pool
+    needs = Needs(
+        language=start.language,
+        timeout_seconds=program.timeout_seconds,
+        limits=limits,
+        template=start.address,
+        network=network,
+    )
+    objections = engine.objections(needs)
+    able = [name for name, said in objections.items() if not said]
+    wanted = pool.all_runtimes
+    here = [name for name in wanted if name in objections]
+    if here and not set(here) & set(able):
+        raise programs.Refused({field: [sentence] for name in here for field, sentence in objections[name].items()})
+    engine.require([name for name in wanted if name in able or name not in objections])
+    return able
 
 
 def cancel(*, execution: Execution, by: Any, now: datetime) -> Execution:
@@ -301,8 +326,7 @@ def cancel(*, execution: Execution, by: Any, now: datetime) -> Execution:
     """
     was = _mark_cancelled(execution, now)
     if was != lifecycle.QUEUED:
-        with suppress(RuntimeLost, RuntimeUnavailable):
-            engine.runtime(execution.runtime).cancel(execution.request_id)
+        cancels.reach(execution)
         transcript.wait_for_end([execution.pk], seconds=SETTLE_SECONDS)
         execution.refresh_from_db()
     return execution

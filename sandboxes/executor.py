@@ -19,7 +19,7 @@ from decimal import Decimal
 from functools import partial
 from typing import Any
 
-from django.db import transaction
+from django.db import connection, transaction
 from django.db.models import F
 
 from billing import ledger, metering
@@ -28,8 +28,10 @@ from sandboxes.leases import Clock
 from sandboxes.limits import Limits
 from sandboxes.models import Artifact, Attempt, Execution, OutputChunk, Sandbox
 from sandboxes.runtimes import (
+    LOCAL,
     InvalidRequest,
     Outcome,
+    Remote,
     Request,
     Runtime,
     RuntimeLost,
@@ -65,7 +67,9 @@ def run(*, execution: Execution, clock: Clock) -> float | None:
     try:
         with leases.kept(execution, runtime, clock):
             told = {"on_started": started, "on_output": writer.output, "on_sample": writer.sample}
-            outcome = runtime.run(_request(execution), **told)
+            request = _request(execution)
+            _free_the_connection(runtime)
+            outcome = runtime.run(request, **told)
     except SandboxGone as gone:
         fail_gone(execution=execution, chunks=writer.finish(b"", b""), reason=str(gone), now=clock())
         return None
@@ -73,12 +77,10 @@ def run(*, execution: Execution, clock: Clock) -> float | None:
         # What it serves is another attempt's, which is about to be ended. Nothing of this one has begun.
         return wait_again(execution=execution, outcome=Attempt.Outcome.REFUSED, reason=str(busy), now=clock())
     except RuntimeLost as lost:
-        engine.forget(execution.runtime)
-        vitals.attempt_ended(lost=True)
+        _lost_one(execution.runtime)
         return lose(execution=execution, outcome=Attempt.Outcome.LOST, reason=str(lost), now=clock())
     except RuntimeUnavailable as unavailable:
-        engine.forget(execution.runtime)
-        vitals.attempt_ended(lost=True)
+        _lost_one(execution.runtime)
         reason = str(unavailable)
         return lose(execution=execution, outcome=Attempt.Outcome.REFUSED, reason=reason, now=clock())
     except InvalidRequest as invalid:
@@ -91,6 +93,13 @@ def run(*, execution: Execution, clock: Clock) -> float | None:
     except Superseded:
         log.warning("attempt %s at execution %s came too late", execution.attempt, execution.pk)
     return None
+
+
+def _lost_one(runtime: str) -> None:
+    engine.forget(runtime)
+    # What a cloud loses says nothing of this machine's health.
+    if runtime == LOCAL:
+        vitals.attempt_ended(lost=True)
 
 
 @transaction.atomic
@@ -149,6 +158,13 @@ def _start(
         return
     writer.state("running")
     live.execution_changed(execution)
+    _free_the_connection(runtime)
+
+
+def _free_the_connection(runtime: Runtime) -> None:
+    """Many wait for a cloud at once, up to an hour each, and the database's connections are for who works."""
+    if isinstance(runtime, Remote) and not connection.in_atomic_block:
+        connection.close()
 
 
 def _mine(execution: Execution, *states: str) -> Any:

@@ -11,10 +11,12 @@ from django.conf import settings
 from django.db.models import Q
 
 from billing.models import Account
-from sandboxes import lifecycle, programs
+from sandboxes import engine, lifecycle, programs
 from sandboxes.limits import RANGES, Limits
 from sandboxes.models import Pool, Template
-from sandboxes.models.pools import Language
+from sandboxes.models.pools import RUNTIME_ORDERS, Language
+from sandboxes.runtimes import LABELS as RUNTIME_LABELS
+from sandboxes.runtimes import LOCAL
 
 EXAMPLE = """\
 import statistics
@@ -246,18 +248,35 @@ class PoolForm(LimitsForm):
         label="Idle time-out (seconds)", initial=300, min_value=1, max_value=86_400
     )
     max_age_seconds = forms.IntegerField(label="Greatest age (seconds)", initial=3600, min_value=1, max_value=86_400)
+    runtimes = forms.ChoiceField(
+        required=False, label="Runs on", help_text="Where there are two, an execution takes the first that has room."
+    )
 
     def __init__(self, *args: Any, account: Account, **options: Any) -> None:
         super().__init__(*args, **options)
         usable = Template.objects.usable_by(account).exclude(state=Template.State.FAILED)
         self.fields["template"].queryset = usable.order_by("name", "pk")
         self.fields["template"].label_from_instance = _template_label
+        self.fields["runtimes"].choices = _runtime_choices()
+        # Where there is no choice nobody is asked, unless the pool was given one that is gone.
+        if engine.names() == [LOCAL] and not self.initial.get("runtimes"):
+            del self.fields["runtimes"]
 
     def request(self) -> dict[str, Any]:
         """What `pools.open_pool` and `pools.change_pool` are asked."""
         plain = ("name", "min_size", "max_size", "idle_timeout_seconds", "max_age_seconds")
         asked = {name: self.cleaned_data[name] for name in plain}
+        if "runtimes" in self.fields:
+            asked["runtimes"] = [name for name in self.cleaned_data["runtimes"].split(",") if name]
         return asked | {"template": str(self.cleaned_data["template"].pk), "limits": self.limits()}
+
+
+def _runtime_choices() -> list[tuple[str, str]]:
+    usual = ", then ".join(RUNTIME_LABELS[name] for name in settings.DEFAULT_RUNTIMES)
+    orders = [order for order in RUNTIME_ORDERS if order]
+    words = [", then ".join(RUNTIME_LABELS[name] for name in order).capitalize() for order in orders]
+    named = [(",".join(order), word) for order, word in zip(orders, words, strict=True)]
+    return [("", f"As usual here: {usual}"), *named]
 
 
 class TemplateForm(forms.Form):

@@ -21,7 +21,8 @@ from django.utils import timezone
 
 from sandboxes import engine, lifetimes, stock
 from sandboxes.models import Build, Pool, Template
-from sandboxes.runtimes import InvalidRequest, RuntimeLost, RuntimeUnavailable, Size
+from sandboxes.models.pools import runs_on
+from sandboxes.runtimes import LOCAL, InvalidRequest, RuntimeLost, RuntimeUnavailable, Size
 
 LOOK_SECONDS = 1.0
 LOOKS_TO_TIDY = 60
@@ -114,20 +115,21 @@ def wanted() -> dict[tuple[str, str], Size]:
 
     A language: ready and times as its built-in pool says, running as all its pools together may.
     A template: as much ready as its pools want together, kept as long as the most patient one does.
+    Pools that run nothing on this machine need nothing of it.
     """
-    built_in = Q(account=None)
+    here, built_in = runs_on(LOCAL), Q(account=None)
     plain = (
         Pool.objects.filter(template__address="")
         .values("template__language", "template__address")
         .annotate(
-            all=Sum("size"),
-            ready=Max("min_size", filter=built_in, default=0),
+            all=Sum("size", filter=here, default=0),
+            ready=Max("min_size", filter=built_in & here, default=0),
             idle=Max("idle_timeout_seconds", filter=built_in, default=300),
             age=Max("max_age_seconds", filter=built_in, default=3600),
         )
     )
     own = (
-        Pool.objects.filter(template__state=Template.State.READY)
+        Pool.objects.filter(here, template__state=Template.State.READY)
         .exclude(template__address="")
         .values("template__language", "template__address")
         .annotate(all=Sum("size"), ready=Sum("min_size"), idle=Max("idle_timeout_seconds"), age=Max("max_age_seconds"))
@@ -136,7 +138,7 @@ def wanted() -> dict[tuple[str, str], Size]:
 
 
 def _size(row: dict[str, Any]) -> Size:
-    running = min(row["all"], settings.MAX_SANDBOXES)
+    running = max(1, min(row["all"], settings.MAX_SANDBOXES))
     return Size(
         ready=row["ready"] if not row["template__address"] else min(row["ready"], running),
         running=running,

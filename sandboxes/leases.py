@@ -1,6 +1,7 @@
 """Renews the leases of everything that runs in this process, from one thread, in one statement.
 
-A lease that is no longer ours means that the sweep took the execution back: its program is killed.
+A lease that is no longer ours means that the sweep took the execution back: its program is killed. So is one that a
+person cancelled, should nobody have told us.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from datetime import datetime, timedelta
 
 from django.db import DatabaseError, close_old_connections, connection
 
+from sandboxes import lifecycle
 from sandboxes.models import Execution
 from sandboxes.runtimes import Runtime, RuntimeLost, RuntimeUnavailable
 
@@ -88,16 +90,26 @@ def _keep_renewing() -> None:
 
 def renew(held: list[Held]) -> None:
     """Extend what is still ours; stop what is not."""
-    keys = [(item.execution.pk, item.execution.attempt) for item in held]
-    ours = Execution.objects.filter(pk__in=[pk for pk, _ in keys], claimed_by=ME, lease_expires_at__isnull=False)
+    keys = [item.execution.pk for item in held]
+    ours = Execution.objects.filter(pk__in=keys, claimed_by=ME, lease_expires_at__isnull=False)
     ours.update(lease_expires_at=held[0].clock() + LEASE)
-    still = set(ours.values_list("pk", "attempt"))
+    still = {(pk, attempt): state for pk, attempt, state in ours.values_list("pk", "attempt", "state")}
     for item in held:
-        if (item.execution.pk, item.execution.attempt) not in still:
+        state = still.get((item.execution.pk, item.execution.attempt))
+        if state is None:
+            log.warning("execution %s is no longer this worker's, stopping it", item.execution.pk)
+        if state in (None, lifecycle.CANCELLED):
             stop(item)
 
 
 def stop(item: Held) -> None:
-    log.warning("execution %s is no longer this worker's, stopping it", item.execution.pk)
     with suppress(RuntimeLost, RuntimeUnavailable):
         item.runtime.cancel(item.execution.request_id)
+
+
+def cancel(request_id: str) -> None:
+    """Stop it if it runs in this process."""
+    with _lock:
+        item = _held.get(request_id)
+    if item is not None:
+        stop(item)

@@ -6,6 +6,11 @@ SCHEDULE: dict[str, dict[str, object]] = {
         "schedule": 2.0,
         "options": {"expires": 2, "queue": "sweeps"},
     },
+    "sandboxes-orphans": {
+        "task": "sandboxes.tasks.end_orphans",
+        "schedule": 30.0,
+        "options": {"expires": 30, "queue": "sweeps"},
+    },
     "sandboxes-builds": {
         "task": "sandboxes.tasks.sweep_builds",
         "schedule": 5.0,

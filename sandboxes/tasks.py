@@ -8,7 +8,7 @@ from __future__ import annotations
 from celery import current_app, shared_task
 from django.utils import timezone
 
-from sandboxes import builder, claims, engine, executor, lifetimes
+from sandboxes import builder, claims, engine, executor, lifetimes, orphans
 from sandboxes.models import Build, Execution
 
 # More doorbells than this help nobody, and the next sweep is near.
@@ -23,11 +23,9 @@ def queue_of(node: str) -> str:
 
 @shared_task
 def run_execution(execution_id: str | None = None) -> None:
-    if not engine.is_up():
-        return  # It keeps its place and its attempts; the sweep rings until the daemon is back.
     execution = claims.claim(now=timezone.now())
     if execution is None:
-        return
+        return  # While no runtime is up all keep their places and attempts; the sweep rings until one is back.
     wait = executor.run(execution=execution, clock=timezone.now)
     if wait is not None:
         run_execution.apply_async(countdown=wait)
@@ -88,6 +86,12 @@ def sweep_executions() -> None:
     waiting = claims.waiting(now=now, most=MOST_RINGS)
     for _ in range(waiting - _ringing() if waiting else 0):
         run_execution.delay()
+
+
+@shared_task
+def end_orphans() -> None:
+    """Ends the sandboxes in the cloud that a dead process, or an answer that never came, left behind."""
+    orphans.end()
 
 
 @shared_task

@@ -42,6 +42,7 @@ from sandboxes.forms import (
 )
 from sandboxes.models import Execution, Pool, Sandbox
 from sandboxes.models.pools import Language
+from sandboxes.runtimes import LABELS, LOCAL
 from scaling import autoscaler
 from scaling.models import Node
 
@@ -184,7 +185,8 @@ def execution_rerun(request: HttpRequest, account: Account, pk: UUID) -> HttpRes
 def sandbox_list(request: HttpRequest, account: Account) -> HttpResponse:
     rows = Execution.objects.visible_to(request.user).filter(account=account, kept_sandbox=None).live().light()
     live = rows.select_related("pool").order_by("claimed_at", "pk")[:200]
-    shown = {"executions": live, "pools": _pools(account), "said": engine.describe()}
+    found = _pools(account)
+    shown = {"executions": live, "pools": found, "said": _said(found)}
     part = request.GET.get("part", "")
     if request.wants_partial and part != "kept":
         return render(request, "sandboxes/_sandbox_table.html", shown)
@@ -301,6 +303,17 @@ def _pools(account: Account) -> list[Pool]:
     return rows
 
 
+def _said(found: list[Pool]) -> dict[str, Any]:
+    """Whether anything of these pools can run, and if not, why; each pool learns it of itself."""
+    wanted = dict.fromkeys(name for pool in found for name in pool.all_runtimes)
+    why = {name: engine.reasons(name) for name in wanted}
+    for pool in found:
+        said = [why[name] for name in pool.all_runtimes]
+        pool.reasons = [reason for reasons in said for reason in reasons] if all(said) else []
+    is_up = not all(why.values())
+    return {"engine": is_up, "reasons": [] if is_up else [reason for said in why.values() for reason in said]}
+
+
 def _add_decisions(found: list[Pool]) -> None:
     """Why each pool has the size it has; scaling is the operator's."""
     latest = autoscaler.latest(pools.SCALING_TYPE)
@@ -313,7 +326,7 @@ def pool_list(request: HttpRequest, account: Account) -> HttpResponse:
     found = _pools(account)
     if request.user.is_staff:
         _add_decisions(found)
-    shown = {"pools": found, "said": engine.describe()}
+    shown = {"pools": found, "said": _said(found)}
     partial = request.wants_partial
     return render(request, f"sandboxes/{'_pool_cards' if partial else 'pool_list'}.html", shown)
 
@@ -333,7 +346,7 @@ def pool_new(request: HttpRequest, account: Account) -> HttpResponse:
 def pool_edit(request: HttpRequest, account: Account, pk: UUID) -> HttpResponse:
     pool = get_object_or_404(Pool.objects.editable_by(request.user).usable_by(account), pk=pk)
     plain = ("name", "template", "min_size", "max_size", "idle_timeout_seconds", "max_age_seconds")
-    initial = {name: getattr(pool, name) for name in plain} | pool.limits
+    initial = {name: getattr(pool, name) for name in plain} | pool.limits | {"runtimes": ",".join(pool.runtimes)}
     form = PoolForm(request.POST or None, account=account, initial=initial)
     if request.method == "POST" and form.is_valid():
         saved = _save_pool(form, lambda: pools.change_pool(pool=pool, changes=form.request(), by=request.user))
@@ -352,6 +365,8 @@ def _save_pool(form: PoolForm, save: Callable[[], Pool]) -> Pool | None:
             form.add_error(name.removeprefix("limits."), said)
     except pools.NameTaken as taken:
         form.add_error("name", str(taken))
+    except pools.Stranded as stranded:
+        form.add_error("runtimes" if "runtimes" in form.fields else None, str(stranded))
     return None
 
 
@@ -369,8 +384,12 @@ def pool_close(request: HttpRequest, account: Account, pk: UUID) -> HttpResponse
 
 @require_safe
 def engine_page(request: HttpRequest, account: Account) -> HttpResponse:
-    """What isolates on each node, what it promises, and what each probe said: the operator's."""
+    """What isolates on each node and elsewhere, what it promises, and what each probe said: the operator's."""
     if not request.user.is_staff:
         raise Http404
-    shown = {"engines": vitals.engines(Node.objects.visible_to(request.user), now=timezone.now())}
-    return render(request, "sandboxes/engine.html", shown | {"back": reverse("sandboxes:pools", args=[account])})
+    shown = {
+        "engines": vitals.engines(Node.objects.visible_to(request.user), now=timezone.now()),
+        "runtimes": [(name, LABELS[name], engine.describe(name)) for name in engine.names() if name != LOCAL],
+        "back": reverse("sandboxes:pools", args=[account]),
+    }
+    return render(request, "sandboxes/engine.html", shown)

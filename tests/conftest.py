@@ -16,6 +16,7 @@ from ntd_site import embedded
 hypothesis.settings.register_profile("suite", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
 hypothesis.settings.load_profile("suite")
 
+LOOPBACK = "127.0.0.1"
 _servers: embedded.Throwaway | None = None
 
 
@@ -45,10 +46,10 @@ django.setup()
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_configure(config: pytest.Config) -> None:
-    """Tests have no network, but for the Redis that REDIS_URL names (libpq's sockets are not Python's)."""
+    """Tests have no network, but for the Redis that REDIS_URL names (libpq's sockets are not Python's) and the fakes
+    of other services, which listen on this machine."""
     host = urlsplit(os.environ["REDIS_URL"]).hostname
-    if host:
-        config.option.allow_hosts = host
+    config.option.allow_hosts = ",".join({LOOPBACK, host or LOOPBACK})
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:

@@ -27,6 +27,7 @@ from sandboxes.runtimes import (
     BuildRequest,
     Built,
     InvalidRequest,
+    Needs,
     OnOutput,
     OnSample,
     OnStarted,
@@ -76,6 +77,9 @@ class FakeRuntime:
     def refuse(self, *reasons: str) -> None:
         """From now on there is no engine; without reasons there is one again."""
         self._reasons = list(reasons)
+
+    def objections(self, needs: Needs) -> dict[str, str]:
+        return {}
 
     def run(
         self, request: Request, *, on_started: OnStarted, on_output: OnOutput, on_sample: OnSample | None = None

@@ -11,14 +11,18 @@ import pytest
 
 from sandboxes import engine, keeping
 from sandboxes.runtimes import (
+    E2B,
     BuildRequest,
     Built,
+    Held,
+    Needs,
     OnOutput,
     OnSample,
     OnStarted,
     Opening,
     Outcome,
     Request,
+    RuntimeLost,
     RuntimeUnavailable,
     Sample,
     SandboxGone,
@@ -70,6 +74,7 @@ class ScriptedRuntime:
         self.tell_sample: OnSample = lambda sample: None
         self.described = 0
         self.sizes: dict[str, Size] = {}
+        self.refuses: dict[str, str] = {}
         self.builds: list[BuildRequest] = []
         self.build_script: Callable[[BuildRequest, OnOutput], Built] = lambda request, on_output: Built("lock", 1000)
         self.templates: set[str] = set()
@@ -79,6 +84,9 @@ class ScriptedRuntime:
         self.extended: list[tuple[str, float]] = []
         self.opening: Callable[[Opening], None] = lambda opening: None
         self._lock = threading.Lock()
+
+    def objections(self, needs: Needs) -> dict[str, str]:
+        return dict(self.refuses)
 
     def run(
         self, request: Request, *, on_started: OnStarted, on_output: OnOutput, on_sample: OnSample | None = None
@@ -185,3 +193,32 @@ def runtime(monkeypatch):
     engine.register(engine.LOCAL, scripted)
     yield scripted
     engine.register(engine.LOCAL, real)
+
+
+class ScriptedCloud(ScriptedRuntime):
+    """One whose sandboxes are elsewhere: `left` is what it holds, `killed` what it was told to end."""
+
+    name = "scripted cloud"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.left: dict[str, str] = {}
+        self.killed: list[str] = []
+
+    def held(self) -> list[Held]:
+        if self.reasons:
+            raise RuntimeLost(self.reasons[0])
+        return [Held(sandbox, request_id) for sandbox, request_id in self.left.items()]
+
+    def kill(self, sandbox: str) -> bool:
+        self.killed.append(sandbox)
+        return self.left.pop(sandbox, None) is not None
+
+
+@pytest.fixture
+def e2b():
+    """A scripted runtime in the place of the E2B cloud, which is not set up otherwise."""
+    scripted = ScriptedCloud()
+    engine.register(E2B, scripted)
+    yield scripted
+    engine.withdraw(E2B)

@@ -15,6 +15,7 @@ from sandboxes import executions, keeping, lifecycle, packages, pools, programs
 from sandboxes.api.fields import AnyText, Files, Flag, Number, Strict, Text, Whole
 from sandboxes.limits import BREACHES, RANGES
 from sandboxes.models import Artifact, Execution, Pool, Sandbox, Template
+from sandboxes.runtimes import NAMES
 
 BATCH_MOST = 1000
 
@@ -315,6 +316,18 @@ class TemplateOut(serializers.ModelSerializer[Template]):
         return template.error or None
 
 
+@extend_schema_field(
+    {
+        "type": "array",
+        "items": {"type": "string", "enum": list(NAMES)},
+        "uniqueItems": True,
+        "description": "Where its executions run, the first that has room. None: as the operator's setting says.",
+    }
+)
+class Runtimes(serializers.ListField):
+    child = Text(max_length=40)
+
+
 class PoolIn(Strict):
     name = Text(min_length=1, max_length=80)
     template = Text(help_text="name or id")
@@ -324,6 +337,7 @@ class PoolIn(Strict):
     max_age_seconds = Whole(required=False, min_value=1, max_value=86_400)
     max_executions = Whole(required=False, min_value=1, max_value=1000)
     limits = LimitsIn(required=False)
+    runtimes = Runtimes(required=False)
 
 
 class PoolChange(PoolIn):
@@ -350,6 +364,7 @@ class PoolOut(serializers.ModelSerializer[Pool]):
     template = serializers.CharField(source="template.name")
     language = serializers.CharField(source="template.language")
     limits = LimitsOut(source="all_limits")
+    runtimes = serializers.ListField(child=serializers.CharField(), source="all_runtimes")
     counts = serializers.SerializerMethodField()
     queued = serializers.IntegerField()
     built_in = serializers.BooleanField(source="is_built_in")
@@ -368,6 +383,7 @@ class PoolOut(serializers.ModelSerializer[Pool]):
             "max_age_seconds",
             "max_executions",
             "limits",
+            "runtimes",
             "counts",
             "queued",
             "built_in",

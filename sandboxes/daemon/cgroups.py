@@ -289,13 +289,10 @@ class _V2Group:
         self.count_anew()
 
     def count_anew(self) -> None:
-        now = self._now()
-        if self._before is None:
-            # Nothing has failed yet, and the peak is low.
-            self._before = Counted(cpu_ms=now.cpu_ms)
-            return
-        self._counts.restart(self._peak)
-        self._before = now
+        if self._before is not None:
+            # The first time it is low yet.
+            self._counts.restart(self._peak)
+        self._before = self._now()
 
     def attach(self, pid: int) -> None:
         _write(f"{self.place}/cgroup.procs", pid)

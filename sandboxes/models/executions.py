@@ -13,6 +13,7 @@ from functools import cached_property
 from typing import Any
 
 from django.conf import settings
+from django.contrib.postgres.fields import ArrayField
 from django.db import models
 from django.db.models import Q
 from django.utils import timezone
@@ -22,11 +23,16 @@ from billing.models import Account
 from sandboxes import frames, lifecycle, limits
 from sandboxes.models.pools import Language, Pool, Template
 from sandboxes.models.sandboxes import Sandbox
+from sandboxes.runtimes import LABELS, LOCAL, NAMES
 
 # No runtime samples a shorter run.
 FIRST_SAMPLE_MS = 250
 # What lists do not need: it may be megabytes a row.
 HEAVY = ("code", "stdin", "args", "env", "files", "samples")
+
+
+def local_only() -> list[str]:
+    return [LOCAL]
 
 
 class ExecutionQuerySet(models.QuerySet["Execution"]):
@@ -109,6 +115,8 @@ class Execution(models.Model):
     sandbox = models.CharField(max_length=80, blank=True)
     node = models.CharField(max_length=120, blank=True)
     runtime = models.CharField(max_length=40, blank=True)
+    # Those that could keep its limits; its pool says which of them it may use.
+    runtimes = ArrayField(models.CharField(max_length=40), default=local_only)
     is_warm = models.BooleanField(default=False)
 
     exit_code = models.IntegerField(null=True, blank=True)
@@ -168,6 +176,9 @@ class Execution(models.Model):
             ),
             models.CheckConstraint(condition=Q(state__in=lifecycle.EXECUTION_STATES), name="execution_state"),
             models.CheckConstraint(condition=Q(language__in=Language.values), name="execution_language"),
+            models.CheckConstraint(
+                condition=Q(runtimes__len__gte=1, runtimes__contained_by=list(NAMES)), name="execution_runtimes"
+            ),
             models.CheckConstraint(condition=Q(breach__in=["", *limits.BREACHES]), name="execution_breach"),
             models.CheckConstraint(
                 condition=Q(attempt__gte=0, attempt__lte=lifecycle.MOST_ATTEMPTS), name="execution_attempts"
@@ -217,6 +228,10 @@ class Execution(models.Model):
     def is_settled(self) -> bool:
         """Final, and its output, usage and cost are written down."""
         return self.is_final and self.lease_expires_at is None
+
+    @property
+    def runtime_in_words(self) -> str:
+        return LABELS.get(self.runtime, self.runtime)
 
     @property
     def hold_key(self) -> str:

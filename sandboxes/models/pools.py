@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 from django.apps import apps
+from django.conf import settings
+from django.contrib.postgres.fields import ArrayField
 from django.core.exceptions import ValidationError
 from django.db import models
 from django.db.models import Count, F, OuterRef, Q, Subquery, Sum
@@ -15,6 +18,7 @@ from uuid_utils.compat import uuid7
 from billing.models import Account
 from sandboxes import lifecycle, limits
 from sandboxes.models.builds import Build, Language
+from sandboxes.runtimes import LABELS, NAMES
 
 
 class _SharedQuerySet(models.QuerySet[Any]):
@@ -130,6 +134,12 @@ class Template(models.Model):
         return self.build.size_bytes if self.build else None
 
 
+def runs_on(name: str) -> Q:
+    """Pools whose executions may run on this runtime."""
+    listed = Q(runtimes__contains=[name])
+    return listed | Q(runtimes=[]) if name in settings.DEFAULT_RUNTIMES else listed
+
+
 class PoolQuerySet(_SharedQuerySet):
     def with_counts(self) -> Any:
         """Adds how many executions of each pool are `running`, `starting` and `queued`."""
@@ -143,6 +153,10 @@ def _count(state: str) -> Any:
     rows = apps.get_model("sandboxes", "Execution").objects.filter(pool=OuterRef("pk"), state=state)
     counted = rows.order_by().values("pool").annotate(n=Count("*")).values("n")
     return Coalesce(Subquery(counted), 0)
+
+
+# Every order in which a pool may prefer runtimes, each named once.
+RUNTIME_ORDERS = [list(some) for number in range(len(NAMES) + 1) for some in itertools.permutations(NAMES, number)]
 
 
 class Pool(models.Model):
@@ -162,6 +176,8 @@ class Pool(models.Model):
     max_age_seconds = models.PositiveIntegerField(default=3600)
     max_executions = models.PositiveIntegerField(default=1)
     limits = models.JSONField(default=dict, blank=True)
+    # In order of preference; none: as the setting says.
+    runtimes = ArrayField(models.CharField(max_length=40), default=list, blank=True)
     created_at = models.DateTimeField(default=timezone.now)
     version = models.PositiveIntegerField(default=1)
 
@@ -183,6 +199,7 @@ class Pool(models.Model):
                 condition=Q(idle_timeout_seconds__gte=1, max_age_seconds__gte=1, max_executions__gte=1),
                 name="pool_times_are_positive",
             ),
+            models.CheckConstraint(condition=Q(runtimes__in=RUNTIME_ORDERS), name="pool_runtimes"),
         ]
 
     def __str__(self) -> str:
@@ -191,6 +208,15 @@ class Pool(models.Model):
     @property
     def is_built_in(self) -> bool:
         return self.account_id is None
+
+    @property
+    def all_runtimes(self) -> list[str]:
+        """Where its executions run, the first that has room: its own list, else the setting's."""
+        return list(self.runtimes or settings.DEFAULT_RUNTIMES)
+
+    @property
+    def runtimes_in_words(self) -> str:
+        return ", then ".join(LABELS[name] for name in self.all_runtimes)
 
     def totals(self, account: Account) -> dict[str, Any]:
         """What an account's executions here used, over all time."""

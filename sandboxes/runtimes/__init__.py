@@ -1,15 +1,31 @@
 """What a runtime is: a place that runs one request and says truthfully what happened.
 
-`local` asks this machine's sandbox daemon. Every runtime passes the same contract tests.
+`local` asks this machine's sandbox daemon, `e2b` the E2B cloud. Every runtime passes the same contract tests.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from sandboxes.limits import Limits
+
+LOCAL = "local"
+E2B = "e2b"
+NAMES = (LOCAL, E2B)
+LABELS = {LOCAL: "own nodes", E2B: "E2B cloud"}
+
+
+@dataclass(frozen=True)
+class Needs:
+    """What of a request decides whether a runtime could ever run it; `template` as in Request."""
+
+    language: str
+    timeout_seconds: float
+    limits: Limits
+    template: str = ""
+    network: bool = False
 
 
 @dataclass(frozen=True)
@@ -149,6 +165,10 @@ OnSample = Callable[[Sample], None]
 class Runtime(Protocol):
     name: str
 
+    def objections(self, needs: Needs) -> dict[str, str]:
+        """What it could not keep, as a sentence for each field; empty when it could run this. Asks nobody."""
+        ...
+
     def run(
         self, request: Request, *, on_started: OnStarted, on_output: OnOutput, on_sample: OnSample | None = None
     ) -> Outcome:
@@ -194,9 +214,30 @@ class Runtime(Protocol):
         """True when it was here; it and what ran in it are dead then. Raises RuntimeLost."""
         ...
 
-    def describe(self) -> dict:
+    def describe(self) -> dict[str, Any]:
         """What it is and has; `process` is its process id here, when it is one of this machine's.
 
         `kept`: {most, sandboxes: [{id, language, state, expires_in_seconds}], ended: {id: why}}.
         """
+        ...
+
+
+@dataclass(frozen=True)
+class Held:
+    """A sandbox that exists elsewhere, and the attempt it was made for."""
+
+    sandbox: str
+    request_id: str
+
+
+@runtime_checkable
+class Remote(Protocol):
+    """What a runtime has beside that whose sandboxes are not this machine's, and may outlive who made them."""
+
+    def held(self) -> list[Held]:
+        """Every sandbox that was made for an execution. Raises RuntimeLost, RuntimeUnavailable."""
+        ...
+
+    def kill(self, sandbox: str) -> bool:
+        """False when it was gone already. Raises RuntimeLost, RuntimeUnavailable."""
         ...

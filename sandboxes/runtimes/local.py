@@ -14,10 +14,12 @@ from dataclasses import asdict
 from sandboxes.daemon import protocol
 from sandboxes.daemon.protocol import BrokenFrame, Kind
 from sandboxes.runtimes import (
+    LOCAL,
     Artifact,
     BuildRequest,
     Built,
     InvalidRequest,
+    Needs,
     OnOutput,
     OnSample,
     OnStarted,
@@ -43,10 +45,14 @@ GRACE_SECONDS = 60
 
 
 class LocalRuntime:
-    name = "local"
+    name = LOCAL
 
     def __init__(self, socket_path: str) -> None:
         self.socket_path = socket_path
+
+    def objections(self, needs: Needs) -> dict[str, str]:
+        """None: its daemon keeps every limit in range, and says itself when it cannot."""
+        return {}
 
     def run(
         self, request: Request, *, on_started: OnStarted, on_output: OnOutput, on_sample: OnSample | None = None

@@ -1,4 +1,4 @@
-"""Says which engine isolates sandboxes, what it promises, and what each probe found: here, or on each node."""
+"""Says what isolates sandboxes, here and elsewhere or on each node, what it promises, and what each probe found."""
 
 from __future__ import annotations
 
@@ -10,11 +10,12 @@ from django.core.management.base import BaseCommand, CommandParser
 from django.utils import timezone
 
 from sandboxes import engine, vitals
+from sandboxes.runtimes import LABELS, LOCAL
 from scaling.models import Node
 
 
 class Command(BaseCommand):
-    help = "Which engine isolates sandboxes, what it promises, and what each probe found. Exit code 1 without one."
+    help = "Which engines isolate sandboxes, what they promise, what each probe found. Exit code 1 without one."
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("--json", action="store_true", help="the same, for programs")
@@ -26,9 +27,10 @@ class Command(BaseCommand):
             sys.exit(1)
 
     def _tell_here(self, as_json: bool) -> bool:
-        said = engine.describe()
-        self.stdout.write(_as_json(said) if as_json else _in_words(said))
-        return bool(said["engine"])
+        found = {name: engine.describe(name) for name in engine.names()}
+        words = "\n\n".join(_in_words(said, runtime=name) for name, said in found.items())
+        self.stdout.write(_as_json(engine.describe() | {"runtimes": found}) if as_json else words)
+        return any(said["engine"] for said in found.values())
 
     def _tell_nodes(self, as_json: bool) -> bool:
         told = vitals.engines(Node.objects.all(), now=timezone.now())
@@ -46,12 +48,14 @@ def _of_node(told: vitals.NodeEngine) -> str:
     return f"node      {told.name}{silent}\n{_in_words(told.said)}"
 
 
-def _in_words(said: dict[str, Any]) -> str:
-    lines = [f"engine    {said['engine'] or 'none: no code can run here'}"]
-    lines += [f"since     {said['since']}: {said['why']}"] if said["since"] else []
+def _in_words(said: dict[str, Any], *, runtime: str = LOCAL) -> str:
+    lines = [f"runtime   {runtime}: {LABELS[runtime]}"]
+    lines += [f"engine    {said['engine'] or 'none: no code can run here'}"]
+    lines += [f"since     {said['since']}: {said['why']}"] if said.get("since") else []
     lines += [f"  because {reason}" for reason in said["reasons"] if not said["engine"]]
     lines += [f"promise   {promise}" for promise in said["promises"]]
     lines += [f"limit     {name}: {way}" for name, way in said["limits"].items()]
+    lines += [f"set to    {fact}: {value}" for fact, value in said.get("facts", {}).items()]
     for probe in said["probes"]:
         lines.append(f"probe     {probe['engine']}: {'passed' if probe['ok'] else 'failed'}")
         lines += [f"            {reason}" for reason in probe["reasons"]]

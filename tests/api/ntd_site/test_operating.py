@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 from datetime import timedelta
 
 import pytest
@@ -15,6 +16,7 @@ from rest_framework.test import APIClient
 
 from ntd_site import clock, clock_door, health, heartbeats, metrics, schedules
 from ntd_site.celery import app
+from sandboxes import engine
 from tests import factories
 
 pytestmark = pytest.mark.django_db
@@ -41,18 +43,38 @@ class TestHealth:
         assert parts["redis"]["ok"]
         assert not parts["sandbox_daemon"]["ok"]
 
-    def test_it_is_200_when_all_is_there(self, client, settings, tmp_path, monkeypatch):
-        import socket
+    @pytest.fixture
+    def listening(self, settings, tmp_path):
+        """A daemon's socket, workers and a scheduler that were heard just now."""
+        with socket.socket(socket.AF_UNIX) as listener:
+            settings.SANDBOX_SOCKET = str(tmp_path / "s")
+            listener.bind(settings.SANDBOX_SOCKET)
+            listener.listen()
+            heartbeats.beat("workers")
+            heartbeats.beat("scheduler")
+            yield
 
-        listener = socket.socket(socket.AF_UNIX)
-        settings.SANDBOX_SOCKET = str(tmp_path / "s")
-        listener.bind(settings.SANDBOX_SOCKET)
-        listener.listen()
-        heartbeats.beat("workers")
-        heartbeats.beat("scheduler")
+    def test_it_is_200_when_all_is_there(self, client, listening):
+        assert client.get("/health").status_code == 200
+
+    def test_the_cloud_is_a_part_of_its_own_and_never_needed_while_pools_run_here(self, client, listening, e2b):
+        assert client.get("/health").json()["parts"]["e2b"]["ok"]
+        e2b.reasons = ["E2B does not let us in."]
+        engine.forget("e2b")
+
+        response = client.get("/health")
+
+        assert response.status_code == 200
+        assert response.json()["parts"]["e2b"]["ok"] is False
+
+    def test_where_pools_run_in_the_cloud_too_one_of_both_is_enough(self, client, listening, e2b, settings):
+        settings.DEFAULT_RUNTIMES = ["local", "e2b"]
+        settings.SANDBOX_SOCKET = "/nowhere/sandboxes.sock"
 
         assert client.get("/health").status_code == 200
-        listener.close()
+        e2b.reasons = ["E2B does not let us in."]
+        engine.forget("e2b")
+        assert client.get("/health").status_code == 503
 
     def test_silence_of_the_workers_is_noticed(self, client, monkeypatch):
         monkeypatch.setattr(heartbeats, "seconds_since", lambda part: 31.0)
@@ -147,6 +169,24 @@ class TestSystemSettings:
         assert django_settings.SECRET_KEY not in page
         assert "t0ken-of-metrics" not in page
         assert "hunter2" not in page
+
+    def test_the_page_says_whether_the_key_of_the_cloud_works_and_never_what_it_is(self, stella, settings, e2b):
+        settings.E2B_API_KEY = "e2b_" + "0f" * 20
+        working = stella.get(reverse("staff-settings")).content.decode()
+        e2b.reasons = ["E2B does not let us in: correct E2B_API_KEY."]
+        engine.forget("e2b")
+        refused = stella.get(reverse("staff-settings")).content.decode()
+
+        assert "It works." in working
+        assert "E2B does not let us in" in refused
+        assert settings.E2B_API_KEY not in working + refused
+        assert "code-interpreter-v1" in working
+
+    def test_without_a_key_nothing_is_said_of_it(self, stella):
+        page = stella.get(reverse("staff-settings")).content.decode()
+
+        assert "It works." not in page
+        assert "No effect yet" not in page.split("PAYMENT_GATEWAY_URL")[0]
 
     def test_others_get_403(self, client):
         client.force_login(factories.make_user())

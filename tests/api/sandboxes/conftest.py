@@ -1,1 +1,1 @@
-from tests.scripted import runtime  # noqa: F401 - a fixture of every test here
+from tests.scripted import e2b, runtime  # noqa: F401 - fixtures of the tests here

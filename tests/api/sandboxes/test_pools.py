@@ -1,6 +1,7 @@
 import pytest
 from rest_framework.test import APIClient
 
+from sandboxes import engine
 from sandboxes.models import Pool
 from tests import factories
 from tests.api.sandboxes.test_executions import client_of, problem
@@ -80,6 +81,11 @@ def test_a_name_is_taken_once_in_an_account(api):
         ({"limits": {"cpu": 99}}, "limits.cpu"),
         ({"idle_timeout_seconds": 0}, "idle_timeout_seconds"),
         ({"colour": "red"}, "colour"),
+        ({"runtimes": "local"}, "runtimes"),
+        ({"runtimes": [3]}, "runtimes.0"),
+        ({"runtimes": ["mars"]}, "runtimes"),
+        ({"runtimes": ["local", "local"]}, "runtimes"),
+        ({"runtimes": ["e2b"]}, "runtimes"),
     ],
 )
 def test_a_bad_pool_is_400_and_names_the_field(api, changes, field):
@@ -129,3 +135,42 @@ def test_anothers_pool_is_404(api):
     ):
         assert problem(answer) == (404, "not_found")
     assert str(foreign.pk) not in str(api.get(URL).json())
+
+
+def test_a_pool_says_where_it_runs_and_may_be_told(api, e2b):
+    usual = open_pool(api).json()
+    own = open_pool(api, name="cloud", runtimes=["local", "e2b"]).json()
+
+    assert (usual["runtimes"], own["runtimes"]) == (["local"], ["local", "e2b"])
+    changed = api.patch(f"{URL}/{own['id']}", {"runtimes": ["e2b"]}, format="json")
+    assert (changed.json()["runtimes"], changed.json()["version"]) == (["e2b"], 2)
+    assert api.patch(f"{URL}/{own['id']}", {"runtimes": []}, format="json").json()["runtimes"] == ["local"]
+
+
+def test_a_change_that_would_strand_what_waits_is_409(api, e2b):
+    pk = open_pool(api, runtimes=["local", "e2b"]).json()["id"]
+    e2b.refuses = {"limits.cpu": "A sandbox at E2B has 2 CPUs."}
+    api.post("/api/v1/executions", {"pool": "fast", "code": "1"}, format="json")
+
+    assert problem(api.patch(f"{URL}/{pk}", {"runtimes": ["e2b"]}, format="json")) == (409, "conflict")
+
+
+def test_what_the_only_runtime_could_not_keep_is_400_and_names_the_field(api, e2b):
+    open_pool(api, runtimes=["e2b"])
+    e2b.refuses = {"limits.memory_mb": "A sandbox at E2B has 512 MB."}
+
+    answer = api.post("/api/v1/executions", {"pool": "fast", "code": "1"}, format="json")
+
+    assert problem(answer) == (400, "validation_error")
+    assert answer.json()["errors"] == {"limits.memory_mb": ["A sandbox at E2B has 512 MB."]}
+
+
+def test_while_the_only_runtime_is_away_it_is_503_with_its_reasons(api, e2b):
+    open_pool(api, runtimes=["e2b"])
+    e2b.reasons = ["E2B does not let us in: correct E2B_API_KEY."]
+    engine.forget("e2b")
+
+    answer = api.post("/api/v1/executions", {"pool": "fast", "code": "1"}, format="json")
+
+    assert problem(answer) == (503, "sandbox_error")
+    assert answer.json()["reasons"] == ["E2B does not let us in: correct E2B_API_KEY."]

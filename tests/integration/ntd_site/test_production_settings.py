@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[3]
+E2B_KEY = "e2b_" + "0f" * 20
 PRODUCTION = {
     "NTD_ENV": "production",
     "DATABASE_URL": "postgresql://ntd:secret@db.example/ntd",
@@ -29,7 +30,14 @@ def check(home, **changes):
     return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=60)
 
 
-@pytest.mark.parametrize("changes", [{}, {"PAYMENT_GATEWAY_URL": "https://pay.example/v1", **SECRET}])
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"PAYMENT_GATEWAY_URL": "https://pay.example/v1", **SECRET},
+        {"E2B_API_KEY": E2B_KEY, "NTD_DEFAULT_RUNTIMES": "local,e2b"},
+    ],
+)
 def test_production_settings_are_clean(tmp_path, changes):
     result = check(tmp_path, **changes)
 
@@ -44,6 +52,15 @@ def test_production_settings_are_clean(tmp_path, changes):
         ({"DEBUG": "1"}, "DEBUG is on in production"),
         ({"NTD_TEST_CLOCK": "1"}, "NTD_TEST_CLOCK needs DEBUG"),
         ({"FEDERATION_ROLE": "worker"}, "needs COORDINATOR_URL"),
+        ({"E2B_API_KEY": "sk-123"}, "E2B_API_KEY has not the form of a key"),
+        ({"E2B_API_KEY": f"'{E2B_KEY}'"}, "E2B_API_KEY has not the form of a key"),
+        ({"E2B_API_URL": "api.example", "E2B_DOMAIN": "example"}, "E2B_API_URL must be an http(s) address"),
+        ({"E2B_API_URL": "https://api.example"}, "would send the sandboxes' tokens to the E2B cloud"),
+        ({"E2B_MAX_SANDBOXES": "0"}, "E2B_MAX_SANDBOXES must be at least 1"),
+        ({"E2B_LONGEST_SECONDS": "10"}, "E2B_LONGEST_SECONDS must be at least 60"),
+        ({"NTD_DEFAULT_RUNTIMES": "mars"}, "NTD_DEFAULT_RUNTIMES is 'mars'"),
+        ({"NTD_DEFAULT_RUNTIMES": "local,local"}, "NTD_DEFAULT_RUNTIMES is 'local,local'"),
+        ({"NTD_DEFAULT_RUNTIMES": "local,e2b"}, "names e2b, which needs E2B_API_KEY"),
         ({"NTD_SANDBOX_ENGINE": "docker"}, "NTD_SANDBOX_ENGINE is 'docker'"),
         ({"NTD_SANDBOX_NETWORK": "everywhere"}, "NTD_SANDBOX_NETWORK: 'everywhere' is not off, outward"),
         ({"PAYMENT_GATEWAY_URL": "https://pay.example"}, "needs NTD_GATEWAY_SECRET_HTTP"),
@@ -60,4 +77,5 @@ def test_wrong_settings_stop_with_a_sentence(tmp_path, changes, sentence):
 
     assert result.returncode != 0
     assert sentence in result.stderr
+    assert E2B_KEY not in result.stderr
     assert "Traceback" not in result.stderr

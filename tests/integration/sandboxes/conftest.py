@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.sandboxes import daemons
-from tests.scripted import runtime  # noqa: F401 - a fixture of the tests that need no real one
+from tests import fake_e2b
+from tests.integration.sandboxes import clouds, daemons
+from tests.scripted import e2b, runtime  # noqa: F401 - fixtures of the tests that need no real ones
 
 
 @pytest.fixture(scope="session")
@@ -42,3 +43,20 @@ def own_daemon(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[daemo
     finally:
         if daemon.child.poll() is None:
             daemon.stop()
+
+
+@pytest.fixture(scope="session")
+def _session_cloud() -> Iterator[fake_e2b.FakeE2B]:
+    with fake_e2b.running() as fake:
+        yield fake
+
+
+@pytest.fixture
+def cloud(_session_cloud: fake_e2b.FakeE2B) -> Iterator[clouds.FakeCloud]:
+    """The fake E2B cloud, as new, and an adapter of its own that speaks to it."""
+    why = fake_e2b.why_not()
+    if why:
+        daemons.cannot_isolate({"reasons": [why]})
+    yield clouds.FakeCloud(_session_cloud)
+    clouds.wait_for_the_last()
+    _session_cloud.forget()

@@ -8,7 +8,7 @@ from django.urls import reverse
 from django.utils import timezone
 
 from ntd_site.formats import bytesize
-from sandboxes import claims, executor
+from sandboxes import claims, engine, executor
 from sandboxes.models import Build, Execution, Pool, Template
 from sandboxes.runtimes import Artifact
 from scaling.models import Node
@@ -348,6 +348,58 @@ def test_the_engine_page_shows_each_node_with_its_probes_and_links_to_it(client,
     assert shown.count("runsc is too old") == 2
     assert reverse("scaling:node", args=[account, node.pk]) in shown
     assert reverse("sandboxes:engine", args=[account]) + "#engine-node-b" in of_node
+
+
+def test_the_engine_page_shows_the_cloud_too(client, account, e2b):
+    e2b.reasons = ["E2B does not let us in: correct E2B_API_KEY."]
+    engine.forget("e2b")
+    client.force_login(factories.make_staff())
+
+    text = client.get(reverse("sandboxes:engine", args=[account])).content.decode()
+
+    assert "own nodes" in text
+    assert "E2B cloud" in text
+    assert "correct E2B_API_KEY" in text
+
+
+def test_where_a_pool_runs_is_asked_only_where_there_is_a_choice(page):
+    assert b"Runs on" not in page("pool-new").content
+
+
+def test_a_pool_is_told_where_to_run(page, client, account, e2b):
+    template = Pool.objects.get(account=None, name="python").template
+    fields = {"name": "fast", "template": template.pk, "min_size": 0, "max_size": 3}
+    fields |= {"idle_timeout_seconds": 60, "max_age_seconds": 600, "runtimes": "local,e2b"}
+    assert "As usual here: own nodes" in page("pool-new").content.decode()
+
+    post(client, account, "pool-new", **fields)
+    pool = Pool.objects.get(name="fast")
+    assert pool.runtimes == ["local", "e2b"]
+    assert "own nodes, then E2B cloud" in page("pools").content.decode()
+    assert '<option value="local,e2b" selected>' in page("pool", pool.pk).content.decode()
+    e2b.refuses = {"limits.cpu": "A sandbox at E2B has 2 CPUs."}
+    factories.make_execution(account, pool="fast")
+    stranded = post(client, account, "pool", pool.pk, **fields | {"runtimes": "e2b"})
+
+    assert stranded.status_code == 422
+    assert "its new runtimes cannot run" in stranded.content.decode()
+
+
+def test_a_pool_whose_runtime_is_away_says_so_on_its_card(page, account, e2b):
+    factories.make_pool(account, name="cloud", min_size=0, runtimes=["e2b"])
+    e2b.reasons = ["E2B does not answer."]
+    engine.forget("e2b")
+
+    text = page("pools").content.decode()
+
+    assert "E2B does not answer." in text
+    assert "No sandbox can run code at the moment" not in text
+
+
+def test_an_execution_says_where_it_ran(page, account, runtime):
+    execution = ended(runtime, account)
+
+    assert "own nodes" in page("execution", execution.pk, part="side").content.decode()
 
 
 def test_an_outsider_finds_nothing(client, account):

@@ -1,23 +1,49 @@
-"""What every runtime promises; the fake and the real daemon pass the same tests."""
+"""What every runtime promises; the fake, the real daemon and the adapter of the E2B cloud pass the same tests.
+
+The cloud is the fake one of tests/fake_e2b, reached by the official SDK. Where it truly differs, a Kind says so.
+"""
 
 from __future__ import annotations
 
 import threading
 import time
 import uuid
+from dataclasses import dataclass
 
 import psutil
 import pytest
 
-from sandboxes.runtimes import BuildRequest, InvalidRequest, Size, Started
+from sandboxes.limits import Limits
+from sandboxes.runtimes import BuildRequest, InvalidRequest, Needs, RuntimeUnavailable, Size, Started
 from tests.fakes import FakeRuntime
 from tests.integration.sandboxes import daemons
-from tests.integration.sandboxes.daemons import make_request, run, watch
+from tests.integration.sandboxes.daemons import eventually, make_request, run, watch
 
 
-@pytest.fixture(params=["fake", *daemons.ENGINES])
-def runtime(request: pytest.FixtureRequest, daemon_of):
-    return FakeRuntime() if request.param == "fake" else daemon_of(request.param).runtime
+@dataclass(frozen=True)
+class Kind:
+    """`is_here`: a process of this machine, which keeps sandboxes ready and builds templates."""
+
+    name: str
+    is_here: bool = True
+
+
+FAKE, E2B = Kind("fake"), Kind("e2b", is_here=False)
+DAEMONS = [Kind(engine) for engine in daemons.ENGINES]
+HERE = pytest.mark.parametrize("kind", [FAKE, *DAEMONS], ids=lambda kind: kind.name, indirect=True)
+AWAY = pytest.mark.parametrize("kind", [E2B], ids=lambda kind: kind.name, indirect=True)
+
+
+@pytest.fixture(params=[FAKE, *DAEMONS, E2B], ids=lambda kind: kind.name)
+def kind(request: pytest.FixtureRequest) -> Kind:
+    return request.param
+
+
+@pytest.fixture
+def runtime(request: pytest.FixtureRequest, kind: Kind, daemon_of):
+    if kind is FAKE:
+        return FakeRuntime()
+    return daemon_of(kind.name).runtime if kind.is_here else request.getfixturevalue("cloud").runtime
 
 
 def test_a_program_that_ends_well_exits_with_zero(runtime):
@@ -312,6 +338,13 @@ def test_the_runtime_describes_itself(runtime):
     assert all(set(probe) == {"engine", "ok", "reasons"} for probe in said["probes"])
 
 
+def test_what_it_could_never_keep_it_says_beforehand(runtime):
+    usual = Needs(language="python", timeout_seconds=60, limits=Limits())
+
+    assert runtime.objections(usual) == {}
+
+
+@HERE
 def test_a_new_size_is_taken_and_said(runtime):
     before = Size(**runtime.describe()["pool_sizes"]["python"])
     size = Size(ready=1, running=3, idle_timeout_seconds=30, max_age_seconds=600)
@@ -324,6 +357,15 @@ def test_a_new_size_is_taken_and_said(runtime):
     assert runtime.describe()["pool_sizes"]["python"] == vars(before)
 
 
+@AWAY
+def test_a_runtime_that_keeps_nothing_ready_takes_no_size(runtime):
+    with pytest.raises(RuntimeUnavailable, match="keeps no sandboxes ready"):
+        runtime.resize("python", Size(ready=1, running=3, idle_timeout_seconds=30, max_age_seconds=600))
+
+    assert runtime.describe()["pool_sizes"] == {}
+
+
+@HERE
 @pytest.mark.parametrize(
     ("language", "changes"),
     [("cobol", {}), ("python", {"ready": -1}), ("python", {"running": 0}), ("python", {"max_age_seconds": 0})],
@@ -338,8 +380,26 @@ def test_a_wrong_size_is_refused_and_changes_nothing(runtime, language, changes)
     assert runtime.describe()["pool_sizes"] == before
 
 
+@HERE
 def test_the_process_behind_it_is_one_of_this_machine(runtime):
     assert psutil.pid_exists(runtime.describe()["process"])
+
+
+@AWAY
+def test_a_runtime_that_is_elsewhere_names_no_process(runtime):
+    assert "process" not in runtime.describe()
+
+
+def test_what_runs_is_counted_until_it_has_ended(runtime):
+    seen = []
+    request = make_request("import time; print('go', flush=True); time.sleep(0.2)")
+
+    runtime.run(
+        request, on_started=lambda _: None, on_output=lambda *_: seen.append(runtime.describe()["pools"]["python"])
+    )
+
+    assert seen[0]["running"] == 1
+    assert eventually(lambda: runtime.describe()["pools"]["python"]["running"] == 0)
 
 
 def build_request(*packages: str, language: str = "python", **changes: object) -> BuildRequest:
@@ -347,6 +407,7 @@ def build_request(*packages: str, language: str = "python", **changes: object) -
     return BuildRequest(**fields | {"packages": packages} | changes)
 
 
+@HERE
 def test_an_empty_template_is_built_at_once_and_can_be_taken_away_again(runtime):
     asked = build_request()
 
@@ -358,12 +419,23 @@ def test_an_empty_template_is_built_at_once_and_can_be_taken_away_again(runtime)
     assert asked.address not in runtime.describe()["templates"]
 
 
+@HERE
 @pytest.mark.parametrize("packages", [("https://example.com/six.whl",), ("-r/etc/passwd",)])
 def test_a_wrong_build_is_refused(runtime, packages):
     with pytest.raises(InvalidRequest):
         runtime.build(build_request(*packages), on_output=lambda *_: None)
 
 
+@HERE
 def test_an_address_of_another_language_is_refused(runtime):
     with pytest.raises(InvalidRequest):
         runtime.build(build_request(address="node-x"), on_output=lambda *_: None)
+
+
+@AWAY
+def test_a_runtime_that_is_elsewhere_builds_no_templates(runtime):
+    with pytest.raises(RuntimeUnavailable, match="own nodes"):
+        runtime.build(build_request(), on_output=lambda *_: None)
+
+    assert runtime.describe()["templates"] == []
+    assert runtime.discard("python-0123") is False

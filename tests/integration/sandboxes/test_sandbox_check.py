@@ -6,6 +6,7 @@ from django.core.management import call_command
 from django.urls import reverse
 from django.utils import timezone
 
+from sandboxes import engine
 from tests import factories
 
 pytestmark = pytest.mark.usefixtures("runtime")
@@ -28,6 +29,25 @@ def test_it_says_the_engine_its_promises_and_its_probes():
 
 def test_the_same_is_there_for_programs():
     assert json.loads(run("--json"))["engine"] == "scripted"
+
+
+def test_it_says_what_the_cloud_is_set_to(cloud):
+    engine.register("e2b", cloud.runtime)
+    text = run()
+    found = json.loads(run("--json"))["runtimes"]
+    engine.withdraw("e2b")
+
+    assert "runtime   e2b: E2B cloud" in text
+    assert "set to    template for python: code-interpreter-v1" in text
+    assert "probe     e2b: passed" in text
+    assert set(found) == {"local", "e2b"}
+    assert cloud.fake.key not in text
+
+
+def test_with_the_cloud_alone_it_is_content(runtime, e2b):
+    runtime.reasons = ["bubblewrap: no user namespaces"]
+
+    assert "because bubblewrap" in run()
 
 
 def test_without_an_engine_it_says_why_and_fails(runtime):
