@@ -51,20 +51,20 @@ def status(host, port, timeout=10):
 
 
 @contextlib.contextmanager
-def serving(state: Path, policy: str) -> Iterator[daemons.Daemon]:
-    node = ["--node", daemons.node()] if daemons.node() else []
-    daemon = daemons.Daemon.start(state, "--ready", "1", "--running", "4", "--network", policy, *node)
+def serving(state: Path, policy: str, engine: str = "bubblewrap") -> Iterator[daemons.Daemon]:
+    options = ["--engine", engine, "--ready", "1", "--running", "4", "--network", policy, "--node", daemons.node()]
+    daemon = daemons.Daemon.start(state, *options)
     try:
-        yield daemons.isolating(daemon, "bubblewrap")
+        yield daemons.isolating(daemon, engine)
     finally:
         if daemon.child.poll() is None:
             daemon.stop()
 
 
-@pytest.fixture(scope="module")
-def outward(tmp_path_factory: pytest.TempPathFactory) -> Iterator[daemons.Daemon]:
+@pytest.fixture(scope="module", params=daemons.ENGINES)
+def outward(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[daemons.Daemon]:
     """A daemon whose sandboxes reach public addresses only: nothing that a test could hit."""
-    with serving(tmp_path_factory.mktemp("outward"), "outward") as daemon:
+    with serving(tmp_path_factory.mktemp("outward"), "outward", request.param) as daemon:
         yield daemon
 
 
@@ -80,14 +80,20 @@ def echo():
         yield listener
 
 
-@pytest.fixture(scope="module")
-def named(tmp_path_factory: pytest.TempPathFactory, web, echo) -> Iterator[daemons.Daemon]:
+@pytest.fixture(scope="module", params=daemons.ENGINES)
+def named(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, web, echo
+) -> Iterator[daemons.Daemon]:
     """A daemon whose sandboxes reach the two servers of the test and nothing else."""
     places = [f"{host}:{web.server_port}" for host in ("127.0.0.1", "localhost", OWN_NAME)]
-    with serving(tmp_path_factory.mktemp("named"), ",".join([*places, f"127.0.0.1:{echo.port}"])) as daemon:
+    with serving(
+        tmp_path_factory.mktemp("named"), ",".join([*places, f"127.0.0.1:{echo.port}"]), request.param
+    ) as daemon:
         yield daemon
 
 
+# gVisor's sandboxes are not kept.
+keeping = pytest.mark.parametrize("named", ["bubblewrap"], indirect=True)
 # A name that resolves to this machine and that no NO_PROXY names.
 OWN_NAME = socket.gethostname()
 
@@ -357,7 +363,9 @@ def test_another_sandboxs_proxy_and_server_are_not_to_be_found(named):
         print(listening)
         """
 
-        assert said(named, code) == f"111\n111\n['0100007F:{3128:04X}']\n"
+        # A kernel of the program's own does not list what its init has made outside.
+        listed = [] if named.ready["engine"] == "gvisor" else [f"0100007F:{3128:04X}"]
+        assert said(named, code) == f"111\n111\n{listed}\n"
     finally:
         named.runtime.cancel(server.id)
         thread.join(10)
@@ -572,6 +580,7 @@ def test_after_the_first_one_sandboxes_with_a_network_are_kept_ready_as_well(tmp
 # --- kept sandboxes
 
 
+@keeping
 def test_a_kept_sandbox_goes_out_in_each_run_and_each_run_counts_its_own(named, web):
     sandbox = keep(named.runtime, network=True)
     code = f"""
@@ -589,6 +598,7 @@ def test_a_kept_sandbox_goes_out_in_each_run_and_each_run_counts_its_own(named, 
     assert first > 0
 
 
+@keeping
 def test_a_network_is_what_the_sandbox_was_opened_with(named, web):
     sandbox = keep(named.runtime)
 
@@ -598,6 +608,7 @@ def test_a_network_is_what_the_sandbox_was_opened_with(named, web):
     assert outcome.stdout == b"None\n"
 
 
+@keeping
 def test_a_gateway_that_dies_loses_the_run_and_not_the_sandbox(named):
     sandbox = keep(named.runtime, network=True)
     run(named.runtime, "open('a', 'w').write('kept')", sandbox=sandbox)
