@@ -18,7 +18,7 @@ from typing import Any
 from uuid import UUID
 
 from django.db import transaction
-from django.db.models import F
+from django.db.models import F, Q
 from django.db.models.functions import Now
 
 from billing import ledger
@@ -249,12 +249,13 @@ def extend_here(row: Sandbox, seconds: float) -> None:
 
 def sweep(*, now: datetime) -> None:
     """What no node does by itself: ends by time and by money, and gives up what nobody opened or hears of."""
-    for pk in _keys(Sandbox.objects.expired(now)):
-        end(sandbox_id=pk, state=lifecycle.GONE, now=now)
-    for pk in _keys(Sandbox.objects.filter(state=lifecycle.CREATING, created_at__lt=now - OPENS_WITHIN)):
+    too_late = Q(created_at__lt=now - OPENS_WITHIN) | Q(expires_at__lte=now)
+    for pk in _keys(Sandbox.objects.filter(too_late, state=lifecycle.CREATING)):
         error = "It could not be opened. No node took it in time."
         end(sandbox_id=pk, state=lifecycle.FAILED, error=error, now=now)
         bells.ring(bells.opened(pk))
+    for pk in _keys(Sandbox.objects.expired(now)):
+        end(sandbox_id=pk, state=lifecycle.GONE, now=now)
     for pk in _keys(Sandbox.objects.open().exclude(account__status=Account.Status.ACTIVE)):
         end(sandbox_id=pk, state=lifecycle.GONE, error="It was closed because its account is not active.", now=now)
     _count_silence(now)

@@ -170,7 +170,7 @@ def test_after_its_end_every_access_is_410_but_the_list_shows_it(api, sandbox):
 
 def test_one_that_could_not_be_opened_is_gone_with_the_reason(api, account):
     sandbox = factories.make_sandbox(account, is_open=False)
-    lifetimes.sweep(now=timezone.now() + timedelta(seconds=150))
+    lifetimes.sweep(now=timezone.now() + timedelta(minutes=11))
 
     answer = api.get(f"{URL}/{sandbox.pk}")
 

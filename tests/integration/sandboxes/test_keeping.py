@@ -247,10 +247,11 @@ def test_one_that_is_closed_while_it_opens_is_closed_in_the_daemon_too(runtime, 
     assert balance(account).held_ucr == 0
 
 
-def test_what_nobody_opened_in_time_is_given_up(account):
-    sandbox = factories.make_sandbox(account, is_open=False, ttl_seconds=3600)
+@pytest.mark.parametrize(("ttl_seconds", "given_up"), [(3600, lifetimes.OPENS_WITHIN), (60, timedelta(seconds=60))])
+def test_what_nobody_opened_in_time_is_given_up(account, ttl_seconds, given_up):
+    sandbox = factories.make_sandbox(account, is_open=False, ttl_seconds=ttl_seconds)
 
-    lifetimes.sweep(now=sandbox.created_at + lifetimes.OPENS_WITHIN + timedelta(seconds=1))
+    lifetimes.sweep(now=sandbox.created_at + given_up + timedelta(seconds=1))
 
     sandbox.refresh_from_db()
     assert (sandbox.state, sandbox.error) == ("failed", "It could not be opened. No node took it in time.")

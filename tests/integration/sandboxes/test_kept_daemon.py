@@ -24,6 +24,12 @@ FOREVER = "import time\nprint('go', flush=True)\ntime.sleep(60)"
 
 
 @pytest.fixture
+def daemon(daemon_of) -> daemons.Daemon:
+    """gVisor keeps no sandboxes."""
+    return daemon_of("bubblewrap")
+
+
+@pytest.fixture
 def runtime(daemon) -> Iterator[LocalRuntime]:
     """The daemon's runtime; afterwards every kept sandbox is closed and nothing is left of it."""
     yield daemon.runtime
@@ -548,3 +554,15 @@ def test_files_never_take_the_memory_that_a_next_program_needs(runtime):
 
     assert filled.breach == "disk"
     assert room.stdout == b"room\n"
+
+
+# --- another engine
+
+
+def test_gvisor_keeps_none_and_says_so(daemon_of):
+    runtime = daemon_of("gvisor").runtime
+
+    with pytest.raises(RuntimeUnavailable, match="cannot keep a sandbox"):
+        keep(runtime)
+
+    assert kept(runtime) == {}
