@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
 
+from sandboxes.daemon import runsc
 from sandboxes.runtimes import Request, Started
 from sandboxes.runtimes.local import LocalRuntime
 from tests.bench.harness import Bench, Case, timed
@@ -98,7 +99,12 @@ def together(runtime: LocalRuntime, language: str, code: str) -> Case:
 @contextmanager
 def cases() -> Iterator[dict[str, Case]]:
     python, node = (sys.executable, "-I", "-S", "-c", "pass"), ("node", "-e", "0")
-    with daemon("--ready", str(READY["ready"])) as pooled, daemon("--ready", "0", "--running", str(TOGETHER)) as cold:
+    ready, jail = ("--ready", str(READY["ready"])), ("--engine", "bubblewrap")
+    with (
+        daemon(*jail, *ready) as pooled,
+        daemon(*jail, "--ready", "0", "--running", str(TOGETHER)) as cold,
+        gvisor_cases(*ready) as with_kernels,
+    ):
         yield {
             "python -I -S -c pass": bare(*python),
             "node -e 0": bare(*node),
@@ -109,6 +115,23 @@ def cases() -> Iterator[dict[str, Case]]:
             "sandbox, node, cold": run(cold, "node", "0"),
             "20 x python -I -S -c pass": bare_together(*python),
             "20 sandboxes, python, cold": together(cold, "python", "pass"),
+            **with_kernels,
+        }
+
+
+@contextmanager
+def gvisor_cases(*ready: str) -> Iterator[dict[str, Case]]:
+    """The same on gVisor, where there is one."""
+    if runsc.find() is None:
+        yield {}
+        return
+    kernels = ("--engine", "gvisor", "--gvisor-soft-memory")
+    with daemon(*kernels, *ready) as pooled, daemon(*kernels, "--ready", "0") as cold:
+        yield {
+            "gVisor, python, warm": warm(pooled, "python", "pass"),
+            "gVisor, python, cold": run(cold, "python", "pass"),
+            "gVisor, node, warm": warm(pooled, "node", "0"),
+            "gVisor, node, cold": run(cold, "node", "0"),
         }
 
 
@@ -119,9 +142,16 @@ BENCH = Bench(
     baselines={
         "sandbox, node, warm": "node -e 0",
         "sandbox, node, cold": "node -e 0",
+        "gVisor, node, warm": "node -e 0",
+        "gVisor, node, cold": "node -e 0",
         "20 sandboxes, python, cold": "20 x python -I -S -c pass",
     },
-    fewer={"20 x python -I -S -c pass": 3, "20 sandboxes, python, cold": 3},
+    fewer={
+        "20 x python -I -S -c pass": 3,
+        "20 sandboxes, python, cold": 3,
+        **dict.fromkeys(("gVisor, python, warm", "gVisor, node, warm"), 5),
+        **dict.fromkeys(("gVisor, python, cold", "gVisor, node, cold"), 3),
+    },
     goals={
         "sandbox, python, warm": 0.25,
         "sandbox, node, warm": 0.25,

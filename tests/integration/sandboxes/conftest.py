@@ -19,7 +19,7 @@ def daemon_of(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[st
 
     def of(engine: str) -> daemons.Daemon:
         if engine not in started:
-            options = ["--engine", engine, "--ready", "2", "--running", "4", "--node", daemons.node()]
+            options = [*daemons.on(engine), "--ready", "2", "--running", "4", "--node", daemons.node()]
             started[engine] = daemons.Daemon.start(tmp_path_factory.mktemp(engine), *options)
         return daemons.isolating(started[engine], engine)
 
@@ -37,7 +37,8 @@ def daemon(request: pytest.FixtureRequest, daemon_of: Callable[[str], daemons.Da
 def own_daemon(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[daemons.Daemon]:
     """A daemon for one test, which may do to it what it likes; on bubblewrap, unless the test names engines."""
     engine = getattr(request, "param", "bubblewrap")
-    daemon = daemons.Daemon.start(tmp_path, "--engine", engine, "--ready", "2", "--running", "2", "--node", "")
+    options = [*daemons.on(engine), "--ready", "2", "--running", "2", "--node", ""]
+    daemon = daemons.Daemon.start(tmp_path, *options)
     try:
         yield daemons.isolating(daemon, engine)
     finally:

@@ -202,6 +202,11 @@ def eventually(holds, *, within_seconds: float = 5) -> bool:
     return True
 
 
+def on(engine: str) -> tuple[str, ...]:
+    """The options of a daemon on that engine, whatever cgroups the machine has."""
+    return ("--engine", engine, "--gvisor-soft-memory")
+
+
 def isolating(daemon: Daemon, engine: str) -> Daemon:
     """The daemon, if it runs on that engine."""
     if daemon.ready["engine"] != engine:

@@ -101,7 +101,7 @@ def _works(runtime: LocalRuntime) -> bool:
 
 @pytest.mark.parametrize(("engine", "most_ms"), [("bubblewrap", 1000), ("gvisor", 5000)])
 def test_without_a_ready_slot_it_starts_cold_and_says_so(tmp_path, engine, most_ms):
-    daemon = daemons.Daemon.start(tmp_path, "--engine", engine, "--ready", "0", "--node", "")
+    daemon = daemons.Daemon.start(tmp_path, *daemons.on(engine), "--ready", "0", "--node", "")
     try:
         started = watch(daemons.isolating(daemon, engine).runtime, make_request()).started[0]
 
@@ -399,7 +399,7 @@ def test_it_works_for_a_normal_user_too(engine):
     state.mkdir(mode=0o755)
     os.chown(state, 20001, 20001)
     prefix = (setpriv, "--reuid=20001", "--regid=20001", "--clear-groups")
-    options = ("--engine", engine, "--gvisor-soft-memory", "--ready", "1", "--node", "", "--network", "outward")
+    options = (*daemons.on(engine), "--ready", "1", "--node", "", "--network", "outward")
     daemon = daemons.Daemon.start(state, *options, prefix=prefix, python=python)
     try:
         runtime = daemons.isolating(daemon, engine).runtime

@@ -153,7 +153,7 @@ def own_runsc(tmp_path: Path) -> Path:
 
 def test_a_gvisor_that_is_taken_away_is_left_for_bubblewrap_and_taken_again_when_it_is_back(tmp_path, own_runsc):
     hidden = own_runsc.with_name("hidden")
-    options = ("--engine", "auto", "--runsc", str(own_runsc), "--probe-again", "1")
+    options = ("--engine", "auto", "--gvisor-soft-memory", "--runsc", str(own_runsc), "--probe-again", "1")
     with serving(tmp_path / "state", *options) as daemon:
         daemons.isolating(daemon, "gvisor")
         lost = Going(daemon.runtime)
@@ -176,3 +176,16 @@ def test_a_gvisor_that_is_taken_away_is_left_for_bubblewrap_and_taken_again_when
         assert beside.end().cancelled
         assert beside.end().stdout.decode().strip() == os.uname().version
         assert eventually(daemon.is_quiet, within_seconds=30)
+
+
+@pytest.mark.parametrize("engine", daemons.ENGINES)
+def test_programs_find_the_nodes_libraries_on_either_engine(tmp_path, engine):
+    place = tmp_path / "libraries" / "prices"
+    place.mkdir(parents=True)
+    (place / "__init__.py").write_text("LAST = 7\n")
+
+    with serving(tmp_path / "state", *daemons.on(engine), "--python-libraries", str(place.parent)) as daemon:
+        runtime = daemons.isolating(daemon, engine).runtime
+
+        assert run(runtime, "import prices; print(prices.LAST)").stdout == b"7\n"
+        assert run(runtime, "open('/opt/libraries/prices/__init__.py', 'w')").exit_code == 1

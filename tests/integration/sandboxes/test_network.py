@@ -52,7 +52,7 @@ def status(host, port, timeout=10):
 
 @contextlib.contextmanager
 def serving(state: Path, policy: str, engine: str = "bubblewrap") -> Iterator[daemons.Daemon]:
-    options = ["--engine", engine, "--ready", "1", "--running", "4", "--network", policy, "--node", daemons.node()]
+    options = [*daemons.on(engine), "--ready", "1", "--running", "4", "--network", policy, "--node", daemons.node()]
     daemon = daemons.Daemon.start(state, *options)
     try:
         yield daemons.isolating(daemon, engine)

@@ -21,7 +21,7 @@ ROWS = [row for table in TABLES for row in table if row.says not in REFUSED | OT
 
 @pytest.fixture(scope="module", params=daemons.ENGINES)
 def soft(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
-    options = ["--engine", request.param, "--gvisor-soft-memory", "--cgroups", "none", "--ready", "1", "--running", "2"]
+    options = [*daemons.on(request.param), "--cgroups", "none", "--ready", "1", "--running", "2"]
     daemon = Daemon.start(tmp_path_factory.mktemp("soft"), *options, "--node", daemons.node())
     try:
         yield daemons.isolating(daemon, request.param)
