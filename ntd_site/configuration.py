@@ -37,7 +37,8 @@ class Setting:
         if isinstance(value, bool):
             return "on" if value else "off"
         if isinstance(value, list):
-            return re.sub(r"://([^:/@]*):[^@]*@", r"://\1:•••@", str(value)) or self.empty
+            value = ", ".join(value)
+        return re.sub(r"://([^:/@]*):[^@]*@", r"://\1:•••@", str(value)) or self.empty
 
     @property
     def source(self) -> str:

@@ -267,6 +267,29 @@ def _limits(place: Place, asked: Mapping[str, object] | None) -> Limits:
         raise programs.Refused({f"limits.{name}": said for name, said in invalid.errors.items()}) from invalid
 
 
+def _able(place: Place, program: programs.Program, *, limits: Limits, network: bool) -> list[str]:
+    """The runtimes that could run this; raises programs.Refused when none of the pool's is among them, and
+    engine.EngineUnavailable when none of those is up. A long-lived sandbox is on a node."""
+    if place.pool is None:
+        engine.require()
+        return [LOCAL]
+    needs = Needs(
+        language=place.template.language,
+        timeout_seconds=program.timeout_seconds,
+        limits=limits,
+        template=place.template.address,
+        network=network,
+    )
+    objections = engine.objections(needs)
+    able = [name for name, said in objections.items() if not said]
+    wanted = place.pool.all_runtimes
+    here = [name for name in wanted if name in objections]
+    if here and not set(here) & set(able):
+        raise programs.Refused({field: [sentence] for name in here for field, sentence in objections[name].items()})
+    engine.require([name for name in wanted if name in able or name not in objections])
+    return able
+
+
 def _network(place: Place, asked: bool) -> bool:
     if place.sandbox is not None:
         if asked and not place.sandbox.network:
@@ -286,37 +309,12 @@ def why_queued(execution: Execution) -> str:
     """What a waiting execution waits for; nothing when it does not wait."""
     if execution.state != lifecycle.QUEUED:
         return ""
-    wanted = execution.pool.all_runtimes if execution.pool else [LOCAL]
-    unavailable = engine.why_not([name for name in wanted if name in execution.runtimes])
+    unavailable = engine.why_not(execution.all_runtimes)
     if unavailable is not None:
         return f"{str(unavailable).rstrip('.')}. It waits until one can, for {WAITS_AT_MOST_HOURS:g} hours at most."
     if execution.attempt:
         return "Its sandbox was lost, and it is tried again on another in a moment."
     return TURN
-
-
-def _able(place: Place, program: programs.Program, *, limits: Limits, network: bool) -> list[str]:
-    """The runtimes that could run this; raises programs.Refused when none of the place's is among them, and
-    engine.EngineUnavailable when none of those is up."""
-    if place.pool is None:
-        engine.require()
-        return [LOCAL]
-    start, pool = place.template, place.pool
-    needs = Needs(
-        language=start.language,
-        timeout_seconds=program.timeout_seconds,
-        limits=limits,
-        template=start.address,
-        network=network,
-    )
-    objections = engine.objections(needs)
-    able = [name for name, said in objections.items() if not said]
-    wanted = pool.all_runtimes
-    here = [name for name in wanted if name in objections]
-    if here and not set(here) & set(able):
-        raise programs.Refused({field: [sentence] for name in here for field, sentence in objections[name].items()})
-    engine.require([name for name in wanted if name in able or name not in objections])
-    return able
 
 
 def cancel(*, execution: Execution, by: Any, now: datetime) -> Execution:

@@ -458,10 +458,12 @@ def expire_leases(*, now: datetime) -> int:
 
 def drop_stale(*, now: datetime) -> int:
     """Fail what waited longer than anybody should: nothing is queued for ever."""
-    stale = Execution.objects.light().filter(state=lifecycle.QUEUED, created_at__lt=now - WAITS_AT_MOST)
-    error = f"It waited {WAITS_AT_MOST_HOURS:g} hours for a sandbox and was given up. {engine.why_not() or ''}".strip()
+    rows = Execution.objects.light().select_related("pool")
+    stale = rows.filter(state=lifecycle.QUEUED, created_at__lt=now - WAITS_AT_MOST)
     dropped = 0
     for execution in stale.order_by("created_at", "pk")[:200]:
+        why = engine.why_not(execution.all_runtimes) or ""
+        error = f"It waited {WAITS_AT_MOST_HOURS:g} hours for a sandbox and was given up. {why}".strip()
         dropped += _drop(execution, error, now)
     return dropped
 

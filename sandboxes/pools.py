@@ -102,8 +102,7 @@ def change_pool(*, pool: Pool, changes: Mapping[str, Any], by: Any, version: int
         row.template = _template(row.account, wanted.pop("template"))
     row.name = wanted.pop("name", row.name)
     was_full = row.size == row.max_size
-    if "runtimes" in wanted:
-        _check_runtimes(wanted["runtimes"], row.template, had=row.runtimes)
+    _check_runtimes(wanted.get("runtimes", row.runtimes), row.template, had=row.runtimes)
     _set(row, wanted)
     _check_nobody_is_stranded(row)
     # At its maximum a pool follows that; between the bounds it stays where the auto-scaler put it.

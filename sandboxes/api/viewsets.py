@@ -167,7 +167,7 @@ class ExecutionViewSet(mixins.ListModelMixin, viewsets.GenericViewSet[Execution]
     def get_queryset(self) -> Any:
         if self.action == "list":
             own = Execution.objects.visible_to(self.request.user).filter(account=acting_account(self.request))
-            return _filtered(own.light(), self.request)
+            return _filtered(own.light().select_related("pool"), self.request)
         if self.action == "cancel":
             return Execution.objects.editable_by(self.request.user).light()
         return Execution.objects.visible_to(self.request.user).light()
@@ -196,7 +196,7 @@ class ExecutionViewSet(mixins.ListModelMixin, viewsets.GenericViewSet[Execution]
         keys = [item.pk for item in submitted if isinstance(item, Execution)]
         if seconds and keys:
             transcript.wait_for_end(keys, seconds=seconds)
-        found = Execution.objects.light().in_bulk(keys)
+        found = Execution.objects.light().select_related("pool").in_bulk(keys)
         results = [self._out(found[item.pk]) if isinstance(item, Execution) else item for item in submitted]
         return Response({"results": results})
 

@@ -230,6 +230,12 @@ class Execution(models.Model):
         return self.is_final and self.lease_expires_at is None
 
     @property
+    def all_runtimes(self) -> list[str]:
+        """Where it may run: those of its pool that could keep its limits. What runs in a sandbox runs on its node."""
+        listed = self.pool.all_runtimes if self.pool else [LOCAL]
+        return [name for name in listed if name in self.runtimes] or listed
+
+    @property
     def runtime_in_words(self) -> str:
         return LABELS.get(self.runtime, self.runtime)
 

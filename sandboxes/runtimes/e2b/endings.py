@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from sandboxes.daemon import breaches
-from sandboxes.runtimes import Outcome
+from sandboxes.runtimes import Outcome, Sample
 
 KILLED = 9
 
@@ -54,6 +54,15 @@ def _breach(report: Mapping[str, Any], stderr: bytes, *, failed: bool, signal: i
             signal=signal,
             stderr=stderr[-breaches.TAIL_BYTES :],
         )
+    )
+
+
+def sample(used: Mapping[str, Any]) -> Sample:
+    return Sample(
+        at_ms=used["at_ms"],
+        cpu_ms=round(used["cpu_ms"]),
+        memory_bytes=used["memory_bytes"],
+        disk_bytes=used["disk_bytes"],
     )
 
 

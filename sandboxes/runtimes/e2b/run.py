@@ -25,6 +25,7 @@ from sandboxes.runtimes import (
     Artifact,
     InvalidRequest,
     OnOutput,
+    OnSample,
     OnStarted,
     Outcome,
     Request,
@@ -75,17 +76,17 @@ class Run:
 
     # --- the caller's thread
 
-    def drive(self, *, on_started: OnStarted, on_output: OnOutput) -> Outcome:
+    def drive(self, *, on_started: OnStarted, on_output: OnOutput, on_sample: OnSample | None = None) -> Outcome:
         self._begun = time.monotonic()
         self._deadline = self._begun + PATIENCE_SECONDS + UPLOAD_SECONDS + START_SECONDS
         threading.Thread(target=self._talk, name=f"e2b-{self.request.id}").start()
         try:
-            return self._listen(on_started, on_output)
+            return self._listen(on_started, on_output, on_sample or (lambda _: None))
         finally:
             if not self._is_over:
                 self._give_up()
 
-    def _listen(self, on_started: OnStarted, on_output: OnOutput) -> Outcome:
+    def _listen(self, on_started: OnStarted, on_output: OnOutput, on_sample: OnSample) -> Outcome:
         while True:
             what, value = self._hear()
             if what == "ready":
@@ -94,6 +95,7 @@ class Run:
                 self._pass_on(value, on_output)
             elif what == "used":
                 self._used = value
+                on_sample(endings.sample(value))
             elif what == "end":
                 return endings.outcome(value, self._streams, startup_ms=self._startup_ms())
             elif what == "failure":

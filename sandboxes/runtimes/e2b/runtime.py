@@ -32,8 +32,8 @@ from sandboxes.runtimes.e2b.run import GRACE_SECONDS, Run
 FRESH_SECONDS = 60.0
 AGAIN_SECONDS = 10.0
 FIRST_SECONDS = 5.0
-NO_KEEPING = "Long-lived sandboxes are kept by this installation's own nodes, not at E2B."
 NO_BUILDS = "Built templates run on this installation's own nodes, not at E2B."
+NOTHING_KEPT = "Long-lived sandboxes are kept on this installation's own nodes, not at E2B."
 NOT_YET = "E2B has not answered yet whether the key works."
 COUNTS = ("starting", "ready", "running", "draining", "failed")
 PROMISES = (
@@ -85,7 +85,7 @@ class E2BRuntime:
         with self._lock:
             self._runs[request.id] = run
         try:
-            return run.drive(on_started=on_started, on_output=on_output)
+            return run.drive(on_started=on_started, on_output=on_output, on_sample=on_sample)
         except RuntimeUnavailable as unavailable:
             # The next one need not find out for itself.
             self._probe.learn(unavailable.reasons)
@@ -99,7 +99,9 @@ class E2BRuntime:
                 del self._runs[request.id]
 
     def _check(self, request: Request) -> None:
-        """Raises InvalidRequest."""
+        """Raises InvalidRequest, SandboxGone."""
+        if request.sandbox:
+            raise SandboxGone(NOTHING_KEPT)
         fields: dict[str, object] = {
             "id": request.id,
             "language": request.language,
@@ -137,19 +139,19 @@ class E2BRuntime:
     def resize(self, language: str, size: Size, *, template: str = "") -> None:
         raise RuntimeUnavailable(["E2B keeps no sandboxes ready, so there is no size to take."])
 
-    def open(self, opening: Opening) -> None:
-        raise RuntimeUnavailable([NO_KEEPING])
-
-    def extend(self, sandbox: str, seconds: float) -> None:
-        raise SandboxGone(NO_KEEPING)
-
-    def close(self, sandbox: str) -> bool:
-        return False
-
     def build(self, request: BuildRequest, *, on_output: OnOutput) -> Built:
         raise RuntimeUnavailable([NO_BUILDS])
 
     def discard(self, address: str) -> bool:
+        return False
+
+    def open(self, opening: Opening) -> None:
+        raise RuntimeUnavailable([NOTHING_KEPT])
+
+    def extend(self, sandbox: str, seconds: float) -> None:
+        raise SandboxGone(NOTHING_KEPT)
+
+    def close(self, sandbox: str) -> bool:
         return False
 
     def describe(self) -> dict[str, Any]:
@@ -160,11 +162,13 @@ class E2BRuntime:
             "promises": list(PROMISES),
             "limits": self._limits(),
             "languages": sorted(self.plan.templates),
+            "network": self.plan.network or "off",
             "probes": [{"engine": self.name, "ok": not reasons, "reasons": list(reasons)}],
             "pools": {language: counts | self._counts(language) for language in self.plan.templates},
             "pool_sizes": {},
             "templates": [],
             "builds": dict.fromkeys(self.plan.templates, NO_BUILDS),
+            "kept": {"most": 0, "sandboxes": [], "ended": {}},
             "reasons": list(reasons),
             "facts": {
                 "address": self.plan.address,

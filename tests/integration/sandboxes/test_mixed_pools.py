@@ -338,11 +338,11 @@ def test_what_runs_at_e2b_needs_no_sandboxes_of_this_machine(account, settings):
     settings.MAX_SANDBOXES = 50
     Pool.objects.filter(account=None).update(runtimes=["e2b"])
     mixed(account, "e2b", size=10)
-    none = keeper.wanted()["python"]
+    none = keeper.wanted()["python", ""]
     mixed(account, "e2b", "local", name="both", size=4)
 
     assert (none.ready, none.running) == (0, 1)
-    assert keeper.wanted()["python"].running == 4
+    assert keeper.wanted()["python", ""].running == 4
 
 
 @pytest.mark.usefixtures("e2b")

@@ -14,10 +14,10 @@ import psutil
 import pytest
 
 from sandboxes.limits import Limits
-from sandboxes.runtimes import BuildRequest, InvalidRequest, Needs, RuntimeUnavailable, Size, Started
+from sandboxes.runtimes import BuildRequest, InvalidRequest, Needs, RuntimeUnavailable, SandboxGone, Size, Started
 from tests.fakes import FakeRuntime
 from tests.integration.sandboxes import daemons
-from tests.integration.sandboxes.daemons import eventually, make_request, run, watch
+from tests.integration.sandboxes.daemons import eventually, keep, kept, make_request, run, watch
 
 
 @dataclass(frozen=True)
@@ -439,3 +439,17 @@ def test_a_runtime_that_is_elsewhere_builds_no_templates(runtime):
 
     assert runtime.describe()["templates"] == []
     assert runtime.discard("python-0123") is False
+
+
+@AWAY
+def test_a_runtime_that_is_elsewhere_keeps_no_sandbox(runtime):
+    """What it says where sandboxes are kept is in test_kept_contract.py."""
+    with pytest.raises(RuntimeUnavailable, match="own nodes"):
+        keep(runtime)
+    with pytest.raises(SandboxGone, match="own nodes"):
+        run(runtime, "pass", sandbox="0123")
+    with pytest.raises(SandboxGone, match="own nodes"):
+        runtime.extend("0123", 60)
+
+    assert runtime.close("0123") is False
+    assert kept(runtime) == {}

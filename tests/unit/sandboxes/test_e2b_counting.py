@@ -65,6 +65,7 @@ def test_the_controllers_are_asked_for_and_the_limits_written(counting, root):
 def test_what_the_kernel_counted_is_read(counting, root):
     assert counting.Group(str(root), ORDER).counted() == {
         "cpu_ms": 4.5,
+        "memory_bytes": 5000,
         "peak_memory_bytes": 7000,
         "memory_kills": 2,
         "refused_forks": 5,

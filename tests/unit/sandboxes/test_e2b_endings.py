@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from sandboxes.runtimes import Artifact
+from sandboxes.runtimes import Artifact, Sample
 from sandboxes.runtimes.e2b import endings
 
 
@@ -86,6 +86,12 @@ def test_one_that_was_cut_short_invents_no_usage():
 
     assert (outcome.cancelled, outcome.signal, outcome.stdout, outcome.duration_ms) == (True, 9, b"so far", 120.0)
     assert (outcome.cpu_ms, outcome.peak_memory_bytes, outcome.disk_bytes) == (0.0, 0, 0)
+
+
+def test_what_the_guest_says_of_its_use_is_a_sample():
+    used = {"at_ms": 250, "cpu_ms": 12.6, "memory_bytes": 4096, "peak_memory_bytes": 8192, "disk_bytes": 1}
+
+    assert endings.sample(used) == Sample(at_ms=250, cpu_ms=13, memory_bytes=4096, disk_bytes=1)
 
 
 def test_one_that_was_cut_short_had_used_what_was_last_said_of_it():

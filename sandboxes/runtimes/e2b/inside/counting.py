@@ -49,6 +49,7 @@ class Group:
         peak = f"{self.path}/memory.peak"
         return {
             "cpu_ms": _field(f"{self.path}/cpu.stat", "usage_usec") / 1000,
+            "memory_bytes": _number(f"{self.path}/memory.current"),
             "peak_memory_bytes": _number(peak) if os.path.exists(peak) else self.sampled_peak,
             "memory_kills": _field(f"{self.path}/memory.events", "oom_kill"),
             "refused_forks": _field(f"{self.path}/pids.events", "max"),
@@ -63,7 +64,7 @@ class Soft:
 
     def __init__(self, order: dict) -> None:
         self.most = order["memory_mb"] << 20
-        self.peak = 0
+        self.held = self.peak = 0
         self.exceeded = False
 
     def open_door(self) -> int:
@@ -72,7 +73,8 @@ class Soft:
     def is_over(self) -> bool:
         held = sum(_private_bytes(name) for name in os.listdir("/proc") if name.isdigit() and name != "1")
         scratch = os.statvfs("/workspace")
-        self.peak = max(self.peak, held + (scratch.f_blocks - scratch.f_bfree) * scratch.f_frsize)
+        self.held = held + (scratch.f_blocks - scratch.f_bfree) * scratch.f_frsize
+        self.peak = max(self.peak, self.held)
         self.exceeded = self.exceeded or self.peak > self.most
         return self.exceeded
 
@@ -81,6 +83,7 @@ class Soft:
         living = sum(_cpu_seconds(name) for name in os.listdir("/proc") if name.isdigit() and name != "1")
         return {
             "cpu_ms": (buried.ru_utime + buried.ru_stime + living) * 1000,
+            "memory_bytes": self.held,
             "peak_memory_bytes": max(self.peak, buried.ru_maxrss << 10),
             "memory_kills": 0,
             "refused_forks": 0,

@@ -29,8 +29,8 @@ import wayout
 CHUNK_BYTES = 64 << 10
 COALESCE_SECONDS = 0.025
 SAMPLE_SECONDS = 0.025
-# How often it says what was used so far: all that is known of a run that is cut off.
-FIRST_WORD_SECONDS, NEXT_WORD_SECONDS = 0.25, 1.0
+# How often it says what is used, as the daemon does: all that is known of a run that is cut off.
+OFTEN_SECONDS, SELDOM_SECONDS, OFTEN_UNTIL_SECONDS = 0.25, 0.5, 60
 FREE_ENOUGH_BYTES = 4096
 # What a machine has is a little less than it is sold as.
 NEARLY = 0.85
@@ -155,7 +155,7 @@ class Run:
         self.streams: list[Stream] = []
         self.waiting = selectors.PollSelector()
         self.begun = self.ended = 0.0
-        self.next_word = FIRST_WORD_SECONDS
+        self.next_word = 0.0
         self.relayed = (0, 0)
 
     def start(self, door: int) -> None:
@@ -184,6 +184,7 @@ class Run:
             self.left = memoryview(file.read())
         self._register()
         deadline = self.begun + self.order["timeout_seconds"]
+        self.next_word = self.begun + OFTEN_SECONDS
         while not self.stopped and self.status is None:
             left = deadline - time.monotonic()
             if left <= 0:
@@ -200,11 +201,15 @@ class Run:
         self._finish()
 
     def _tell_use(self) -> None:
-        if time.monotonic() - self.begun >= self.next_word:
-            self.next_word += NEXT_WORD_SECONDS
-            counted = self.group.counted()
-            used = {name: counted[name] for name in ("cpu_ms", "peak_memory_bytes")}
-            say(used={**used, "disk_bytes": self._disk_bytes()})
+        """To an other side that keeps up: whoever is behind has no use for more."""
+        now = time.monotonic()
+        if now < self.next_word or _unsaid:
+            return
+        lasted = now - self.begun
+        self.next_word = now + (OFTEN_SECONDS if lasted < OFTEN_UNTIL_SECONDS else SELDOM_SECONDS)
+        counted = self.group.counted()
+        used = {name: counted[name] for name in ("cpu_ms", "memory_bytes", "peak_memory_bytes")}
+        say(used={"at_ms": round(lasted * 1000), "disk_bytes": self._disk_bytes(), **used})
 
     def _disk_bytes(self) -> int:
         disk = os.fstatvfs(self.scratch)
