@@ -10,7 +10,7 @@ from django.db import IntegrityError, connection, transaction
 from django.utils import timezone
 
 from sandboxes import built_in, claims, engine, executions, executor, keeper, pools, programs, tasks, vitals
-from sandboxes.models import Execution, Pool, Template
+from sandboxes.models import Execution, Pool
 from sandboxes.runtimes import RuntimeLost
 from tests import factories
 
@@ -274,7 +274,7 @@ def test_a_runtime_that_cannot_run_anything_is_not_taken_into_a_pool(account, e2
 
 @pytest.mark.usefixtures("e2b")
 def test_a_built_template_is_not_sent_to_e2b_alone(account):
-    Template.objects.create(account=account, name="own", language="python", address="python-0123", state="ready")
+    factories.make_template(account, name="own", state="ready")
 
     with pytest.raises(programs.Refused) as refused:
         open_pool(account, template="own", runtimes=["e2b"])
