@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
 
 from tests.product import Product, free_port, share_libraries
 
@@ -25,6 +25,8 @@ FLAGS = [
 ]
 HERE = Path(__file__).parent
 ALL_WAITS_MS = 30_000
+# A bound and not a wait: the sample runs while the first journeys do.
+expect.set_options(timeout=ALL_WAITS_MS)
 
 
 @pytest.hookimpl(trylast=True)
