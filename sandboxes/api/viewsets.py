@@ -104,7 +104,11 @@ class PoolViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, viewsets.Gen
 
     def get_queryset(self) -> Any:
         visible = Pool.objects.visible_to(self.request.user).select_related("template").with_counts()
-        return visible.usable_by(acting_account(self.request)) if self.action == "list" else visible
+        if self.action == "list":
+            return visible.usable_by(acting_account(self.request))
+        if self.action in ("partial_update", "destroy"):
+            return visible.changeable_by(self.request.user)
+        return visible
 
     def get_serializer_context(self) -> dict[str, Any]:
         return super().get_serializer_context() | {"account": getattr(self.request._request, "account", None)}

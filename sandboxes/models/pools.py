@@ -38,6 +38,12 @@ class _SharedQuerySet(models.QuerySet[Any]):
             return self
         return self.filter(account__in=Account.objects.editable_by(principal))
 
+    def changeable_by(self, principal: Any) -> Any:
+        """Those of accounts where one is an editor; and everybody's, which only staff are then allowed to change."""
+        if principal.is_staff:
+            return self
+        return self.filter(Q(account=None) | Q(account__in=Account.objects.editable_by(principal)))
+
     def usable_by(self, account: Account) -> Any:
         return self.filter(Q(account=None) | Q(account=account))
 
@@ -59,12 +65,6 @@ class _SharedQuerySet(models.QuerySet[Any]):
 
 
 class TemplateQuerySet(_SharedQuerySet):
-    def changeable_by(self, principal: Any) -> Any:
-        """Those of accounts where one is an editor; and everybody's, which only staff are then allowed to change."""
-        if principal.is_staff:
-            return self
-        return self.filter(Q(account=None) | Q(account__in=Account.objects.editable_by(principal)))
-
     def with_users(self, account: Account) -> Any:
         """Adds how many `pool_count` of the account start from each, and how many `waiting` executions of it."""
         final = Q(state__in=lifecycle.FINAL)

@@ -174,3 +174,18 @@ def test_while_the_only_runtime_is_away_it_is_503_with_its_reasons(api, e2b):
 
     assert problem(answer) == (503, "sandbox_error")
     assert answer.json()["reasons"] == ["E2B does not let us in: correct E2B_API_KEY."]
+
+
+def test_a_viewer_who_owns_another_account_changes_and_closes_no_pool_that_she_only_sees(account, api):
+    address = f"{URL}/{open_pool(api).json()['id']}"
+    vera = factories.make_viewer(account)
+    own = factories.make_account(vera, name="Vera's own")
+    browser = APIClient()
+    browser.force_login(vera)
+
+    changed = browser.patch(f"{address}?account={own.pk}", {"max_size": 3}, format="json")
+    closed = browser.delete(f"{address}?account={own.pk}")
+
+    assert browser.get(f"{address}?account={own.pk}").status_code == 200
+    assert (changed.status_code, closed.status_code) == (404, 404)
+    assert Pool.objects.get(name="fast").max_size == 10
