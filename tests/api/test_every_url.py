@@ -189,7 +189,7 @@ def fill(address: Address, world: World, *, slug: str | None = None) -> str:
     while "<" in path:
         path = re.sub(r"(?P<noun>[\w-]*)/<(?:\w+:)?(?P<name>\w+)>", one, path, count=1)
         path = re.sub(r"^(?P<noun>)<(?:\w+:)?(?P<name>\w+)>", one, path, count=1)
-    if address.route.endswith("artifacts/<path:path>"):
+    if address.route.endswith("artifacts/<artifact:path>"):
         row = {"path": WORDS["path"], "content_type": "application/json", "size": 2, "content": b"{}"}
         Artifact.objects.create(execution=world.execution, **row)
     return "/" + path

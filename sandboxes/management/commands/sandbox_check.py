@@ -10,7 +10,7 @@ from django.core.management.base import BaseCommand, CommandParser
 from django.utils import timezone
 
 from sandboxes import engine, vitals
-from sandboxes.runtimes import LABELS, LOCAL
+from sandboxes.runtimes import LABELS
 from scaling.models import Node
 
 
@@ -48,8 +48,8 @@ def _of_node(told: vitals.NodeEngine) -> str:
     return f"node      {told.name}{silent}\n{_in_words(told.said)}"
 
 
-def _in_words(said: dict[str, Any], *, runtime: str = LOCAL) -> str:
-    lines = [f"runtime   {runtime}: {LABELS[runtime]}"]
+def _in_words(said: dict[str, Any], *, runtime: str = "") -> str:
+    lines = [f"runtime   {runtime}: {LABELS[runtime]}"] if runtime else []
     lines += [f"engine    {said['engine'] or 'none: no code can run here'}"]
     lines += [f"since     {said['since']}: {said['why']}"] if said.get("since") else []
     lines += [f"  because {reason}" for reason in said["reasons"] if not said["engine"]]
