@@ -122,7 +122,7 @@ def record(
     return _keep(facts, event, given, rated, cost_ucr=_chargeable(rated.ucr), now=now), True
 
 
-@transaction.atomic
+@transaction.atomic(savepoint=False)
 def capture(
     *,
     hold_key: str,
