@@ -238,7 +238,7 @@ def _own_sandbox(account: Account, name: str) -> Place:
 def _default_pool(language: str) -> Pool | None:
     if language not in programs.LANGUAGES:
         return None
-    return Pool.objects.select_related("template").filter(account=None, name=language).first()
+    return Pool.objects.built_in(language)
 
 
 def _limits(place: Place, asked: Mapping[str, object] | None) -> Limits:
