@@ -1,18 +1,21 @@
 -- The hot path of an execution: each of these is one round trip and, called alone, one transaction.
--- Their statements are planned once for each connection, maybe while the tables are still empty: so by their indexes. Times and new ids come from the caller (a test clock may
+-- Their statements are planned once for each connection, maybe while the queue is empty, and must be good when it is
+-- long: so tables are not read whole, and what is wanted in an order comes from the index that has it. Times and new ids come from the caller (a test clock may
 -- shift "now"). What `outcome` says is put into words by executions.py and billing/ledger/; only 'ok' has written.
 
 -- The place in the fair order: after the account's own last, but never before what is served now. So accounts
 -- alternate, whatever they have waiting, and none saves up turns by staying away. Null when p_most wait already.
 -- Three looks at the end of an index; one aggregate over the queue would read all of it.
 create function sandboxes_next_turn(p_account uuid, p_most integer)
-returns bigint language plpgsql volatile set enable_seqscan = off as $$
+returns bigint language plpgsql volatile set enable_seqscan = off set enable_sort = off as $$
 declare
-    own bigint := (select max(turn) from sandboxes_execution where state = 'queued' and account_id = p_account);
-    present bigint := (select max(turn) from sandboxes_execution where state in ('starting', 'running'));
+    own bigint := (select turn from sandboxes_execution where state = 'queued' and account_id = p_account
+                    order by turn desc limit 1);
+    present bigint := (select turn from sandboxes_execution where state in ('starting', 'running')
+                        order by turn desc limit 1);
 begin
     if present is null then
-        present := coalesce((select min(turn) from sandboxes_execution where state = 'queued'), 1) - 1;
+        present := coalesce((select turn from sandboxes_execution where state = 'queued' order by turn limit 1), 1) - 1;
     end if;
     own := greatest(coalesce(own, 0), present);
     return case when own - present < p_most then own + 1 end;
@@ -49,7 +52,7 @@ create function sandboxes_claim(
     p_lock bigint, p_now timestamptz, p_lease timestamptz, p_me text, p_node text,
     p_names text[], p_most integer[], p_usual varchar[]
 ) returns table (execution sandboxes_execution, template_address text, fills_pool boolean)
-language plpgsql volatile set enable_seqscan = off as $$
+language plpgsql volatile set enable_seqscan = off set enable_sort = off as $$
 begin
     perform pg_advisory_xact_lock(p_lock);
     return query
