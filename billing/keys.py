@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import secrets
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
-from typing import Protocol
+from typing import Any, Protocol
 from uuid import UUID
 
 from django.db import connection
@@ -20,15 +20,8 @@ PREFIX = "ntd_"
 E2B_PREFIX = "e2b_"
 # `last_used_at` is for people; a write on every call would cost more than the call.
 LAST_USED_STEP = timedelta(minutes=1)
-# Every call of the API begins with this query, and to compile it takes the ORM longer than to run it.
-_KEY_FIELDS = [field.attname for field in ApiKey._meta.concrete_fields]
-_ACCOUNT_FIELDS = [field.attname for field in Account._meta.concrete_fields]
-_SCOPES = ApiKey._meta.get_field("scopes")
-_ALIVE = f"""
-select {", ".join(f"key.{name}" for name in _KEY_FIELDS)}, {", ".join(f"account.{name}" for name in _ACCOUNT_FIELDS)}
-from billing_apikey key join billing_account account on account.id = key.account_id
-where key.digest = %s and key.revoked_at is null and (key.expires_at is null or key.expires_at > %s)
-"""
+# Every call of the API begins with it, and to compile the query takes the ORM longer than to run it.
+ALIVE = "select (found.key).*, (found.account).* from billing_alive_key(%s, %s) found"
 
 
 class UnknownScope(Exception):
@@ -145,14 +138,23 @@ def authenticate(secret: str, *, now: datetime) -> KeyPrincipal | None:
 def _found(hashed: str, now: datetime) -> ApiKey | None:
     """The key that is neither revoked nor expired, with its account."""
     with connection.cursor() as cursor:
-        cursor.execute(_ALIVE, [hashed, now])
+        cursor.execute(ALIVE, [hashed, now])
         row = cursor.fetchone()
-    if row is None:
-        return None
-    key: ApiKey = ApiKey.from_db(connection.alias, _KEY_FIELDS, row[: len(_KEY_FIELDS)])
-    key.scopes = _SCOPES.from_db_value(key.scopes, None, connection)
-    key.account = Account.from_db(connection.alias, _ACCOUNT_FIELDS, row[len(_KEY_FIELDS) :])
+        if row is None:
+            return None
+        names = [column.name for column in cursor.description]
+    width = len(ApiKey._meta.concrete_fields)
+    key: ApiKey = _loaded(ApiKey, names[:width], row)
+    key.scopes = ApiKey._meta.get_field("scopes").from_db_value(key.scopes, None, connection)
+    key.account = _loaded(Account, names[width:], row[width:])
     return key
+
+
+def _loaded(model: Any, names: Sequence[str], values: Sequence[Any]) -> Any:
+    """A row of a model, from columns in whatever order the table has them."""
+    found = dict(zip(names, values, strict=False))
+    fields = [field.attname for field in model._meta.concrete_fields]
+    return model.from_db(connection.alias, fields, [found[name] for name in fields])
 
 
 def revoke(*, key: ApiKey, now: datetime) -> bool:

@@ -26,13 +26,7 @@ from sandboxes_claim(
 ) claimed
 """
 START = "select sandboxes_start(%s, %s, %s, %s, %s, %s, %s)"
-# Who cancels sets state and end before this worker does, and the wallet is locked after the row, here as everywhere.
-HELD = """
-select 1 from sandboxes_execution
-where id = %s and attempt = %s and claimed_by = %s and lease_expires_at is not null
-  and state in ('starting', 'running', 'cancelled')
-for no key update
-"""
+HOLD_ROW = "select sandboxes_hold_row(%s, %s, %s)"
 FINISH = "select sandboxes_finish(%s, %s, %s, %s, %s, %s::jsonb, %s, %s)"
 # Beside the row, as they are: they may be megabytes.
 LARGE = ("code", "stdin", "files")
@@ -73,7 +67,7 @@ def start(execution: Execution) -> bool:
 
 def hold_row(execution: Execution) -> bool:
     """Lock the row until the transaction ends; False when this attempt no longer holds it."""
-    return _row(HELD, _attempt(execution)) is not None
+    return bool(_row(HOLD_ROW, _attempt(execution))[0])
 
 
 def finish(execution: Execution, *, state: str, result: Mapping[str, Any], outcome: str, now: datetime) -> bool:

@@ -108,7 +108,9 @@ class Writer:
         self._samples = frames.Samples()
 
     def state(self, state: str) -> None:
-        _send(self.execution.pk, frames.state_frame(attempt=self.execution.attempt, state=state))
+        """The stream is there since the execution was queued, and goes as all do after the end."""
+        frame = frames.state_frame(attempt=self.execution.attempt, state=state)
+        self._tell(frame.number, {"state": frame.value["state"]})
 
     def output(self, stream: str, offset: int, content: bytes) -> None:
         """One piece as the runtime hands it over. A piece that does not follow the last is left to `finish`."""

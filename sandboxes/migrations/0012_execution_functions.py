@@ -4,7 +4,16 @@ from pathlib import Path
 
 from django.db import migrations
 
-FUNCTIONS = ("sandboxes_finish", "sandboxes_start", "sandboxes_claim", "sandboxes_submit", "sandboxes_next_turn")
+FUNCTIONS = (
+    "sandboxes_one",
+    "sandboxes_built_in",
+    "sandboxes_hold_row",
+    "sandboxes_finish",
+    "sandboxes_start",
+    "sandboxes_claim",
+    "sandboxes_submit",
+    "sandboxes_next_turn",
+)
 
 
 class Migration(migrations.Migration):

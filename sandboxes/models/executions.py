@@ -39,7 +39,7 @@ def local_only() -> list[str]:
 @cache
 def _light_one() -> str:
     names = [field.attname for field in Execution._meta.concrete_fields if field.name not in HEAVY]
-    return f"select {', '.join(names)} from sandboxes_execution where id = %s"
+    return f"select {', '.join(names)} from sandboxes_one(%s)"
 
 
 class ExecutionQuerySet(models.QuerySet["Execution"]):
@@ -61,7 +61,7 @@ class ExecutionQuerySet(models.QuerySet["Execution"]):
         return self.defer(*HEAVY)
 
     def light_one(self, pk: UUID) -> Execution:
-        """As `light().get(pk=pk)`; this query is asked for every execution, and is written down once."""
+        """As `light().get(pk=pk)`; asked for every execution, so it is written and planned once."""
         found: Execution = self.raw(_light_one(), [pk])[0]
         return found
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from functools import cache
 from typing import Any
 
 from django.apps import apps
@@ -21,6 +20,8 @@ from billing.models import Account
 from sandboxes import lifecycle, limits
 from sandboxes.models.builds import Build, Language
 from sandboxes.runtimes import LABELS, NAMES
+
+BUILT_IN = "select (found.pool).*, (found.template).* from sandboxes_built_in(%s) found"
 
 
 class _SharedQuerySet(models.QuerySet[Any]):
@@ -150,34 +151,29 @@ class PoolQuerySet(_SharedQuerySet):
         )
 
     def built_in(self, name: str) -> Pool | None:
-        """Everybody's pool of that name, with its template. Almost every execution asks for it, and compiling this
-        query takes the ORM longer than running it: so it is written down once."""
-        pool_fields, template_fields, statement = _built_in()
+        """Everybody's pool of that name, with its template. Almost every execution asks for it, and to compile it takes
+        the ORM longer than to run it: so it is written, and planned, once."""
         with connection.cursor() as cursor:
-            cursor.execute(statement, [name])
+            cursor.execute(BUILT_IN, [name])
             row = cursor.fetchone()
-        if row is None:
-            return None
-        pool: Pool = _loaded(Pool, pool_fields, row[: len(pool_fields)])
-        pool.template = _loaded(Template, template_fields, row[len(pool_fields) :])
+            if row is None:
+                return None
+            names = [column.name for column in cursor.description]
+        width = len(Pool._meta.concrete_fields)
+        pool: Pool = _loaded(Pool, names[:width], row[:width])
+        pool.template = _loaded(Template, names[width:], row[width:])
         return pool
 
 
-@cache
-def _built_in() -> tuple[list[str], list[str], str]:
-    found = [[field.attname for field in model._meta.concrete_fields] for model in (Pool, Template)]
-    columns = [f"{table}.{name}" for table, names in zip(("pool", "template"), found, strict=True) for name in names]
-    source = "sandboxes_pool pool join sandboxes_template template on template.id = pool.template_id"
-    statement = f"select {', '.join(columns)} from {source} where pool.account_id is null and pool.name = %s"
-    return found[0], found[1], statement
-
-
-def _loaded(model: Any, fields: list[str], values: Sequence[Any]) -> Any:
-    row = model.from_db(connection.alias, fields, values)
-    for field in model._meta.concrete_fields:
+def _loaded(model: Any, names: Sequence[str], values: Sequence[Any]) -> Any:
+    """A row of a model, from columns in whatever order the table has them."""
+    found, fields = dict(zip(names, values, strict=True)), model._meta.concrete_fields
+    for field in fields:
         if isinstance(field, models.JSONField):
-            setattr(row, field.attname, field.from_db_value(getattr(row, field.attname), None, connection))
-    return row
+            found[field.attname] = field.from_db_value(found[field.attname], None, connection)
+    return model.from_db(
+        connection.alias, [field.attname for field in fields], [found[field.attname] for field in fields]
+    )
 
 
 def _count(state: str) -> Any:

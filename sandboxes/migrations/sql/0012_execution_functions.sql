@@ -150,3 +150,32 @@ begin
          e.duration_ms, coalesce(e.claimed_at, p_now), e.started_at, p_now);
     return true;
 end $$;
+
+-- Whether this attempt still holds its execution, whose row is then locked until the transaction ends. Who cancels it
+-- has set state and end before its worker does, and the wallet is locked after the row, here as everywhere.
+create function sandboxes_hold_row(p_id uuid, p_attempt integer, p_me text)
+returns boolean language plpgsql volatile set enable_seqscan = off as $$
+begin
+    perform 1 from sandboxes_execution
+     where id = p_id and attempt = p_attempt and claimed_by = p_me and lease_expires_at is not null
+       and state in ('starting', 'running', 'cancelled')
+       for no key update;
+    return found;
+end $$;
+
+-- Everybody's pool of a name, with its template.
+create function sandboxes_built_in(p_name text)
+returns table (pool sandboxes_pool, template sandboxes_template)
+language plpgsql stable set enable_seqscan = off as $$
+begin
+    return query
+    select p, t from sandboxes_pool p join sandboxes_template t on t.id = p.template_id
+     where p.account_id is null and p.name = p_name;
+end $$;
+
+-- One execution.
+create function sandboxes_one(p_id uuid)
+returns setof sandboxes_execution language plpgsql stable set enable_seqscan = off as $$
+begin
+    return query select * from sandboxes_execution where id = p_id;
+end $$;
