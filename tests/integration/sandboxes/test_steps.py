@@ -12,6 +12,7 @@ from tests import factories
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("runtime")]
 NOW = timezone.now()
+READ = "select seq_tup_read from pg_stat_xact_user_tables where relname = 'sandboxes_execution'"
 RESULT = {
     "breach": "", "error": "", "exit_code": 0, "duration_ms": 12.5, "stdout_bytes": 0, "stderr_bytes": 0,
     "stdout_truncated": False, "stderr_truncated": False, "artifact_count": 0, "artifacts_truncated": ["\U0001f600\ufffd"],
@@ -90,7 +91,7 @@ def test_credits_past_their_expiry_are_booked_first_and_then_not_enough():
     before = ledger.balance(account_id=account.pk, now=timezone.now()).available_ucr
     ledger.charge(account_id=account.pk, amount_ucr=before, key="all", source="test", now=timezone.now())
     ledger.grant(
-        account_id=account.pk, amount_ucr=10**9, key="brief", source="promotion", now=timezone.now(),
+        account_id=account.pk, amount_ucr=10**9, category="promo", key="brief", source="test", now=timezone.now(),
         expires_at=later - datetime.timedelta(days=1),
     )  # fmt: skip
 
@@ -164,5 +165,5 @@ def test_a_long_queue_is_read_by_the_indexes_that_have_its_order():
         before = cursor.fetchone()[0]
         assert steps.next_turn(account.pk, most_waiting=10_000) == 2002
         assert claims.claim(now=timezone.now()).pk == first.pk
-        cursor.execute("select seq_tup_read from pg_stat_xact_user_tables where relname = 'sandboxes_execution'")
+        cursor.execute(READ)
         assert cursor.fetchone()[0] == before
