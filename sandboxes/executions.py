@@ -150,7 +150,6 @@ def _queue(execution: Execution, now: datetime) -> Execution:
             amount_ucr=held_ucr, now=now,
         ):  # fmt: skip
             break
-    transaction.on_commit(partial(transcript.tell_queued, execution))
     live.execution_changed(execution)
     tasks.run_execution.delay_on_commit(execution_id=str(execution.pk))
     return execution
@@ -170,7 +169,6 @@ def _enter(execution: Execution, now: datetime, *, may_wait: bool) -> Execution:
         raise SandboxIsBusy
     execution.turn = _turn(execution.account_id)
     execution.save(force_insert=True)
-    transaction.on_commit(partial(transcript.tell_queued, execution))
     live.execution_changed(execution)
     if sandbox.state == lifecycle.READY:
         transaction.on_commit(partial(tasks.ring_sandbox, sandbox.node))
