@@ -70,7 +70,10 @@ class Outbox:
         while self._filled.wait():
             time.sleep(TICK_SECONDS)
             self._filled.clear()
-            self.send()
+            try:
+                self.send()
+            except Exception:  # noqa: BLE001 - a thread that ended would leave this process silent for good
+                log.exception("live nudges were lost")
 
 
 class LiveLayer:
