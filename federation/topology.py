@@ -81,6 +81,9 @@ class Topology(Generic[Member]):
     def __len__(self) -> int:
         return len(self.members)
 
+    def __contains__(self, member: object) -> bool:
+        return member in self._place
+
     @property
     def is_overlay(self) -> bool:
         return self.shape == MESH and len(self) > MESH_UP_TO

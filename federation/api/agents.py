@@ -18,6 +18,10 @@ from federation.api.doors import Door
 from federation.models import Agent, Attempt, Task
 
 MOST_ITEMS = 1000
+WHEN_DONE = OpenApiParameter(
+    "when_done", bool, description="true: it drains first, and leaves when it has finished what it runs"
+)
+SHOWN = (*Agent.STATUSES, "draining")
 
 
 class AgentViewSet(Door):
@@ -37,7 +41,7 @@ class AgentViewSet(Door):
 
     @extend_schema(
         parameters=[
-            OpenApiParameter("status", str, enum=Agent.STATUSES),
+            OpenApiParameter("status", str, enum=SHOWN),
             OpenApiParameter("runtime", str, enum=Agent.Runtime.values),
             OpenApiParameter("capability", str),
             OpenApiParameter("name", str, description="Part of the name."),
@@ -72,13 +76,16 @@ class AgentViewSet(Door):
 
     @extend_schema(responses=serializers.AgentOut)
     def partial_update(self, request: Request, pk: UUID) -> Response:
-        agent = coordination.change_agent(agent=self.agent(pk), now=timezone.now(), **self.body(request))
+        agent = coordination.change_agent(
+            agent=self.agent(pk), by=request.user, now=timezone.now(), **self.body(request)
+        )
         return Response(serializers.AgentOut(agent).data)
 
-    @extend_schema(request=None, responses={204: None})
+    @extend_schema(request=None, responses={204: None}, parameters=[WHEN_DONE])
     def destroy(self, request: Request, pk: UUID) -> Response:
         """It leaves: its tasks go to others, its token ends."""
-        coordination.remove_agent(agent=self.agent(pk), by=request.user, now=timezone.now())
+        when_done = doors.flag(request, "when_done")
+        coordination.remove_agent(agent=self.agent(pk), by=request.user, now=timezone.now(), when_done=when_done)
         return Response(status=status.HTTP_204_NO_CONTENT)
 
     @extend_schema(responses=serializers.HeartbeatOut)
@@ -137,8 +144,8 @@ def full(task_id: UUID) -> Task:
 
 def _status(request: Request) -> str:
     value = request.query_params["status"]
-    if value not in Agent.STATUSES:
-        raise exceptions.ValidationError({"status": [f"Give one of {', '.join(Agent.STATUSES)}."]})
+    if value not in SHOWN:
+        raise exceptions.ValidationError({"status": [f"Give one of {', '.join(SHOWN)}."]})
     return str(value)
 
 

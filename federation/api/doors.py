@@ -154,6 +154,13 @@ def text(request: Request, name: str) -> str:
     return value
 
 
+def flag(request: Request, name: str) -> bool:
+    value = request.query_params.get(name, "false")
+    if value not in ("true", "false"):
+        raise exceptions.ValidationError({name: ["Give true or false."]})
+    return bool(value == "true")
+
+
 def seconds(request: Request, name: str = "wait") -> float:
     return _number(request, name, 0.0, LONGEST_WAIT_SECONDS, float)
 

@@ -103,7 +103,8 @@ def test_the_graph_is_a_snapshot_with_a_tag(alice, account, federation):
     snapshot = answer.json()
     assert snapshot["topology"] == "hierarchical"
     assert snapshot["links"] == [[0, 1], [0, 2], [1, 3]]
-    assert {"id", "name", "role", "status", "load", "level", "x", "y"} == set(snapshot["nodes"][0])
+    assert snapshot["columns"] == ["id", "name", "role", "status", "load", "level", "x", "y"]
+    assert dict(zip(snapshot["columns"], snapshot["nodes"][0], strict=True))["role"] == "leader"
     assert alice.get(url, headers={"If-None-Match": answer["ETag"]}).status_code == 304
 
 
