@@ -27,7 +27,7 @@ log = logging.getLogger(__name__)
 
 def federation_changed(federation: Federation) -> None:
     """Its settings, members or leader: everything drawn from them is drawn again."""
-    names = ("federation", "topology", "agents", "events")
+    names = ("federation", "topology", "agents")
     topics = [f"{name}-{federation.pk}" for name in names] + ["federations"]
     _on_commit(federation.account_id, topics)
 
@@ -64,6 +64,10 @@ def tasks_changed(federation: Federation, tasks: Sequence[Task] | None = None) -
     if any(task.is_backtest and not task.is_live for task in tasks or ()):
         topics.append(f"results-{federation.pk}")
     _on_commit(federation.account_id, topics)
+
+
+def event_recorded(federation: Federation) -> None:
+    _on_commit(federation.account_id, [f"events-{federation.pk}"])
 
 
 def messages_moved(federation: Federation) -> None:

@@ -74,7 +74,7 @@ def elect(*, federation_id: UUID, now: datetime) -> bool:
     return federation.epoch != before
 
 
-@transaction.atomic
+@transaction.atomic(savepoint=False)
 def renew(*, leaders: Q, now: datetime) -> None:
     """Only a lease that still runs can be renewed; a lapsed one is for `see_to_leaders`."""
     held = Federation.objects.present().filter(leaders, leader_lease_expires_at__gt=now)

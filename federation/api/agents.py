@@ -21,7 +21,6 @@ MOST_ITEMS = 1000
 WHEN_DONE = OpenApiParameter(
     "when_done", bool, description="true: it drains first, and leaves when it has finished what it runs"
 )
-SHOWN = (*Agent.STATUSES, "draining")
 
 
 class AgentViewSet(Door):
@@ -41,7 +40,7 @@ class AgentViewSet(Door):
 
     @extend_schema(
         parameters=[
-            OpenApiParameter("status", str, enum=SHOWN),
+            OpenApiParameter("status", str, enum=Agent.MARKS),
             OpenApiParameter("runtime", str, enum=Agent.Runtime.values),
             OpenApiParameter("capability", str),
             OpenApiParameter("name", str, description="Part of the name."),
@@ -144,8 +143,8 @@ def full(task_id: UUID) -> Task:
 
 def _status(request: Request) -> str:
     value = request.query_params["status"]
-    if value not in SHOWN:
-        raise exceptions.ValidationError({"status": [f"Give one of {', '.join(SHOWN)}."]})
+    if value not in Agent.MARKS:
+        raise exceptions.ValidationError({"status": [f"Give one of {', '.join(Agent.MARKS)}."]})
     return str(value)
 
 

@@ -13,7 +13,8 @@ from uuid import UUID
 from django.conf import settings
 from django.contrib.postgres.fields import ArrayField
 from django.db import models
-from django.db.models import Count, Q
+from django.db.models import Count, OuterRef, Q, Subquery
+from django.db.models.functions import Coalesce
 from django.utils import timezone
 from uuid_utils.compat import uuid7
 
@@ -168,8 +169,11 @@ class AgentQuerySet(models.QuerySet["Agent"]):
         return self.available().filter(drain=Agent.Drain.NO)
 
     def with_running(self) -> AgentQuerySet:
-        """Adds `running`: how many attempts of it are live."""
-        return self.annotate(running=Count("attempts", filter=Q(attempts__state__in=("assigned", "running"))))
+        """Adds `running`: how many attempts of it are live. Ended ones are not looked at, however many."""
+        attempts = self.model._meta.get_field("attempts").related_model.objects
+        live = attempts.filter(agent=OuterRef("pk"), state__in=("assigned", "running")).order_by()
+        counted = live.values("agent").annotate(n=Count("pk")).values("n")
+        return self.annotate(running=Coalesce(Subquery(counted), 0))
 
     def in_status(self, status: str) -> AgentQuerySet:
         """Needs `with_running`."""
@@ -201,6 +205,7 @@ class Agent(models.Model):
         LEAVE = "leave"  # as soon as it has finished
 
     STATUSES = ("idle", "busy", "unavailable", "lost")
+    MARKS = (*STATUSES, "draining")
 
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
     federation = models.ForeignKey(Federation, on_delete=models.CASCADE, related_name="agents")

@@ -123,7 +123,7 @@ def test_making_a_federation_and_agents_and_a_task(alice, account):
     federation = Federation.objects.get()
     assert made["Location"] == address(account, "agents", federation.pk)
 
-    agent = {"name": "anna", "runtime": "managed", "capabilities": "trade, research", "max_concurrent_tasks": "1"}
+    agent = {"name": "anna", "runtime": "managed", "capabilities": "trade, research", "max_concurrent_tasks": "1", "weight": "1"}
     alice.post(address(account, "agent-new", federation.pk), agent)
     token = alice.post(address(account, "agent-new", federation.pk), {**agent, "name": "bert", "runtime": "remote"})
     full = alice.post(address(account, "agent-new", federation.pk), {**agent, "name": "one too many"})
