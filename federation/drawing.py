@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from itertools import accumulate
 from typing import Any
 
 from federation.topology import HIERARCHICAL, RING, STAR, Topology
@@ -18,8 +17,8 @@ from federation.topology import HIERARCHICAL, RING, STAR, Topology
 Point = tuple[float, float]
 MARGIN = 0.06
 ON_A_CIRCLE = 90
-IN_A_ROW = 60
-HOLE, WAIST = 0.14, 0.5
+IN_A_ROW = 90
+HOLE, WAIST, FLAT = 0.14, 0.35, 0.5
 GOLDEN = math.pi * (3 - math.sqrt(5))
 
 
@@ -54,7 +53,8 @@ def _disc(size: int, hole: float) -> list[Point]:
 
 def _ruff(size: int) -> list[Point]:
     """A circle folded in and out, so that all have room and neighbours stay neighbours."""
-    folds = 2 * max(round(math.sqrt(math.pi * size * WAIST / (1 - WAIST)) / 2), 2)
+    # As many as leave a member as much room along its fold as beside it, a little inside the middle.
+    folds = 2 * max(round(math.sqrt(0.75 * math.pi * size * (1 + WAIST) / (1 - WAIST)) / 2), 2)
     points = []
     for number in range(size):
         fold, along = divmod(number * folds / size, 1)
@@ -66,17 +66,30 @@ def _ruff(size: int) -> list[Point]:
 def _rows(shape: Topology[Any]) -> list[Point]:
     """A member stands over the middle of its branch."""
     across = _across(shape)
-    levels = [shape.level(member) for member in shape.members]
-    widths = [levels.count(level) for level in range(levels[-1] + 1)]
-    rows = [math.ceil(width / IN_A_ROW) for width in widths]
-    above = [0, *accumulate(rows)]
-    seen = [0] * len(widths)
-    points = []
-    for level, x in zip(levels, across, strict=True):
-        row = above[level] + seen[level] % rows[level]
-        seen[level] += 1
-        points.append((_inset(x), _inset(row / (above[-1] - 1))))
-    return points
+    levels: list[list[int]] = []
+    for place, member in enumerate(shape.members):
+        level = shape.level(member)
+        if level == len(levels):
+            levels.append([])
+        levels[level].append(place)
+    rows = [0] * len(shape)
+    above = 0
+    for places in levels:
+        for place, row in zip(places, _staggered([across[place] for place in places]), strict=True):
+            rows[place] = above + row
+        above = 1 + max(rows[place] for place in places)
+    return [(_inset(x), _inset(0.5 + (row / (above - 1) - 0.5) * FLAT)) for x, row in zip(across, rows, strict=True)]
+
+
+def _staggered(across: list[float]) -> list[int]:
+    """For each, from left to right, the first row where it has room."""
+    ends: list[float] = []
+    found = []
+    for x in across:
+        row = next((row for row, end in enumerate(ends) if x - end >= 1 / IN_A_ROW), len(ends))
+        ends[row : row + 1] = [x]
+        found.append(row)
+    return found
 
 
 def _across(shape: Topology[Any]) -> list[float]:

@@ -6,7 +6,9 @@ A version of the topology never changes, so each process keeps the shapes of the
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from threading import Lock
 from typing import Any
 from uuid import UUID
@@ -31,22 +33,21 @@ class Map:
         return "leader" if agent.pk == self.federation.leader_id else "worker"
 
 
-def of(federation: Federation) -> Map:
-    """Members with their load, and how they are linked; the federation's own fields are read anew."""
-    agents = {
-        agent.pk: agent
-        for agent in Agent.objects.linked()
-        .filter(federation=federation)
-        .select_related("federation")
-        .with_running()
-        .defer("metadata")
-    }
-    # Members and wiring are of one statement, and so of one moment.
-    for agent in agents.values():
-        federation = agent.federation
-        break
-    shape = federation.shaped(list(agents.values()))
-    return Map(federation, [agents[pk] for pk in shape.members], shape)
+def of(federation: Federation, *, most: int | None = None) -> Map:
+    """Who is linked with whom, and the members (the first `most`, or all) with their load."""
+    while True:
+        found = shape(federation)
+        agents = _agents(federation, found.members[:most], everyone=most is None)
+        # Somebody came or went in between: another version.
+        if agents is not None:
+            return Map(federation, agents, found)
+
+
+def _agents(federation: Federation, members: Sequence[UUID], *, everyone: bool) -> list[Agent] | None:
+    rows = Agent.objects.linked().filter(federation=federation)
+    rows = rows if everyone else rows.filter(pk__in=members)
+    agents = {agent.pk: agent for agent in rows.with_running().defer("metadata", "public_key", "token_digest")}
+    return [agents[pk] for pk in members] if set(agents) == set(members) else None
 
 
 def shape(federation: Federation) -> Topology[UUID]:
@@ -85,14 +86,19 @@ def _read(federation: Federation) -> tuple[Topology[UUID], int]:
     return federation.over(members), version
 
 
+@lru_cache(maxsize=KEPT)
+def _points(found: Topology[UUID]) -> list[drawing.Point]:
+    return drawing.layout(found)
+
+
 def snapshot(federation: Federation) -> dict[str, Any]:
     """What the page draws: nodes as rows of COLUMNS, links as pairs of places in `nodes`."""
     # Read before the rows: a change in between is then sent again rather than missed.
     version = store.graph_version(federation.pk)
     found = of(federation)
     nodes = [
-        [agent.pk, agent.name, found.role(agent), agent.mark, agent.load, found.shape.level(agent.pk), x, y]
-        for agent, (x, y) in zip(found.agents, drawing.layout(found.shape), strict=True)
+        [str(agent.pk), agent.name, found.role(agent), agent.mark, agent.load, found.shape.level(agent.pk), x, y]
+        for agent, (x, y) in zip(found.agents, _points(found.shape), strict=True)
     ]
     return {
         "topology": found.shape.shape,

@@ -19,6 +19,7 @@ from federation.forms import AgentChangeForm, AgentFilter, AgentForm
 from federation.models import Agent, Attempt, Event
 from federation.views.shared import agent_of, editors_only, one, one_to_edit, tab
 
+NEIGHBOURS = 60
 HEAVY = ("task__payload", "task__result", "answer")
 
 
@@ -64,14 +65,14 @@ def agent_new(request: HttpRequest, account: Account, pk: UUID) -> HttpResponse:
 @require_safe
 def agent_detail(request: HttpRequest, account: Account, pk: UUID) -> HttpResponse:
     agent = agent_of(request, account, pk)
-    found = maps.of(agent.federation)
+    shape = maps.shape(agent.federation)
     attempts = Attempt.objects.filter(agent=agent).select_related("task").defer(*HEAVY).order_by("-assigned_at", "-pk")
-    is_linked = agent.availability != Agent.Availability.LOST
+    is_linked = agent.pk in shape
     shown = {
         "agent": agent,
-        "role": found.role(agent),
-        "level": found.shape.level(agent.pk) if is_linked else None,
-        "neighbours": _neighbours(found, agent) if is_linked else [],
+        "role": "leader" if agent.pk == agent.federation.leader_id else "worker",
+        "level": shape.level(agent.pk) if is_linked else None,
+        "neighbours": _neighbours(shape.neighbours(agent.pk)) if is_linked else [],
         "attempts": attempts[:25],
         "events": Event.objects.filter(agent=agent).order_by("-created_at", "-pk")[:10],
     }
@@ -80,9 +81,9 @@ def agent_detail(request: HttpRequest, account: Account, pk: UUID) -> HttpRespon
     return tab(request, agent.federation, "agent", shown, part="_agent_body")
 
 
-def _neighbours(found: maps.Map, agent: Agent) -> list[Agent]:
-    near = set(found.shape.neighbours(agent.pk))
-    return [each for each in found.agents if each.pk in near][:60]
+def _neighbours(near: list[UUID]) -> list[Agent]:
+    """The first of them; the hub of a large star has thousands."""
+    return list(Agent.objects.filter(pk__in=near[:NEIGHBOURS]).only("pk", "name").order_by("position"))
 
 
 @require_http_methods(["GET", "HEAD", "POST"])

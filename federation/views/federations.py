@@ -51,13 +51,13 @@ def federation_new(request: HttpRequest, account: Account) -> HttpResponse:
 @require_safe
 def topology(request: HttpRequest, account: Account, pk: UUID) -> HttpResponse:
     federation = one(request, account, pk)
-    found = maps.of(federation)
+    found = maps.of(federation, most=LISTED)
     shown = {
         "map": found,
         "metrics": found.shape.metrics(),
-        "graph": graph_of(account, federation, found.agents),
-        "levels": [(agent, found.shape.level(agent.pk), found.role(agent)) for agent in found.agents[:LISTED]],
-        "more": max(len(found.agents) - LISTED, 0),
+        "graph": graph_of(account, federation, found.agents, of=len(found.shape)),
+        "levels": [(agent, found.shape.level(agent.pk), found.role(agent)) for agent in found.agents],
+        "more": len(found.shape) - len(found.agents),
         "events": Event.objects.filter(federation=federation).order_by("-created_at", "-pk")[:8],
     }
     return tab(request, federation, "topology", shown, part="_topology_side")
@@ -113,7 +113,7 @@ def _settings(
     readings = list(adaptation.latest(federation)[:READINGS])
     shown = {
         "form": form,
-        "graph": graph_of(account, federation, []),
+        "graph": graph_of(account, federation, [], of=0),
         "page": pages.newest(TopologyVersion.objects.filter(federation=federation), request, size=VERSIONS),
         "readings": readings,
         "costs": _costs(readings),

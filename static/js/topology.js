@@ -171,7 +171,7 @@
     function tell() {
       const shownLinks = links.length > MAX_LINKS ? `${links.length.toLocaleString("en")} links, drawn for the chosen agent` : count(links.length, "link");
       note.textContent = nodes.length ? `${word(kind)} · ${count(nodes.length, "agent")} · ${shownLinks}` : "No agents have joined yet";
-      for (const spot of legend?.querySelectorAll("[data-count]") || []) spot.textContent = nodes.reduce((sum, node) => sum + (node.mark === spot.dataset.count), 0);
+      for (const spot of legend?.querySelectorAll("[data-count]") || []) spot.textContent = nodes.reduce((sum, node) => sum + (node.mark === spot.dataset.count), 0).toLocaleString("en");
     }
 
     // --- painting
