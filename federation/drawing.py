@@ -18,7 +18,9 @@ Point = tuple[float, float]
 MARGIN = 0.06
 ON_A_CIRCLE = 90
 IN_A_ROW = 90
-HOLE, WAIST, FLAT = 0.14, 0.35, 0.5
+HOLE, WAIST = 0.14, 0.35
+# The height of a hierarchy: flat, unless many levels and rows need the room.
+FLAT, TALL, MANY = 0.5, 0.8, 200
 GOLDEN = math.pi * (3 - math.sqrt(5))
 
 
@@ -64,32 +66,21 @@ def _ruff(size: int) -> list[Point]:
 
 
 def _rows(shape: Topology[Any]) -> list[Point]:
-    """A member stands over the middle of its branch."""
+    """A member stands over the middle of its branch, in the first row below its parent's where it has room."""
     across = _across(shape)
-    levels: list[list[int]] = []
-    for place, member in enumerate(shape.members):
-        level = shape.level(member)
-        if level == len(levels):
-            levels.append([])
-        levels[level].append(place)
-    rows = [0] * len(shape)
-    above = 0
-    for places in levels:
-        for place, row in zip(places, _staggered([across[place] for place in places]), strict=True):
-            rows[place] = above + row
-        above = 1 + max(rows[place] for place in places)
-    return [(_inset(x), _inset(0.5 + (row / (above - 1) - 0.5) * FLAT)) for x, row in zip(across, rows, strict=True)]
-
-
-def _staggered(across: list[float]) -> list[int]:
-    """For each, from left to right, the first row where it has room."""
-    ends: list[float] = []
-    found = []
-    for x in across:
-        row = next((row for row, end in enumerate(ends) if x - end >= 1 / IN_A_ROW), len(ends))
-        ends[row : row + 1] = [x]
-        found.append(row)
-    return found
+    rows: list[int] = []
+    taken: list[set[int]] = []
+    for place, x in enumerate(across):
+        row = rows[shape.parent(place)] + 1 if place else 0
+        half = int(x * 2 * IN_A_ROW)
+        while row < len(taken) and taken[row] & {half - 1, half, half + 1}:
+            row += 1
+        taken += [set() for _ in range(row + 1 - len(taken))]
+        taken[row].add(half)
+        rows.append(row)
+    height = FLAT if len(shape) <= MANY else TALL
+    last = len(taken) - 1
+    return [(_inset(x), _inset(0.5 + (row / last - 0.5) * height)) for x, row in zip(across, rows, strict=True)]
 
 
 def _across(shape: Topology[Any]) -> list[float]:

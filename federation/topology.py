@@ -119,7 +119,7 @@ class Topology(Generic[Member]):
         elif self.shape == STAR:
             yield from ((0, place) for place in range(1, size))
         else:
-            yield from ((self._parent(place), place) for place in range(1, size))
+            yield from ((self.parent(place), place) for place in range(1, size))
 
     def neighbours(self, member: Member) -> list[Member]:
         return [self.members[place] for place in self._around(self._index(member))]
@@ -134,10 +134,11 @@ class Topology(Generic[Member]):
             return sorted({(place - 1) % size, (place + 1) % size} - {place})
         if self.shape == STAR:
             return list(range(1, size)) if place == 0 else [0]
-        above = [self._parent(place)] if place else []
+        above = [self.parent(place)] if place else []
         return above + list(self.children(place))
 
-    def _parent(self, place: int) -> int:
+    def parent(self, place: int) -> int:
+        """The place above this one in a hierarchy."""
         return (place - 1) // self.fan_out
 
     def children(self, place: int) -> range:
@@ -174,11 +175,11 @@ class Topology(Generic[Member]):
     def _next_in_tree(self, here: int, there: int) -> int:
         """The child whose branch holds `there`, else the parent."""
         while there > here:
-            above = self._parent(there)
+            above = self.parent(there)
             if above == here:
                 return there
             there = above
-        return self._parent(here)
+        return self.parent(here)
 
     def route(self, start: Member, end: Member) -> list[Member]:
         """Every member on the way, both ends included."""
@@ -216,7 +217,7 @@ class Topology(Generic[Member]):
     def _depth(self, place: int) -> int:
         depth = 0
         while place > 0:
-            place = self._parent(place)
+            place = self.parent(place)
             depth += 1
         return depth
 
@@ -253,7 +254,7 @@ class Topology(Generic[Member]):
         last = len(self) - 1
         depth = self._depth(last)
         while last > self.fan_out:
-            last = self._parent(last)
+            last = self.parent(last)
         # Does the lowest level reach into a second branch of the root?
         return 2 * depth if last > 1 else 2 * depth - 1
 
@@ -262,6 +263,6 @@ class Topology(Generic[Member]):
         size = len(self)
         below = [1] * size
         for place in range(size - 1, 0, -1):
-            below[self._parent(place)] += below[place]
+            below[self.parent(place)] += below[place]
         crossings = sum(count * (size - count) for count in below[1:])
         return crossings / (size * (size - 1) / 2)

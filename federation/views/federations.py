@@ -95,8 +95,9 @@ def events(request: HttpRequest, account: Account, pk: UUID) -> HttpResponse:
 def versions(request: HttpRequest, account: Account, pk: UUID) -> HttpResponse:
     """Every wiring it had, with the reason."""
     federation = one(request, account, pk)
-    rows = TopologyVersion.objects.filter(federation=federation)
-    return tab(request, federation, "versions", {"page": pages.newest(rows, request)}, part="_version_table")
+    rows, brief = TopologyVersion.objects.filter(federation=federation), "brief" in request.GET
+    shown = {"page": pages.newest(rows, request, size=VERSIONS if brief else pages.ROWS), "brief": brief}
+    return tab(request, federation, "versions", shown, part="_version_table")
 
 
 @require_http_methods(["GET", "HEAD", "POST"])

@@ -336,7 +336,8 @@
       repaint();
     }
 
-    function zoom(factor, x = W / 2, y = H / 2) {
+    function zoom(factor, x, y) {
+      if (x === undefined) [x, y] = selected ? at(selected) : [W / 2, H / 2];
       touched = true;
       const k = clamp(view.k * factor, 40, 60000), real = k / view.k;
       moveTo({ k, x: x - (x - view.x) * real, y: y - (y - view.y) * real });
