@@ -15,6 +15,7 @@ from rest_framework.response import Response
 from federation import agents, bus, coordination, remote
 from federation.api import doors, serializers
 from federation.api.doors import Door
+from federation.beats import Beat
 from federation.models import Agent, Attempt, Task
 
 MOST_ITEMS = 1000
@@ -29,6 +30,7 @@ class AgentViewSet(Door):
         "create": serializers.AgentIn,
         "partial_update": serializers.AgentChange,
         "heartbeat": serializers.HeartbeatIn,
+        "heartbeats": serializers.HeartbeatBatchIn,
         "claim": serializers.Nothing,
         "acknowledge": serializers.AcknowledgeIn,
     }
@@ -100,6 +102,25 @@ class AgentViewSet(Door):
         )
         return Response(serializers.HeartbeatOut(reply).data)
 
+    @extend_schema(responses=serializers.HeartbeatBatchOut)
+    def heartbeats(self, request: Request, federation_pk: UUID) -> Response:
+        """Signs of life of many agents on one machine; each is answered as it would be alone."""
+        federation = self.federation(federation_pk)
+        asked = self.each(self.body(request)["heartbeats"], serializers.HeartbeatOfIn)
+        ours = set(Agent.objects.filter(federation=federation).values_list("pk", flat=True))
+        asked = [
+            exceptions.NotFound() if isinstance(each, dict) and each["agent"] not in ours else each for each in asked
+        ]
+        beats = [_beat(each) for each in asked if isinstance(each, dict)]
+        replies = iter(remote.heartbeat_many(beats=beats, now=timezone.now()))
+        answers = [next(replies) if isinstance(each, dict) else each for each in asked]
+        shown = serializers.HeartbeatOut()
+        results = [
+            self.problem(answer) if isinstance(answer, Exception) else shown.to_representation(answer)
+            for answer in answers
+        ]
+        return Response({"results": results})
+
     @extend_schema(responses={200: serializers.ClaimOut, 204: None}, parameters=[doors.WAIT], request=None)
     def claim(self, request: Request, pk: UUID) -> Response:
         """The agent's next task, with the epoch that every write about it must carry; 204 when none came."""
@@ -139,6 +160,10 @@ def full(task_id: UUID) -> Task:
         "attempts", Attempt.objects.select_related("execution").defer("execution__code", "execution__files")
     )
     return Task.objects.prefetch_related(shown).get(pk=task_id)
+
+
+def _beat(asked: dict[str, Any]) -> Beat:
+    return Beat(asked["agent"], asked.get("status", "idle"), asked.get("load"), asked.get("running", []))
 
 
 def _status(request: Request) -> str:

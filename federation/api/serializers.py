@@ -225,6 +225,18 @@ class HeartbeatIn(Strict):
     running = RunningIn(many=True, required=False, max_length=1000)
 
 
+class HeartbeatOfIn(HeartbeatIn):
+    agent = serializers.UUIDField()
+
+
+class HeartbeatBatchIn(Strict):
+    heartbeats = serializers.ListField(child=Json(), min_length=1, max_length=BATCH_MOST)
+
+
+class HeartbeatBatchOut(serializers.Serializer[Any]):
+    results = serializers.ListField(child=serializers.DictField(), help_text="in order: an answer or a problem each")
+
+
 class HeartbeatOut(serializers.Serializer[Any]):
     topology_version = serializers.IntegerField()
     epoch = serializers.IntegerField()

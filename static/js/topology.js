@@ -25,7 +25,7 @@
     let nodes = [], links = [], near = [], index = new Map(), version = null, kind = "";
     let W = 0, H = 0, dpr = 1, R = 5, ink = {}, sprites = {};
     let view = { k: 1, x: 0, y: 0 }, drawn = view, fitted = 1, touched = false, tweening = 0;
-    let selected = null, hovered = null, full = true, frame = 0, painted = 0, swept = 0, settleTimer = 0, fetching = null, again = false, fetchedAt = 0;
+    let selected = null, hovered = null, full = true, frame = 0, painted = 0, swept = 0, settleTimer = 0, fetching = null, again = false, fetchedAt = -Infinity;
     const dirty = new Set(), stop = new AbortController();
 
     function layer() {

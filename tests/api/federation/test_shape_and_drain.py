@@ -106,3 +106,39 @@ def test_another_accounts_agent_is_not_found(charlie, federation):
 
     assert charlie.patch(f"agents/{agent.pk}", {"draining": True}).status_code == 404
     assert charlie.delete(f"agents/{agent.pk}").status_code == 404
+
+
+def test_many_heartbeats_are_each_answered_as_alone(api, federation):
+    hub, leaf = factories.make_agent(federation, "hub"), factories.make_agent(federation, "leaf")
+    stranger = factories.make_agent(factories.make_federation(), "stranger")
+    gone = factories.make_agent(federation, "gone")
+    api.delete(f"agents/{gone.pk}")
+    beats = [
+        {"agent": str(leaf.pk), "load": 0.5},
+        {"agent": str(stranger.pk)},
+        {"agent": str(gone.pk)},
+        {"agent": str(hub.pk), "load": 2},
+        {"agent": str(hub.pk), "status": "unavailable"},
+    ]
+
+    answer = api.post(f"federations/{federation.pk}/heartbeats", {"heartbeats": beats})
+
+    assert answer.status_code == 200
+    results = answer.json()["results"]
+    assert [each.get("status") for each in results] == [None, 404, 410, 400, None]
+    assert results[0] == {"topology_version": 5, "epoch": 1, "cancel": [], "neighbours": [str(hub.pk)]}
+    assert Agent.objects.get(pk=leaf.pk).reported_load == 0.5
+    assert Agent.objects.get(pk=hub.pk).availability == "unavailable"
+
+
+@pytest.mark.parametrize("body", [{}, {"heartbeats": []}, {"heartbeats": [{}] * 1001}, {"heartbeats": "x"}])
+def test_a_batch_of_heartbeats_has_a_shape(api, federation, body):
+    assert api.post(f"federations/{federation.pk}/heartbeats", body).status_code == 400
+
+
+def test_an_agents_token_beats_only_for_itself(as_agent, federation):
+    agent, token = factories.make_agent_with_token(federation)
+
+    answer = as_agent(token).post(f"federations/{federation.pk}/heartbeats", {"heartbeats": [{"agent": str(agent.pk)}]})
+
+    assert answer.status_code == 401
