@@ -23,7 +23,7 @@ import redis
 from redis.commands.core import Script
 from uuid_utils.compat import uuid7
 
-from federation import history, live, store
+from federation import history, live, maps, store
 from federation.models import Agent, Federation
 from federation.topology import Topology
 
@@ -149,8 +149,7 @@ def send(*, federation: Federation, draft: Draft, now: datetime) -> Receipt:
 
 def send_many(*, federation: Federation, drafts: Sequence[Draft], now: datetime) -> list[Receipt | Exception]:
     """Each draft for itself; the answers are in the order asked."""
-    members = list(Agent.objects.linked().filter(federation=federation).only("pk", "position"))
-    shape = federation.shaped(members)
+    shape = maps.shape(federation)
     with answering(), store.client().pipeline(transaction=False) as pipeline:
         plans = [_plan(federation, shape, draft, now, pipeline) for draft in drafts]
         replies = iter(pipeline.execute())
@@ -168,10 +167,9 @@ def _plan(
     federation: Federation, shape: Topology[UUID], draft: Draft, now: datetime, pipeline: Any
 ) -> Plan | Exception:
     """Puts the script's call on the pipeline; the plan turns its reply into the answer."""
-    members = set(shape.members)
-    if draft.sender not in members:
+    if draft.sender not in shape:
         return UnknownAgent("from")
-    if draft.recipient is not None and draft.recipient not in members:
+    if draft.recipient is not None and draft.recipient not in shape:
         return UnknownAgent("to")
     if draft.recipient == draft.sender:
         return ToOneself()

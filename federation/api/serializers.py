@@ -11,7 +11,7 @@ from rest_framework import serializers
 
 from federation.api.fields import Flag, Json, Moment, Share, Strict, Text, Whole
 from federation.assignment import STRATEGIES
-from federation.models import Agent, Attempt, DeadLetter, Event, Federation, Message, Task
+from federation.models import Agent, Attempt, DeadLetter, Event, Federation, Message, Task, TopologyVersion
 from federation.models.traffic import MESSAGE_TYPES
 from federation.topology import SHAPES
 
@@ -123,6 +123,15 @@ class EventOut(serializers.ModelSerializer[Event]):
         fields = ("id", "kind", "text", "agent", "task", "created_at")
 
 
+class TopologyVersionOut(serializers.ModelSerializer[TopologyVersion]):
+    at = serializers.DateTimeField(source="created_at")
+    figures = Json(read_only=True, help_text="of a change by measurement: the windows that led to it")
+
+    class Meta:
+        model = TopologyVersion
+        fields = ("version", "shape", "members", "epoch", "reason", "figures", "at")
+
+
 class TopologyOut(serializers.Serializer[Any]):
     topology = serializers.CharField()
     effective_topology = serializers.CharField()
@@ -131,9 +140,8 @@ class TopologyOut(serializers.Serializer[Any]):
     epoch = serializers.IntegerField()
     nodes = TopologyNodeOut(many=True)
     links = serializers.ListField(child=serializers.ListField(child=serializers.UUIDField()))
-    links_listed = serializers.BooleanField(help_text="false for a mesh too large to list; metrics count its links")
     metrics = MetricsOut()
-    history = EventOut(many=True)
+    history = TopologyVersionOut(many=True, help_text="the versions stored last, the newest first")
 
 
 class RouteOut(serializers.Serializer[Any]):
@@ -153,6 +161,7 @@ class AgentChange(Strict):
     public_key = Text(required=False, allow_blank=True, max_length=64, help_text="Ed25519, base64")
     region = Text(required=False, allow_blank=True, max_length=60)
     metadata = Json(required=False, allow_null=False, most_bytes=16 * 1024)
+    draining = Flag(required=False, help_text="true: no new work, what it runs it finishes")
 
     def validate_public_key(self, value: str) -> str:
         try:
@@ -170,6 +179,7 @@ class AgentChange(Strict):
 
 
 class AgentIn(AgentChange):
+    draining = None  # a new one is taken on to work
     name = Text(max_length=120)
     runtime = serializers.ChoiceField(("managed", "remote", "mcp"), required=False)
 
@@ -184,13 +194,15 @@ class AgentOut(serializers.ModelSerializer[Agent]):
     status = serializers.ChoiceField(Agent.STATUSES)
     load = serializers.FloatField()
     running = serializers.IntegerField()
+    draining = serializers.BooleanField(source="is_draining", help_text="no new work; it finishes what it runs")
     capabilities = serializers.ListField(child=serializers.CharField())
 
     class Meta:
         model = Agent
         fields = (
             "id", "federation", "name", "type", "runtime", "capabilities", "weight", "max_concurrent_tasks",
-            "public_key", "region", "metadata", "status", "load", "running", "last_heartbeat_at", "created_at",
+            "public_key", "region", "metadata", "status", "draining", "load", "running", "last_heartbeat_at",
+            "created_at",
         )  # fmt: skip
 
 
@@ -211,6 +223,18 @@ class HeartbeatIn(Strict):
     status = serializers.ChoiceField(("idle", "busy", "unavailable"), required=False)
     load = Share(required=False, allow_null=True)
     running = RunningIn(many=True, required=False, max_length=1000)
+
+
+class HeartbeatOfIn(HeartbeatIn):
+    agent = serializers.UUIDField()
+
+
+class HeartbeatBatchIn(Strict):
+    heartbeats = serializers.ListField(child=Json(), min_length=1, max_length=BATCH_MOST)
+
+
+class HeartbeatBatchOut(serializers.Serializer[Any]):
+    results = serializers.ListField(child=serializers.DictField(), help_text="in order: an answer or a problem each")
 
 
 class HeartbeatOut(serializers.Serializer[Any]):

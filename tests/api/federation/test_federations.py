@@ -142,7 +142,18 @@ def test_the_topology_names_its_members_links_and_numbers(api, account):
     assert body["links"] == [[first, second], [first, third], [second, fourth]]
     assert body["metrics"] == {"links": 3, "diameter": 3, "mean_hops": pytest.approx(10 / 6)}
     assert body["epoch"] == 1
-    assert {event["kind"] for event in body["history"]} == {"joined", "elected"}
+    assert [(each["version"], each["members"], each["shape"]) for each in body["history"]] == [
+        (5, 4, "hierarchical"),
+        (4, 3, "hierarchical"),
+        (3, 2, "hierarchical"),
+        (2, 1, "hierarchical"),
+        (1, 0, "hierarchical"),
+    ]
+    assert body["history"][3]["reason"] == "agent-0 joined. agent-0 leads, epoch 1."
+    assert (body["history"][4]["reason"], body["history"][4]["figures"]) == (
+        "Created as a hierarchical by Alice.",
+        None,
+    )
 
 
 def test_a_route_names_every_member_on_the_way(api, account):

@@ -11,7 +11,7 @@ from federation.models import Agent, Event, Federation, Message, Task
 from tests import factories
 
 pytestmark = pytest.mark.django_db
-TABS = ("federation", "agents", "tasks", "results", "messages", "events", "settings")
+TABS = ("federation", "agents", "tasks", "results", "messages", "events", "settings", "versions")
 
 
 @pytest.fixture
@@ -103,7 +103,8 @@ def test_the_graph_is_a_snapshot_with_a_tag(alice, account, federation):
     snapshot = answer.json()
     assert snapshot["topology"] == "hierarchical"
     assert snapshot["links"] == [[0, 1], [0, 2], [1, 3]]
-    assert {"id", "name", "role", "status", "load", "level", "x", "y"} == set(snapshot["nodes"][0])
+    assert snapshot["columns"] == ["id", "name", "role", "status", "load", "level", "x", "y"]
+    assert dict(zip(snapshot["columns"], snapshot["nodes"][0], strict=True))["role"] == "leader"
     assert alice.get(url, headers={"If-None-Match": answer["ETag"]}).status_code == 304
 
 
@@ -122,7 +123,13 @@ def test_making_a_federation_and_agents_and_a_task(alice, account):
     federation = Federation.objects.get()
     assert made["Location"] == address(account, "agents", federation.pk)
 
-    agent = {"name": "anna", "runtime": "managed", "capabilities": "trade, research", "max_concurrent_tasks": "1"}
+    agent = {
+        "name": "anna",
+        "runtime": "managed",
+        "capabilities": "trade, research",
+        "max_concurrent_tasks": "1",
+        "weight": "1",
+    }
     alice.post(address(account, "agent-new", federation.pk), agent)
     token = alice.post(address(account, "agent-new", federation.pk), {**agent, "name": "bert", "runtime": "remote"})
     full = alice.post(address(account, "agent-new", federation.pk), {**agent, "name": "one too many"})
@@ -228,7 +235,8 @@ def test_a_viewer_sees_everything_and_changes_nothing(client, account, federatio
     for name in ("agent-new", "task-new", "strategy-new", "messages", "settings", "delete"):
         assert client.post(address(account, name, federation.pk), {}).status_code == 403
     assert client.post(address(account, "task-cancel", tasks[0].pk)).status_code == 403
-    assert client.post(address(account, "agent-remove", agents[0].pk)).status_code == 403
+    for name in ("agent-remove", "agent-drain", "agent-edit"):
+        assert client.post(address(account, name, agents[0].pk)).status_code == 403
     assert client.get(address(account, "new")).status_code == 403
 
 
