@@ -18,7 +18,6 @@ from federation.models import Agent, DeadLetter, Federation, Message
 from federation.views.shared import editors_only, one, one_to_edit, tab
 
 LETTERS = 10
-REFUSALS = (bus.UnknownAgent, bus.ToOneself, bus.PayloadTooLarge, bus.InboxFull, bus.BusUnavailable)
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
@@ -45,7 +44,7 @@ def _send(request: HttpRequest, account: Account, federation: Federation, agents
         )
         try:
             receipt = bus.send(federation=federation, draft=draft, now=timezone.now())
-        except REFUSALS as refused:
+        except bus.REFUSALS as refused:
             form.add_error(None, str(refused))
         else:
             notes.success(request, f"Sent to {receipt.recipients}, over {receipt.hops} links at most.")
@@ -88,6 +87,6 @@ def letter_replay(request: HttpRequest, account: Account, pk: UUID) -> HttpRespo
     try:
         coordination.replay(letter=letter, now=timezone.now())
         notes.success(request, "It goes on.")
-    except (*REFUSALS, coordination.Replayed, attempts.TaskSettled) as refused:
+    except (*bus.REFUSALS, coordination.Replayed, attempts.TaskSettled) as refused:
         notes.warning(request, str(refused))
     return redirect("federation:messages", account, letter.federation_id)

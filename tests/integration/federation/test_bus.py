@@ -94,8 +94,8 @@ def test_an_acknowledged_message_never_comes_again(federation, pair):
     receipt = send(federation, one, two)
     receive(two)
 
-    assert bus.acknowledge(agent=two, message_ids=[receipt.id]) == 1
-    assert bus.acknowledge(agent=two, message_ids=[receipt.id]) == 0
+    assert bus.acknowledge(agent=two, message_ids=[receipt.id], now=NOW) == 1
+    assert bus.acknowledge(agent=two, message_ids=[receipt.id], now=NOW) == 0
 
     assert receive(two, after(3600)) == []
     assert accounts(federation) == (1, 1, 0, 0, 0)
@@ -106,7 +106,7 @@ def test_only_the_recipient_can_acknowledge(federation, pair):
     receipt = send(federation, one, two)
     receive(two)
 
-    assert bus.acknowledge(agent=one, message_ids=[receipt.id]) == 0
+    assert bus.acknowledge(agent=one, message_ids=[receipt.id], now=NOW) == 0
 
 
 def test_a_message_expires_by_the_servers_clock_whether_offered_or_not(federation, pair):
@@ -146,7 +146,7 @@ def test_a_full_inbox_refuses_and_accepts_nothing():
     with pytest.raises(bus.InboxFull):
         send(federation, one, two)
     receive(two)
-    bus.acknowledge(agent=two, message_ids=[receipt.id])
+    bus.acknowledge(agent=two, message_ids=[receipt.id], now=NOW)
     send(federation, one, two)
 
     assert accounts(federation) == (3, 1, 0, 0, 2)
@@ -190,14 +190,14 @@ def test_the_history_is_written_once_whatever_is_flushed_twice(federation, pair)
     one, two = pair
     receipt = send(federation, one, two)
     receive(two)
-    bus.acknowledge(agent=two, message_ids=[receipt.id])
-    kept = store.client().xrange(store.key("history"))
+    bus.acknowledge(agent=two, message_ids=[receipt.id], now=NOW)
+    kept = store.client().xrange(store.bus_key("history"))
 
     history.flush_all(now=NOW)
     # As after a crash between the commit and the clean-up: the entries are there again.
-    store.client().delete(store.key("history"))
+    store.client().delete(store.bus_key("history"))
     for entry_id, fields in kept:
-        store.client().xadd(store.key("history"), fields, id=entry_id)
+        store.client().xadd(store.bus_key("history"), fields, id=entry_id)
     history.flush_all(now=NOW)
 
     message = Message.objects.get()
@@ -276,7 +276,7 @@ def test_the_accounts_balance_after_every_step_and_nothing_is_lost(steps):
         if step == "receive":
             offered[who] += [item.message["id"] for item in receive(member, now, most=2)]
         elif step == "acknowledge":
-            bus.acknowledge(agent=member, message_ids=offered[who][:1])
+            bus.acknowledge(agent=member, message_ids=offered[who][:1], now=now)
             offered[who] = offered[who][1:]
         elif step == "wait":
             now += timedelta(seconds=6)
