@@ -91,6 +91,13 @@ class Json(serializers.Field[Any, Any, Any, Any]):
         return value
 
 
+class Unread(Json):
+    """An item of a batch, which is judged by itself."""
+
+    def to_internal_value(self, value: Any) -> Any:
+        return value
+
+
 class TooLarge(Exception):
     """Raised for a value larger than its field takes."""
 

@@ -9,7 +9,7 @@ from typing import Any
 from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
-from federation.api.fields import Flag, Json, Moment, Seconds, Share, Strict, Text, Whole
+from federation.api.fields import Flag, Json, Moment, Seconds, Share, Strict, Text, Unread, Whole
 from federation.assignment import STRATEGIES
 from federation.models import Agent, Attempt, DeadLetter, Event, Federation, Message, Task
 from federation.models.traffic import MESSAGE_TYPES, OUTCOMES
@@ -343,7 +343,7 @@ class MessageIn(Strict):
 
 
 class MessageBatchIn(Strict):
-    messages = serializers.ListField(child=Json(), min_length=1, max_length=BATCH_MOST)
+    messages = serializers.ListField(child=Unread(), min_length=1, max_length=BATCH_MOST)
 
 
 class ReceiptOut(serializers.Serializer[Any]):
