@@ -119,8 +119,7 @@ class _Sending:
     """One call of `send_many`: what was asked, the ways looked up so far, and the answers."""
 
     def __init__(self, federation: Federation, drafts: Sequence[Draft], now: datetime) -> None:
-        members = Agent.objects.linked().filter(federation=federation).only("pk", "position", "runtime")
-        self.map = relays.Map(federation, list(members))
+        self.map = relays.Map(federation)
         self.federation, self.drafts, self.now = federation, drafts, now
         # Every answer is set before it is given: a draft is refused here or answered by its pack.
         self.answers: list[Any] = [None] * len(drafts)
@@ -291,10 +290,10 @@ def acknowledge(*, agent: Agent, message_ids: Sequence[UUID | str], now: datetim
 
 def _pass_on(federation: Federation, holder: str, entries: list[list[bytes]], *, now: datetime) -> int:
     """How many went on, or ended as dead letters. One whose next inbox is full stays, to be tried again."""
-    map_ = relays.Map(federation, list(Agent.objects.linked().filter(federation=federation)))
+    ways = relays.Map(federation)
     moved = 0
     for entry, path, to in entries:
-        leg = map_.leg_from(json.loads(path), to.decode())
+        leg = ways.leg_from(json.loads(path), to.decode())
         arguments = [holder, entry, federation.inbox_limit, _again_at(federation, now), *leg]
         moved += run("pass", federation.pk, now, *arguments) == 1
     return moved
@@ -315,6 +314,14 @@ def reroute(*, agent: Agent, now: datetime) -> int:
             return 0
         federation = Federation.objects.get(pk=agent.federation_id)
         return _pass_on(federation, str(agent.pk), further, now=now)
+
+
+def see_to(*, federation_id: UUID, now: datetime) -> None:
+    """What waited too long ends; what lost agents were to pass on goes another way."""
+    expire(federation_id=federation_id, now=now)
+    lost = Agent.objects.members().filter(availability=Agent.Availability.LOST)
+    for agent in lost.filter(federation=federation_id, federation__delivery=Federation.Delivery.RELAYED):
+        reroute(agent=agent, now=now)
 
 
 def expire(*, federation_id: UUID, now: datetime) -> None:

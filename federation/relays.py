@@ -43,16 +43,18 @@ class Way:
 class Map:
     """The topology of a federation as it is now, for messages."""
 
-    def __init__(self, federation: Federation, agents: list[Agent]) -> None:
-        self.shape: Topology[UUID] = federation.shaped(agents)
+    def __init__(self, federation: Federation) -> None:
+        agents = Agent.objects.linked().filter(federation=federation).only("pk", "position")
+        self.shape: Topology[UUID] = federation.shaped(list(agents))
         self.members = set(self.shape.members)
         self.is_relayed = federation.is_relayed
         self.limit = federation.hop_limit
-        self._agents = agents
+        self._federation = federation
 
     @cached_property
     def _managed(self) -> set[UUID]:
-        return {agent.pk for agent in self._agents if agent.runtime == Agent.Runtime.MANAGED}
+        agents = Agent.objects.linked().filter(federation=self._federation, runtime=Agent.Runtime.MANAGED)
+        return set(agents.values_list("pk", flat=True))
 
     def way(self, sender: UUID, recipient: UUID | None) -> Way:
         paths = self._paths(sender, recipient)
