@@ -289,13 +289,14 @@ def acknowledge(*, agent: Agent, message_ids: Sequence[UUID | str], now: datetim
 
 
 def _pass_on(federation: Federation, holder: str, entries: list[list[bytes]], *, now: datetime) -> int:
-    """How many went on, or ended as dead letters. One whose next inbox is full stays, to be tried again."""
+    """How many went on, or ended as dead letters. What cannot go on now stays, to be tried again."""
     ways = relays.Map(federation)
     moved = 0
     for entry, path, to in entries:
         leg = ways.leg_from(json.loads(path), to.decode())
-        arguments = [holder, entry, federation.inbox_limit, _again_at(federation, now), *leg]
-        moved += run("pass", federation.pk, now, *arguments) == 1
+        if leg is not None:
+            arguments = [holder, entry, federation.inbox_limit, _again_at(federation, now), *leg]
+            moved += run("pass", federation.pk, now, *arguments) == 1
     return moved
 
 

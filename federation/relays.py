@@ -83,14 +83,19 @@ class Map:
         too_far = self.limit and len(path) - 1 > self.limit
         return Leg(str(to), "", _text(path), HOPS if too_far else "")
 
-    def leg_from(self, path: list[str], to: str) -> Leg:
-        """From the last agent on the path that is still linked; those after it never passed the message on."""
+    def leg_from(self, path: list[str], to: str) -> Leg | None:
+        """From the last agent on the path that is still linked; those after it never passed the message on.
+
+        None while whom it is for, or everyone on the path, is lost: they may come back.
+        """
         so_far = [UUID(member) for member in path]
         while so_far and so_far[-1] not in self.members:
             so_far.pop()
-        if not so_far or UUID(to) not in self.members:
-            return Leg(to, "", json.dumps(path), UNDELIVERABLE)
-        return self._onwards(so_far, UUID(to))
+        if so_far and UUID(to) in self.members:
+            return self._onwards(so_far, UUID(to))
+        if Agent.objects.members().filter(pk=to).exists():
+            return None
+        return Leg(to, "", json.dumps(path), UNDELIVERABLE)
 
     def _onwards(self, path: list[UUID], to: UUID) -> Leg:
         path = list(path)

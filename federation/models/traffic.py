@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 from uuid import UUID
 
@@ -109,6 +110,10 @@ class Message(models.Model):
             return "dead" if self.dead else "expired"
         return "delivered"
 
+    @property
+    def payload_text(self) -> str:
+        return "" if self.payload is None else json.dumps(self.payload, ensure_ascii=False)
+
     def as_sent(self) -> dict[str, Any]:
         """What a dead letter keeps of it, to read and to send again."""
         names = ("type", "payload", "priority", "ttl_seconds", "correlation_id", "path", "hops", "recipients")
@@ -163,6 +168,11 @@ class DeadLetter(models.Model):
 
     def __str__(self) -> str:
         return f"{self.kind}: {self.reason}"
+
+    @property
+    def payload_text(self) -> str:
+        payload = (self.message or {}).get("payload")
+        return "" if payload is None else json.dumps(payload, ensure_ascii=False)
 
     @property
     def kind(self) -> str:

@@ -115,7 +115,7 @@ def letters_replay(request: HttpRequest, account: Account, pk: UUID) -> HttpResp
     found = coordination.replay_all(federation=federation, now=timezone.now())
     if found.refused:
         total = found.replayed + found.refused
-        why = "The others cannot: their agent left, or its inbox is full."
+        why = "The others cannot: an agent of theirs left or is lost, or its inbox is full."
         notes.warning(request, f"{found.replayed} of {total} go on. {why}")
     else:
         notes.success(request, f"{found.replayed} go on.")

@@ -154,6 +154,28 @@ def test_an_agent_that_dies_with_a_message_holds_it_up_until_it_is_lost(django_c
     assert bus.reroute(agent=members[1], now=NOW) == 0
 
 
+def test_what_is_for_a_lost_agent_waits_where_it_is():
+    federation, members = make()
+    send(federation, members[0], members[2])
+    lose(members[2])
+
+    assert pass_on(members[1]) == 0
+    lose(members[2], "available")
+
+    assert pass_on(members[1], NOW + timedelta(seconds=31)) == 1
+    assert len(take(members[2])) == 1
+
+
+def test_what_lost_agents_carry_is_found_by_the_sweep():
+    federation, members = make()
+    send(federation, members[0], members[2])
+    lose(members[1])
+
+    bus.see_to(federation_id=federation.pk, now=NOW)
+
+    assert len(take(members[2])) == 1
+
+
 def test_what_an_agent_that_left_carried_goes_another_way_and_its_own_is_dead():
     federation, members = make()
     send(federation, members[0], members[2])
