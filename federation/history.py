@@ -8,13 +8,14 @@ database takes a pack apart itself: no message is touched one by one here.
 from __future__ import annotations
 
 import json
+import logging
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from django.db import connection, transaction
+from django.db import DataError, IntegrityError, connection, transaction
 
 from federation import live, packs, store
 from federation.models import Agent, BusCursor, DeadLetter, Federation, Message
@@ -23,6 +24,7 @@ from federation.models import Agent, BusCursor, DeadLetter, Federation, Message
 ROUND = 200
 NAME = "history"
 LATE = "late"
+log = logging.getLogger(__name__)
 Entry = dict[str, str]
 Ends = dict[tuple[str, int, int], Counter[str]]
 INSERT = """
@@ -78,7 +80,7 @@ def flush(*, now: datetime) -> int:
         cursor = BusCursor.objects.select_for_update().get(name=NAME)
         raw = store.client().xrange(store.bus_key(NAME), min=f"({cursor.last_id}", count=ROUND)
         if raw:
-            _write([{name.decode(): value.decode() for name, value in fields.items()} for _, fields in raw], now)
+            _write_all([{name.decode(): value.decode() for name, value in fields.items()} for _, fields in raw], now)
             cursor.last_id = raw[-1][0].decode()
             cursor.save(update_fields=["last_id"])
     # Also what a flush that was killed between its commit and this left behind.
@@ -89,6 +91,20 @@ def flush(*, now: datetime) -> int:
 def _after(entry_id: str) -> str:
     milliseconds, number = entry_id.split("-")
     return f"{milliseconds}-{int(number) + 1}"
+
+
+def _write_all(entries: Sequence[Entry], now: datetime) -> None:
+    """What the database refuses is logged and left out: it must not hold up what comes after it for ever."""
+    try:
+        with transaction.atomic():
+            _write(entries, now)
+    except (DataError, IntegrityError):
+        if len(entries) == 1:
+            log.exception("the history of pack %s cannot be written", entries[0]["i"])
+            return
+        half = len(entries) // 2
+        _write_all(entries[:half], now)
+        _write_all(entries[half:], now)
 
 
 def _write(entries: Sequence[Entry], now: datetime) -> None:

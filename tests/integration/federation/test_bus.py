@@ -220,6 +220,18 @@ def test_what_the_database_cannot_keep_is_refused_and_holds_up_nobody(federation
     assert Message.objects.get().pk == accepted.id
 
 
+def test_what_the_database_refuses_all_the_same_holds_up_nobody(federation, pair, caplog):
+    one, two = pair
+    for kind in ("custom", "no such type", "custom"):
+        send(federation, one, two, type=kind)
+
+    history.flush_all(now=NOW)
+
+    assert Message.objects.count() == 2
+    assert "cannot be written" in caplog.text
+    assert store.client().xlen(store.bus_key("history")) == 0
+
+
 def test_a_node_whose_clock_is_an_hour_wrong_loses_nothing(federation, pair):
     """What expires an hour early by one node's clock is counted and kept as a dead letter; what it sent balances."""
     one, two = pair
