@@ -106,7 +106,7 @@ def leave(*, agent: Agent, now: datetime, by: str = "") -> None:
     journal.record(federation, Event.Kind.LEFT, words, now=now, agent=agent)
     _release_all(agent, why=f"{agent} left.", now=now)
     wiring.rewire(federation=federation, why=words, now=now)
-    transaction.on_commit(lambda: bus.close_inbox(agent=agent))
+    transaction.on_commit(lambda: bus.close_inbox(agent=agent, now=now))
 
 
 @transaction.atomic

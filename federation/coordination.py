@@ -15,6 +15,7 @@ from federation import agents, attempts, bus, dispatch, journal, live, tasks, to
 from federation.models import Agent, DeadLetter, Event, Federation, Task
 
 SHAPE = ("topology", "fan_out")
+REPLAYS = 1000
 
 
 class NoAgents(Exception):
@@ -223,9 +224,17 @@ def replay(*, letter: DeadLetter, now: datetime) -> UUID:
         raise Replayed
     if letter.task is not None:
         return retry_task(task=letter.task, now=now).pk
+    draft = _draft_again(letter)
+    return bus.send(federation=letter.federation, draft=draft, now=now).id
+
+
+def _draft_again(letter: DeadLetter) -> bus.Draft:
+    """To the one it did not reach. The id lets a replay that was cut off in the middle be sent once all the same."""
     body = letter.message
     recipient = UUID(body["to"]) if body["to"] else letter.agent_id
-    draft = bus.Draft(
+    if recipient is None:
+        raise bus.UnknownAgent("to")
+    return bus.Draft(
         sender=UUID(body["from"]),
         recipient=recipient,
         type=body["type"],
@@ -233,5 +242,26 @@ def replay(*, letter: DeadLetter, now: datetime) -> UUID:
         priority=body["priority"],
         ttl_seconds=body["ttl_seconds"],
         correlation_id=body["correlation_id"],
+        message_id=f"replay:{letter.pk}",
     )
-    return bus.send(federation=letter.federation, draft=draft, now=now).id
+
+
+@dataclass(frozen=True, slots=True)
+class Replays:
+    replayed: int
+    refused: int
+
+
+def replay_all(*, federation: Federation, now: datetime, reason: str = "") -> Replays:
+    """Every dead letter that was not replayed, the oldest first, up to REPLAYS; each for itself."""
+    letters = DeadLetter.objects.filter(federation=federation, replayed_at=None).select_related("federation", "task")
+    if reason:
+        letters = letters.filter(reason=reason)
+    refused = 0
+    chosen = list(letters.order_by("created_at", "pk")[:REPLAYS])
+    for letter in chosen:
+        try:
+            replay(letter=letter, now=now)
+        except (*bus.REFUSALS, Replayed, attempts.TaskSettled):
+            refused += 1
+    return Replays(replayed=len(chosen) - refused, refused=refused)

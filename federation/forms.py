@@ -10,7 +10,7 @@ from django import forms
 
 from federation import topology, workloads
 from federation.models import Agent, Event, Federation, Task
-from federation.models.traffic import MESSAGE_TYPES
+from federation.models.traffic import MESSAGE_TYPES, OUTCOMES
 from federation.sample import shelf
 
 TEMPLATE = '''import pandas as pd
@@ -38,6 +38,10 @@ STRATEGY_WORDS = {
     "capability_match": "Capability match: the least over-qualified",
     "random": "Random",
     "priority": "Priority: urgent tasks on the freest agent",
+}
+DELIVERY_WORDS = {
+    "logical": "Logical: straight into the recipient's inbox",
+    "relayed": "Relayed: through the inboxes of those on the way",
 }
 CODE = {"class": "textarea code", "rows": 18, "spellcheck": "false", "autocapitalize": "off"}
 
@@ -80,6 +84,10 @@ class SettingsForm(FederationForm):
     )
     agent_timeout_seconds = forms.IntegerField(min_value=2, max_value=3600, help_text="Silent longer: lost.")
     inbox_limit = forms.IntegerField(min_value=1, max_value=1_000_000, help_text="Messages an inbox takes.")
+    delivery = forms.ChoiceField(choices=list(DELIVERY_WORDS.items()))
+    max_hops = forms.IntegerField(
+        min_value=0, max_value=1000, help_text="Links a message may go over; 0 is no limit, or 5 where relayed."
+    )
 
     @classmethod
     def of(cls, federation: Federation, *given: Any) -> SettingsForm:
@@ -212,12 +220,17 @@ class MessageForm(forms.Form):
     type = forms.ChoiceField(choices=[(kind, kind.replace("_", " ")) for kind in MESSAGE_TYPES], initial="custom")
     payload = forms.CharField(required=False, widget=forms.Textarea(attrs={"class": "textarea code", "rows": 3}))
     ttl_seconds = forms.IntegerField(min_value=1, max_value=604_800, initial=300, label="Lives for (seconds)")
+    priority = forms.IntegerField(min_value=0, max_value=9, initial=5, required=False, help_text="9 is most urgent.")
 
     def __init__(self, *given: Any, agents: list[Agent], **named: Any) -> None:
         super().__init__(*given, **named)
         names = [(str(agent.pk), agent.name) for agent in agents]
         self.fields["sender"].choices = names  # type: ignore[attr-defined]
         self.fields["recipient"].choices = [("", "Everyone"), *names]  # type: ignore[attr-defined]
+
+    def clean_priority(self) -> int:
+        given = self.cleaned_data["priority"]
+        return 5 if given is None else int(given)
 
     def clean_payload(self) -> Any:
         """JSON, or else the text itself."""
@@ -268,6 +281,30 @@ class EventFilter(forms.Form):
         if found.get("q"):
             rows = rows.filter(text__icontains=found["q"])
         return rows
+
+    @property
+    def is_used(self) -> bool:
+        return any(self.cleaned_data.values())
+
+
+class MessageFilter(forms.Form):
+    """Query parameters of the messages' page; what makes no sense filters nothing."""
+
+    q = forms.CharField(required=False, max_length=200)
+    type = forms.ChoiceField(required=False, choices=[("", ""), *((kind, kind) for kind in MESSAGE_TYPES)])
+    state = forms.ChoiceField(required=False, choices=[("", ""), *((outcome, outcome) for outcome in OUTCOMES)])
+    agent = forms.UUIDField(required=False)
+
+    def narrow(self, rows: Any) -> Any:
+        self.is_valid()
+        found = self.cleaned_data
+        if found.get("type"):
+            rows = rows.filter(type=found["type"])
+        if found.get("agent"):
+            rows = rows.of_agent(found["agent"])
+        if found.get("state"):
+            rows = rows.in_outcome(found["state"])
+        return rows.saying(found["q"]) if found.get("q") else rows
 
     @property
     def is_used(self) -> bool:

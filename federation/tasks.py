@@ -106,10 +106,10 @@ def sweep_usage() -> None:
 
 @shared_task
 def sweep_inboxes() -> None:
-    """What waited too long ends, also when nobody looks."""
+    """What waited too long ends, and what waits at a lost agent goes on, also when nobody looks."""
     now = timezone.now()
     for federation_id in bus.federations_with_messages():
-        bus.expire(federation_id=federation_id, now=now)
+        bus.see_to(federation_id=federation_id, now=now)
 
 
 @shared_task

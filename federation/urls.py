@@ -19,6 +19,7 @@ urlpatterns = [
     path(f"{one}/results/", tasks.result_table, name="results"),
     path(f"{one}/strategies/new/", tasks.strategy_new, name="strategy-new"),
     path(f"{one}/messages/", traffic.message_list, name="messages"),
+    path(f"{one}/dead-letters/replay/", traffic.letters_replay, name="letters-replay"),
     path(f"{one}/events/", federations.events, name="events"),
     path(f"{one}/versions/", federations.versions, name="versions"),
     path(f"{one}/settings/", federations.settings, name="settings"),

@@ -13,7 +13,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from federation import agents, bus, coordination, remote
-from federation.api import doors, serializers
+from federation.api import doors, drafts, serializers
 from federation.api.doors import Door
 from federation.beats import Beat
 from federation.models import Agent, Attempt, Task
@@ -139,11 +139,11 @@ class AgentViewSet(Door):
         """What waits, at least once: whatever is not acknowledged in time comes again."""
         wait, most = doors.seconds(request), doors.count(request, "max", default=100, most=MOST_ITEMS)
         items = bus.receive(agent=self._present(pk), most=most, wait_seconds=wait, clock=timezone.now)
-        return Response(serializers.InboxOut({"results": [_item(item) for item in items]}).data)
+        return Response(serializers.InboxOut({"results": [drafts.item_row(item) for item in items]}).data)
 
     @extend_schema(responses=serializers.AcknowledgeOut)
     def acknowledge(self, request: Request, pk: UUID) -> Response:
-        done = bus.acknowledge(agent=self._present(pk), message_ids=self.body(request)["ids"])
+        done = bus.acknowledge(agent=self._present(pk), message_ids=self.body(request)["ids"], now=timezone.now())
         return Response({"acknowledged": done})
 
     def _present(self, pk: UUID) -> Agent:
@@ -171,14 +171,3 @@ def _status(request: Request) -> str:
     if value not in Agent.MARKS:
         raise exceptions.ValidationError({"status": [f"Give one of {', '.join(Agent.MARKS)}."]})
     return str(value)
-
-
-def _item(item: bus.Item) -> dict[str, Any]:
-    return {
-        **item.message,
-        "sender": item.message["from"],
-        "path": item.path,
-        "hops": item.hops,
-        "delivery_count": item.delivery_count,
-        "expires_at": item.expires_at,
-    }

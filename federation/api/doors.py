@@ -123,12 +123,14 @@ def created_between(rows: Any, request: Request) -> Any:
 
 
 def chosen(rows: Any, request: Request, name: str, allowed: Sequence[str]) -> Any:
-    if name not in request.query_params:
-        return rows
-    value = request.query_params[name]
+    return rows.filter(**{name: one_of(request, name, allowed)}) if name in request.query_params else rows
+
+
+def one_of(request: Request, name: str, allowed: Sequence[str]) -> str:
+    value = str(request.query_params[name])
     if value not in allowed:
         raise exceptions.ValidationError({name: [f"Give one of {', '.join(allowed)}."]})
-    return rows.filter(**{name: value})
+    return value
 
 
 def moment(request: Request, name: str) -> datetime:

@@ -9,14 +9,15 @@ from typing import Any
 from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
-from federation.api.fields import Flag, Json, Moment, Share, Strict, Text, Whole
+from federation.api.fields import Flag, Json, Moment, Seconds, Share, Strict, Text, Unread, Whole
 from federation.assignment import STRATEGIES
 from federation.models import Agent, Attempt, DeadLetter, Event, Federation, Message, Task, TopologyVersion
-from federation.models.traffic import MESSAGE_TYPES
+from federation.models.traffic import MESSAGE_TYPES, OUTCOMES
 from federation.topology import SHAPES
 
 BATCH_MOST = 1000
 LONGEST_TTL_SECONDS = 7 * 24 * 3600
+LONGEST_REPLY_SECONDS = 24 * 3600
 
 
 class NotBuilt(Exception):
@@ -42,20 +43,15 @@ class FederationChange(Strict):
     strategy = serializers.ChoiceField(STRATEGIES, required=False)
     max_agents = Whole(required=False, min_value=1, max_value=2000)
     fan_out = Whole(required=False, min_value=2, max_value=64)
-    max_hops = Whole(required=False, min_value=0, max_value=1000, help_text="0 is no limit")
+    max_hops = Whole(required=False, min_value=0, max_value=1000, help_text="0 is no limit, or 5 where relayed")
     lease_seconds = Whole(required=False, min_value=2, max_value=3600)
     ageing_seconds = Whole(required=False, min_value=1, max_value=86_400)
     redelivery_seconds = Whole(required=False, min_value=1, max_value=3600)
     inbox_limit = Whole(required=False, min_value=1, max_value=1_000_000)
-    delivery = serializers.ChoiceField(("logical", "relayed"), required=False)
+    delivery = serializers.ChoiceField(Federation.Delivery.values, required=False)
     heartbeat_seconds = Whole(required=False, min_value=1, max_value=300)
     agent_timeout_seconds = Whole(required=False, min_value=2, max_value=3600)
     region = Text(required=False, allow_blank=True, max_length=60)
-
-    def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
-        if attrs.pop("delivery", "logical") != "logical":
-            raise NotBuilt("Relayed delivery is not built yet; messages are delivered logically.")
-        return attrs
 
 
 class FederationIn(FederationChange):
@@ -65,7 +61,7 @@ class FederationIn(FederationChange):
 class FederationOut(serializers.ModelSerializer[Federation]):
     effective_topology = serializers.SerializerMethodField()
     leader = serializers.UUIDField(source="leader_id", allow_null=True)
-    delivery = serializers.SerializerMethodField()
+    delivery = serializers.ChoiceField(Federation.Delivery.values)
     agents = serializers.SerializerMethodField()
     tasks = serializers.SerializerMethodField()
 
@@ -85,10 +81,6 @@ class FederationOut(serializers.ModelSerializer[Federation]):
     def get_effective_topology(self, federation: Federation) -> str:
         standing = self._standing(federation)
         return federation.effective_topology(standing.agents - standing.lost)
-
-    @extend_schema_field(serializers.ChoiceField(["logical"]))
-    def get_delivery(self, federation: Federation) -> str:
-        return "logical"
 
     @extend_schema_field({"type": "integer", "description": "Members, lost ones included."})
     def get_agents(self, federation: Federation) -> int:
@@ -364,6 +356,9 @@ class MessageIn(Strict):
     correlation_id = Text(required=False, allow_blank=True, max_length=200)
     message_id = Text(required=False, max_length=200, help_text="the same one again within 24 hours is sent once")
     durable = Flag(required=False)
+    reply_timeout_seconds = Seconds(
+        required=False, max_value=LONGEST_REPLY_SECONDS, help_text="asks for a reply; one that comes later is history"
+    )
 
     def get_fields(self) -> dict[str, Any]:
         # `from` cannot be the name of a class attribute.
@@ -372,7 +367,7 @@ class MessageIn(Strict):
 
 
 class MessageBatchIn(Strict):
-    messages = serializers.ListField(child=Json(), min_length=1, max_length=BATCH_MOST)
+    messages = serializers.ListField(child=Unread(), min_length=1, max_length=BATCH_MOST)
 
 
 class ReceiptOut(serializers.Serializer[Any]):
@@ -381,13 +376,14 @@ class ReceiptOut(serializers.Serializer[Any]):
     hops = serializers.IntegerField()
     recipients = serializers.IntegerField()
     expires_at = serializers.DateTimeField()
+    correlation_id = serializers.CharField(allow_blank=True)
 
 
 class MessageOut(serializers.ModelSerializer[Message]):
     to = serializers.UUIDField(source="recipient", allow_null=True)
     payload = Json(read_only=True)
     path = serializers.ListField(child=serializers.UUIDField())
-    outcome = serializers.ChoiceField(("queued", "delivered", "expired", "dead"))
+    outcome = serializers.ChoiceField(OUTCOMES)
 
     class Meta:
         model = Message
@@ -414,9 +410,18 @@ class ItemOut(serializers.Serializer[Any]):
     delivery_count = serializers.IntegerField()
     created_at = serializers.DateTimeField()
     expires_at = serializers.DateTimeField()
+    relay_to = serializers.UUIDField(
+        allow_null=True, help_text="who it is for, where this agent only passes it on: acknowledging it does"
+    )
 
     def get_fields(self) -> dict[str, Any]:
         return {"from": serializers.UUIDField(source="sender"), **super().get_fields()}
+
+
+class AnsweredOut(ReceiptOut):
+    """A receipt; of a request somebody waited for, with its reply."""
+
+    reply = ItemOut(allow_null=True)
 
 
 class InboxOut(serializers.Serializer[Any]):
@@ -454,3 +459,12 @@ class DeadLetterOut(serializers.ModelSerializer[DeadLetter]):
 class ReplayOut(serializers.Serializer[Any]):
     kind = serializers.ChoiceField(("message", "task"))
     id = serializers.UUIDField(help_text="of the task, or of the new message")
+
+
+class ReplayAllIn(Strict):
+    reason = serializers.ChoiceField(DeadLetter.Reason.values, required=False)
+
+
+class ReplaysOut(serializers.Serializer[Any]):
+    replayed = serializers.IntegerField()
+    refused = serializers.IntegerField(help_text="such as to agents that left, or into full inboxes")

@@ -36,5 +36,6 @@ urlpatterns = [
     path(f"{of}/messages/batch", MessageViewSet.as_view({"post": "batch"})),
     path(f"{of}/messages/accounting", MessageViewSet.as_view({"get": "accounting"})),
     path(f"{of}/dead-letters", DeadLetterViewSet.as_view({"get": "list"})),
+    path(f"{of}/dead-letters/replay", DeadLetterViewSet.as_view({"post": "replay_all"})),
     path("dead-letters/<uuid:pk>/replay", DeadLetterViewSet.as_view({"post": "replay"})),
 ]

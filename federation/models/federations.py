@@ -59,6 +59,13 @@ class Federation(models.Model):
         RANDOM = "random"
         PRIORITY = "priority"
 
+    class Delivery(models.TextChoices):
+        LOGICAL = "logical"
+        RELAYED = "relayed"
+
+    # How far a message is relayed where the federation sets no limit of its own.
+    RELAYED_MAX_HOPS = 5
+
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
     account = models.ForeignKey(Account, on_delete=models.CASCADE, related_name="federations")
     name = models.CharField(max_length=120)
@@ -68,6 +75,7 @@ class Federation(models.Model):
     strategy = models.CharField(max_length=16, choices=Strategy.choices, default=Strategy.ROUND_ROBIN)
     max_agents = models.PositiveIntegerField(default=default_max_agents)
     fan_out = models.PositiveSmallIntegerField(default=4)
+    delivery = models.CharField(max_length=8, choices=Delivery.choices, default=Delivery.LOGICAL)
     max_hops = models.PositiveSmallIntegerField(default=0)
     lease_seconds = models.PositiveIntegerField(default=30)
     ageing_seconds = models.PositiveIntegerField(default=60)
@@ -98,6 +106,7 @@ class Federation(models.Model):
                 name="only_adaptive_federations_adapt",
             ),
             models.CheckConstraint(condition=Q(strategy__in=STRATEGIES), name="federation_strategy"),
+            models.CheckConstraint(condition=Q(delivery__in=["logical", "relayed"]), name="federation_delivery"),
             models.CheckConstraint(condition=Q(max_agents__gte=1, max_agents__lte=2000), name="federation_max_agents"),
             models.CheckConstraint(condition=Q(fan_out__gte=2, fan_out__lte=64), name="federation_fan_out"),
             models.CheckConstraint(
@@ -132,6 +141,15 @@ class Federation(models.Model):
     def leader_lease(self) -> timedelta:
         """Two missed heartbeats end a leadership, long before the agent counts as lost."""
         return timedelta(seconds=min(2 * self.heartbeat_seconds, self.agent_timeout_seconds))
+
+    @property
+    def is_relayed(self) -> bool:
+        return self.delivery == Federation.Delivery.RELAYED
+
+    @property
+    def hop_limit(self) -> int:
+        """Over how many links a message may go; 0 is no limit."""
+        return self.max_hops or (self.RELAYED_MAX_HOPS if self.is_relayed else 0)
 
     def effective_topology(self, size: int) -> str:
         """The shape in force with so many linked members."""

@@ -43,10 +43,12 @@ def test_a_wrong_setting_is_refused_by_name(api, field, value):
     assert list(answer.json()["errors"]) == [field]
 
 
-def test_relayed_delivery_says_that_it_is_not_built(api):
-    answer = api.post("federations", {"name": "momentum", "delivery": "relayed"})
+def test_delivery_is_logical_unless_asked_otherwise(api):
+    plain = api.post("federations", {"name": "momentum"})
+    relayed = api.post("federations", {"name": "momentum", "delivery": "relayed"})
 
-    assert (answer.status_code, answer.json()["code"]) == (501, "not_implemented")
+    assert (plain.json()["delivery"], relayed.json()["delivery"]) == ("logical", "relayed")
+    assert api.post("federations", {"name": "momentum", "delivery": "pigeon"}).status_code == 400
 
 
 def test_changing_the_topology_rewires_and_raises_its_version(api, federation):

@@ -1,5 +1,6 @@
 """What people see and may do on the pages."""
 
+from datetime import timedelta
 from random import Random
 
 import pytest
@@ -218,6 +219,46 @@ def test_sending_a_message_from_the_page(alice, account, federation):
     assert Message.objects.get().payload == {"n": 1}
     oneself = alice.post(address(account, "messages", federation.pk), {**form, "recipient": one.pk})
     assert oneself.status_code == 422
+
+
+def test_messages_are_found_by_text_agent_type_and_state(alice, account, federation):
+    one, two = factories.make_agent(federation, "one"), factories.make_agent(federation, "two")
+    for payload, kind in (("buy AAPL", "custom"), ("sell MSFT", "error")):
+        draft = bus.Draft(one.pk, two.pk, kind, payload, durable=True)
+        bus.send(federation=federation, draft=draft, now=timezone.now())
+
+    def shown(**query):
+        body = alice.get(address(account, "messages", federation.pk), query).content.decode()
+        return [text in body for text in ("buy AAPL", "sell MSFT")]
+
+    assert shown() == shown(agent=two.pk) == shown(state="queued") == shown(state="nonsense") == [True, True]
+    assert shown(q="aapl") == shown(type="custom") == [True, False]
+    assert shown(state="dead") == shown(agent=federation.pk) == [False, False]
+
+
+def test_the_page_shows_that_the_accounts_of_messages_balance(alice, account, federation):
+    one, two = factories.make_agent(federation, "one"), factories.make_agent(federation, "two")
+    bus.send(federation=federation, draft=bus.Draft(one.pk, two.pk), now=timezone.now())
+
+    body = alice.get(address(account, "messages", federation.pk)).content.decode()
+
+    assert "1 accepted = 0 delivered + 0 expired + 0 dead + 1 queued" in body
+
+
+def test_all_dead_letters_are_replayed_from_the_page(alice, client, account, federation):
+    one, two = factories.make_agent(federation, "one"), factories.make_agent(federation, "two")
+    now = timezone.now()
+    bus.send(federation=federation, draft=bus.Draft(one.pk, two.pk, ttl_seconds=1), now=now - timedelta(seconds=9))
+    bus.expire(federation_id=federation.pk, now=now)
+    history.flush_all(now=now)
+    assert b"Replay all" in alice.get(address(account, "messages", federation.pk)).content
+
+    alice.post(address(account, "letters-replay", federation.pk))
+
+    assert bus.waiting_in_inbox(agent=two) == 1
+    assert b"Replay all" not in alice.get(address(account, "messages", federation.pk)).content
+    client.force_login(factories.make_viewer(account))
+    assert client.post(address(account, "letters-replay", federation.pk)).status_code == 403
 
 
 def test_closing_a_federation(alice, account, federation):
