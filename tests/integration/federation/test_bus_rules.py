@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
 
-from federation import bus, coordination, history, store
+from federation import bus, coordination, history, store, wiring
 from federation.models import Agent, DeadLetter, Message
 from tests import factories
 from tests.bus_model import BusModel
@@ -157,6 +157,8 @@ class Bus(RuleBasedStateMachine):
         agent = self.one(who)
         self.members.remove(agent)
         Agent.objects.filter(pk=agent.pk).update(left_at=self.now)
+        self.federation.refresh_from_db()
+        wiring.rewire(federation=self.federation, why="Gone.", now=self.now)
 
         bus.close_inbox(agent=agent, now=self.now)
 
