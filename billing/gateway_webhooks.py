@@ -17,11 +17,18 @@ from uuid import UUID
 from django.db import IntegrityError, transaction
 
 from billing import settlement
-from billing.gateways import BadSignature, ChargeState, Event, Unreadable, events, registry
+from billing.gateways import BadSignature, ChargeState, Event, Unreadable, registry
 from billing.models import GatewayWebhook, Payment, PaymentEvent
 
 MOST_BYTES = 64 * 1024
-KEPT_HEADERS = ("webhook-id", "webhook-timestamp", "webhook-signature", "content-type", "user-agent")
+KEPT_HEADERS = (
+    "webhook-id",
+    "webhook-timestamp",
+    "webhook-signature",
+    "stripe-signature",
+    "content-type",
+    "user-agent",
+)
 # Anybody can send nonsense; so much of it is kept to look at.
 MOST_INVALID = 200
 INVALID_WITHIN = timedelta(hours=1)
@@ -149,7 +156,7 @@ def _put_off(webhook: GatewayWebhook, wrong: Exception, now: datetime) -> None:
 
 def retry(*, webhook: GatewayWebhook, now: datetime) -> None:
     """Try one again that failed; its signature was good when it came."""
-    process(webhook=webhook, event=events.read(bytes(webhook.body)), now=now)
+    process(webhook=webhook, event=registry.read_kept(webhook.gateway, bytes(webhook.body)), now=now)
 
 
 def sweep(*, now: datetime) -> int:

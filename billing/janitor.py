@@ -99,8 +99,9 @@ def _not_there(payment: Payment, now: datetime) -> Payment:
 
 def ask_refund(*, refund: Refund, now: datetime) -> Refund:
     """What became of a refund; one the gateway never heard of is sent again. Raises AnswerLost, UnknownGateway."""
+    payment = refund.payment
     try:
-        said = registry.of(refund.payment.gateway).fetch_refund(key=str(refund.pk))
+        said = registry.of(payment.gateway).fetch_refund(key=str(refund.pk), ref=payment.gateway_ref or "")
     except NotFound:
         sent = now - refund.created_at >= SENT_BY and refund.state in (RefundState.CREATED, RefundState.UNKNOWN)
         return refunds.send(refund=refund, now=now) if sent else refund

@@ -9,7 +9,7 @@ from uuid import UUID
 
 from django.db import transaction
 
-from billing.gateways import registry, simulated_remote
+from billing.gateways import registry, simulated_remote, stripe_answers
 from billing.models import Account, AutoTopUp, PaymentMethod
 
 MOST = 20
@@ -100,6 +100,8 @@ def _check(gateway: str, token: str) -> None:
         raise BadToken(f"The simulated gateway knows {', '.join(simulated_remote.METHODS)}.")
     if LOOKS_LIKE_A_CARD.fullmatch(re.sub(r"[ -]", "", token)):
         raise BadToken("This looks like a card number. Send the token that the payment gateway gave you for it.")
+    if gateway == "stripe" and not stripe_answers.TOKEN.fullmatch(token):
+        raise BadToken("Stripe's tokens are pm_..., or cus_...:pm_... for a method that pays more than once.")
 
 
 def label_of(gateway: str, token: str) -> str:

@@ -17,6 +17,8 @@ TOPOLOGIES = ("mesh", "ring", "star", "hierarchical", "adaptive")
 ENGINES = ("auto", "gvisor", "bubblewrap")
 ROLES = ("coordinator", "worker", "both")
 RUNTIMES = ("local", "e2b")
+STRIPE_KEY = re.compile(r"[sr]k_(?:live|test)_[0-9A-Za-z_]{10,}")
+STRIPE_SECRET = re.compile(r"whsec_[0-9A-Za-z+/=_-]{16,}")
 E2B_KEY = re.compile(r"e2b_[0-9A-Za-z]{16,}")
 
 
@@ -25,13 +27,16 @@ def register() -> None:
 
 
 def check_settings(app_configs: Any, **_: Any) -> list[checks.CheckMessage]:
-    found = [*_urls(), *_gateways(), *_choices(), *_sandboxes(), *_e2b(), *_production()]
+    found = [*_urls(), *_gateways(), *_stripe(), *_choices(), *_sandboxes(), *_e2b(), *_production()]
     errors = [checks.Error(text, hint=hint, id=f"ntd.{code}") for code, text, hint in found]
     return [*errors, *_free_credits()]
 
 
 def _free_credits() -> list[checks.CheckMessage]:
-    if not (settings.SIMULATED_GATEWAY and (settings.NTD_ENV == "production" or settings.PAYMENT_GATEWAY_URL)):
+    if not (
+        settings.SIMULATED_GATEWAY
+        and (settings.NTD_ENV == "production" or settings.PAYMENT_GATEWAY_URL or settings.STRIPE_API_KEY)
+    ):
         return []
     text = "The simulated gateway is on where real payments are taken: anybody can have credits for nothing."
     return [checks.Warning(text, hint="Unset NTD_SIMULATED_GATEWAY.", id="ntd.W001")]
@@ -92,6 +97,33 @@ def _gateways() -> list[Found]:
                     "Make one with: python3 -c 'import base64, os; print(\"whsec_\" + base64.b64encode(os.urandom(32)).decode())'",
                 )
             )
+    return found
+
+
+def _stripe() -> list[Found]:
+    if not settings.STRIPE_API_KEY:
+        return []
+    found = []
+    if not STRIPE_KEY.fullmatch(settings.STRIPE_API_KEY):
+        found.append(
+            (
+                "E021",
+                "STRIPE_API_KEY has not the form of a secret key: sk_live_..., sk_test_... or rk_...",
+                "Copy the secret (or a restricted) key from Stripe's dashboard; the publishable key (pk_...) takes no payments.",
+            )
+        )
+    secrets = settings.STRIPE_WEBHOOK_SECRETS
+    if not secrets or not all(STRIPE_SECRET.fullmatch(secret) for secret in secrets):
+        found.append(
+            (
+                "E021",
+                "STRIPE_API_KEY needs STRIPE_WEBHOOK_SECRET, whsec_... as Stripe shows it.",
+                "Add a webhook endpoint /api/v1/billing/gateways/stripe/webhook in Stripe's dashboard, and copy its signing secret.",
+            )
+        )
+    address = _bad_gateway_address(settings.STRIPE_API_URL) if settings.STRIPE_API_URL else "is empty"
+    if address:
+        found.append(("E021", f"STRIPE_API_URL {address}.", "Leave it unset for https://api.stripe.com."))
     return found
 
 

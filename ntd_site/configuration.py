@@ -113,6 +113,14 @@ SETTINGS = {
             "What that gateway and this service sign with; several while one replaces another.",
             is_secret=True,
         ),
+        Setting("STRIPE_API_KEY", "STRIPE_API_KEY", "Key of the Stripe account; with it cards are taken there.", True),
+        Setting(
+            "STRIPE_WEBHOOK_SECRET",
+            "STRIPE_WEBHOOK_SECRETS",
+            "What Stripe signs its webhooks with; several while one replaces another.",
+            is_secret=True,
+        ),
+        Setting("STRIPE_API_URL", "STRIPE_API_URL", "Another address of Stripe's API."),
         Setting("NTD_SIMULATED_GATEWAY", "SIMULATED_GATEWAY", "Whether payments that cost nothing are taken."),
     ),
     "Service": (

@@ -76,8 +76,13 @@ E2B_LONGEST_SECONDS = env.int("E2B_LONGEST_SECONDS", default=3600)
 E2B_MAX_SANDBOXES = env.int("E2B_MAX_SANDBOXES", default=20)
 DEFAULT_RUNTIMES = env.list("NTD_DEFAULT_RUNTIMES", default=["local"])
 PAYMENT_GATEWAY_URL = env("PAYMENT_GATEWAY_URL", default="")
+STRIPE_API_KEY = env("STRIPE_API_KEY", default="").strip()
+STRIPE_API_URL = env("STRIPE_API_URL", default="https://api.stripe.com").rstrip("/")
+STRIPE_WEBHOOK_SECRETS = env("STRIPE_WEBHOOK_SECRET", default="").replace(",", " ").split()
 # Its payments cost nothing, so it is off where real ones are taken.
-SIMULATED_GATEWAY = env.bool("NTD_SIMULATED_GATEWAY", default=not PAYMENT_GATEWAY_URL and NTD_ENV != "production")
+SIMULATED_GATEWAY = env.bool(
+    "NTD_SIMULATED_GATEWAY", default=not (PAYMENT_GATEWAY_URL or STRIPE_API_KEY) and NTD_ENV != "production"
+)
 
 
 def _gateway_secrets(name: str) -> list[str]:

@@ -2,8 +2,8 @@
 
 create -> requires_action -> processing -> authorized -> succeeded | failed | cancelled
 
-`simulated` plays a gateway without money, `http` speaks to the one at PAYMENT_GATEWAY_URL. Each passes the same
-contract tests. Every call carries a key, and the same key again does nothing twice. Whoever calls does it outside any
+`simulated` plays a gateway without money, `http` speaks to the one at PAYMENT_GATEWAY_URL, `stripe` to Stripe. Each
+passes the same contract tests. Every call carries a key, and the same key again does nothing twice. Whoever calls does it outside any
 transaction, and treats AnswerLost as not knowing: only `fetch` or a webhook tells.
 """
 
@@ -157,8 +157,8 @@ class Gateway(Protocol):
         """What became of a charge, by the gateway's ref or ours. Raises NotFound, AnswerLost."""
         ...
 
-    def fetch_refund(self, *, key: str) -> Repayment:
-        """What became of a refund, by the key it was asked with. Raises NotFound, AnswerLost."""
+    def fetch_refund(self, *, key: str, ref: str) -> Repayment:
+        """What became of a refund of this charge, by the key it was asked with. Raises NotFound, AnswerLost."""
         ...
 
     def read_webhook(self, *, body: bytes, headers: Mapping[str, str], now: datetime) -> Event:

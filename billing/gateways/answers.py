@@ -29,8 +29,8 @@ def read(body: bytes) -> dict[str, Any]:
 
 def charge(said: dict[str, Any]) -> Charge:
     """Raises Unbelievable."""
-    amount, captured, refunded = (_minor(said, name) for name in ("amount", "captured", "refunded"))
-    state = _text(said, "state", 20)
+    amount, captured, refunded = (minor(said, name) for name in ("amount", "captured", "refunded"))
+    state = text(said, "state", 20)
     if state not in list(ChargeState):
         raise Unbelievable(f"There is no state {state!r}.")
     if not refunded <= captured <= amount or (state == ChargeState.SUCCEEDED) != (captured == amount > 0):
@@ -38,30 +38,30 @@ def charge(said: dict[str, Any]) -> Charge:
             f"A payment of {amount} that is {state} cannot have captured {captured}, refunded {refunded}."
         )
     return Charge(
-        ref=_text(said, "id", 200),
-        reference=_text(said, "reference", 200),
+        ref=text(said, "id", 200),
+        reference=text(said, "reference", 200),
         state=ChargeState(state),
         amount=amount,
-        currency=_text(said, "currency", 3),
+        currency=text(said, "currency", 3),
         captured=captured,
         refunded=refunded,
-        action_url=_address(said.get("action_url")),
-        failure_code=_words(said.get("failure_code"), 60),
-        failure_message=_words(said.get("failure_message"), 300),
+        action_url=address(said.get("action_url")),
+        failure_code=words(said.get("failure_code"), 60),
+        failure_message=words(said.get("failure_message"), 300),
     )
 
 
 def repayment(said: dict[str, Any]) -> Repayment:
     """Raises Unbelievable."""
-    state = _text(said, "state", 20)
+    state = text(said, "state", 20)
     if state not in list(RepaymentState):
         raise Unbelievable(f"There is no state {state!r} of a refund.")
     return Repayment(
-        ref=_text(said, "id", 200),
+        ref=text(said, "id", 200),
         state=RepaymentState(state),
-        amount=_minor(said, "amount"),
-        failure_code=_words(said.get("failure_code"), 60),
-        failure_message=_words(said.get("failure_message"), 300),
+        amount=minor(said, "amount"),
+        failure_code=words(said.get("failure_code"), 60),
+        failure_message=words(said.get("failure_message"), 300),
     )
 
 
@@ -78,26 +78,26 @@ def is_not_found(said: dict[str, Any]) -> bool:
     return said.get("code") == "not_found"
 
 
-def _minor(said: dict[str, Any], name: str) -> int:
+def minor(said: dict[str, Any], name: str) -> int:
     value = said.get(name)
     if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= MOST_MINOR:
         raise Unbelievable(f"`{name}` must be a number of minor units.")
     return value
 
 
-def _text(said: dict[str, Any], name: str, most: int) -> str:
+def text(said: dict[str, Any], name: str, most: int) -> str:
     value = said.get(name)
     if not isinstance(value, str) or not 0 < len(value) <= most or not value.isprintable():
         raise Unbelievable(f"`{name}` must be a text of 1 to {most} characters.")
     return value
 
 
-def _words(value: Any, most: int) -> str:
+def words(value: Any, most: int) -> str:
     """For people to read; whatever it is, it is only shown."""
     return "".join(letter for letter in value if letter.isprintable())[:most] if isinstance(value, str) else ""
 
 
-def _address(value: Any) -> str:
+def address(value: Any) -> str:
     """Where a customer is sent: another site's page, never a script."""
     if value in (None, ""):
         return ""

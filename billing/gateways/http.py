@@ -15,12 +15,9 @@ covers it. An answer is believed as answers.py says; a redirect, a 5xx, a late o
 
 from __future__ import annotations
 
-import asyncio
 import json
-import ssl
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
-from functools import cache
 from typing import Any, TypeVar
 from urllib.parse import quote
 
@@ -40,12 +37,12 @@ from billing.gateways import (
     answers,
     events,
     signatures,
+    wire,
 )
+from billing.gateways.wire import MOST_BYTES
 
 NAME = "http"
 Found = TypeVar("Found")
-CONNECT_SECONDS = 5.0
-MOST_BYTES = 64 * 1024
 # The gateway understood and did nothing. Any other failure says nothing about the money.
 REFUSALS = frozenset({400, 401, 402, 403, 404, 405, 410, 413, 415, 422})
 
@@ -105,7 +102,7 @@ class HttpGateway:
             raise AnswerLost("The gateway answered about another payment.")
         return charge
 
-    def fetch_refund(self, *, key: str) -> Repayment:
+    def fetch_refund(self, *, key: str, ref: str) -> Repayment:
         return _believed(answers.repayment, self._found("refunds", key))
 
     def read_webhook(self, *, body: bytes, headers: Mapping[str, str], now: datetime) -> Event:
@@ -177,40 +174,11 @@ class HttpGateway:
 
     def _send(self, method: str, path: str, body: bytes, headers: dict[str, str]) -> tuple[int, bytes]:
         signed = signatures.sign(body, secret=self._secrets[0], id=f"msg_{uuid7().hex}", now=self._clock())
-        fixed = {"Content-Type": "application/json", "Accept": "application/json", "Accept-Encoding": "identity"}
+        fixed = {"Content-Type": "application/json", "Accept": "application/json"}
         all_headers = {**headers, **signed, **fixed, "User-Agent": "ntd"}
-        try:
-            return asyncio.run(self._ask(method, self._url + path, body, all_headers))
-        except TimeoutError as late:
-            raise AnswerLost(f"The gateway did not answer within {self._deadline:g} seconds.") from late
-
-    async def _ask(self, method: str, url: str, body: bytes, headers: dict[str, str]) -> tuple[int, bytes]:
-        """One deadline for all of it: an answer that drips in holds nobody. Raises TimeoutError, httpx.HTTPError."""
-        async with asyncio.timeout(self._deadline):
-            timeout = httpx.Timeout(self._deadline, connect=min(CONNECT_SECONDS, self._deadline))
-            async with (
-                httpx.AsyncClient(timeout=timeout, follow_redirects=False, verify=_tls()) as client,
-                client.stream(method, url, content=body or None, headers=headers) as answer,
-            ):
-                return answer.status_code, await _read(answer)
-
-
-async def _read(answer: httpx.Response) -> bytes:
-    """The body as it was sent; one that is packed could unpack to anything. Raises AnswerLost."""
-    if answer.headers.get("Content-Encoding", "identity") != "identity":
-        raise AnswerLost("The gateway's answer is packed, which was not asked for.")
-    read = b""
-    async for piece in answer.aiter_raw():
-        read += piece
-        if len(read) > MOST_BYTES:
-            raise AnswerLost(f"The gateway's answer is longer than {MOST_BYTES} bytes.")
-    return read
-
-
-@cache
-def _tls() -> ssl.SSLContext:
-    """Made once: reading the certificates takes longer than most requests."""
-    return httpx.create_ssl_context()
+        limits = {"deadline_seconds": self._deadline, "most_bytes": MOST_BYTES}
+        answer = wire.ask(method, self._url + path, body, all_headers, **limits)
+        return answer.status, answer.body
 
 
 def _believed(read: Callable[[Any], Found], said: Any) -> Found:

@@ -5,13 +5,14 @@ from __future__ import annotations
 from django.conf import settings
 from django.utils import timezone
 
-from billing.gateways import Gateway
+from billing.gateways import Event, Gateway, events, stripe_answers
 from billing.gateways.http import HttpGateway
 from billing.gateways.simulated import SimulatedGateway
+from billing.gateways.stripe import StripeGateway
 
 # Asked without the network, so that a sweep may wait for their answers.
 NEAR = ("simulated",)
-ALL = (*NEAR, "http")
+ALL = (*NEAR, "http", "stripe")
 
 
 class UnknownGateway(Exception):
@@ -26,7 +27,8 @@ class UnknownGateway(Exception):
 def names() -> list[str]:
     """Those in use; what new payments go through comes first."""
     real = ["http"] if settings.PAYMENT_GATEWAY_URL else []
-    return [*real, *(["simulated"] if settings.SIMULATED_GATEWAY else [])]
+    cards = ["stripe"] if settings.STRIPE_API_KEY else []
+    return [*real, *cards, *(["simulated"] if settings.SIMULATED_GATEWAY else [])]
 
 
 def named(name: str) -> Gateway:
@@ -43,7 +45,15 @@ def of(name: str) -> Gateway:
     if name == "http" and settings.PAYMENT_GATEWAY_URL:
         secrets = settings.GATEWAY_SECRETS["http"]
         return HttpGateway(settings.PAYMENT_GATEWAY_URL, secrets=secrets, clock=timezone.now)
+    if name == "stripe" and settings.STRIPE_API_KEY:
+        secrets = settings.STRIPE_WEBHOOK_SECRETS
+        return StripeGateway(settings.STRIPE_API_KEY, secrets=secrets, url=settings.STRIPE_API_URL)
     raise UnknownGateway(name)
+
+
+def read_kept(name: str, body: bytes) -> Event:
+    """A webhook whose signature was good when it came. Raises Unreadable."""
+    return stripe_answers.event(body) if name == "stripe" else events.read(body)
 
 
 def simulated() -> SimulatedGateway:

@@ -58,7 +58,7 @@ class SimulatedGateway:
     def fetch(self, *, ref: str = "", reference: str = "") -> Charge:
         return _charge(simulated_remote.look_up(ref=ref, reference=reference, now=self._clock()))
 
-    def fetch_refund(self, *, key: str) -> Repayment:
+    def fetch_refund(self, *, key: str, ref: str) -> Repayment:
         return _repayment(simulated_remote.look_up_refund(key=key))
 
     def read_webhook(self, *, body: bytes, headers: Mapping[str, str], now: datetime) -> Event:

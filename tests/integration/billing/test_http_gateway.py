@@ -46,7 +46,7 @@ def test_every_request_is_signed_and_carries_its_key(server):
     found.fetch(ref=charge.ref)
     found.fetch(reference="ours-1")
     found.refund(charge.ref, amount=1, key="k")
-    found.fetch_refund(key="k")
+    found.fetch_refund(key="k", ref=charge.ref)
 
     assert server.requests == [
         "POST /payments",

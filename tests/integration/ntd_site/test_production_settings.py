@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[3]
+STRIPE_KEY = "sk_live_0123456789abcdef"
 E2B_KEY = "e2b_" + "0f" * 20
 PRODUCTION = {
     "NTD_ENV": "production",
@@ -36,6 +37,7 @@ def check(home, **changes):
         {},
         {"PAYMENT_GATEWAY_URL": "https://pay.example/v1", **SECRET},
         {"E2B_API_KEY": E2B_KEY, "NTD_DEFAULT_RUNTIMES": "local,e2b"},
+        {"STRIPE_API_KEY": STRIPE_KEY, "STRIPE_WEBHOOK_SECRET": "whsec_0123456789abcdef"},
     ],
 )
 def test_production_settings_are_clean(tmp_path, changes):
@@ -69,6 +71,12 @@ def test_production_settings_are_clean(tmp_path, changes):
         ({"PAYMENT_GATEWAY_URL": "https://me:secret@pay.example", **SECRET}, "must have no user"),
         ({"PAYMENT_GATEWAY_URL": "https://[pay", **SECRET}, "is no address"),
         ({"NTD_GATEWAY_SECRET_HTTP": "whsec_c2hvcnQ="}, "NTD_GATEWAY_SECRET_HTTP is no secret"),
+        ({"STRIPE_API_KEY": "pk_live_0123456789", "STRIPE_WEBHOOK_SECRET": STRIPE_KEY}, "not the form of a secret key"),
+        ({"STRIPE_API_KEY": STRIPE_KEY}, "STRIPE_API_KEY needs STRIPE_WEBHOOK_SECRET"),
+        (
+            {"STRIPE_API_KEY": STRIPE_KEY, "STRIPE_API_URL": "http://pay.example"},
+            "STRIPE_API_URL must begin with https",
+        ),
         ({"NTD_SIMULATED_GATEWAY": "1"}, "anybody can have credits for nothing"),
     ],
 )
@@ -78,4 +86,5 @@ def test_wrong_settings_stop_with_a_sentence(tmp_path, changes, sentence):
     assert result.returncode != 0
     assert sentence in result.stderr
     assert E2B_KEY not in result.stderr
+    assert STRIPE_KEY not in result.stderr
     assert "Traceback" not in result.stderr

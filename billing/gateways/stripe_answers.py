@@ -1,0 +1,206 @@
+"""Pure. Stripe's words as a gateway's: PaymentIntents, refunds, events and signatures, believed when they can be so.
+
+requires_payment_method -> failed (every intent is confirmed when it is made, so it was declined)
+requires_confirmation, requires_action -> requires_action    requires_capture -> authorized    canceled -> cancelled
+
+Stripe counts a few currencies in other units than ISO 4217 does, and three-place ones in steps of ten
+(docs.stripe.com/currencies).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import json
+import re
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from billing import amounts
+from billing.gateways import BadSignature, Charge, ChargeState, Event, Repayment, RepaymentState, Unreadable, answers
+
+# A payment method, and the customer it belongs to when it is to pay more than once.
+TOKEN = re.compile(r"(?:(?P<customer>cus_[0-9A-Za-z_]{1,90}):)?(?P<method>(?:pm|card|src)_[0-9A-Za-z_]{1,90})")
+SIGNATURE = "stripe-signature"
+TOLERANCE = timedelta(minutes=5)
+MOST_SIGNATURES = 16
+SECONDS = re.compile(r"[0-9]{1,11}")
+# Digits after the point as Stripe counts, where ISO 4217 says another number.
+PLACES = {"ISK": 2, "UGX": 2, "MGA": 0}
+STATES = {
+    "requires_payment_method": ChargeState.FAILED,
+    "requires_confirmation": ChargeState.REQUIRES_ACTION,
+    "requires_action": ChargeState.REQUIRES_ACTION,
+    "processing": ChargeState.PROCESSING,
+    "requires_capture": ChargeState.AUTHORIZED,
+    "succeeded": ChargeState.SUCCEEDED,
+    "canceled": ChargeState.CANCELLED,
+}
+REFUND_STATES = {
+    "pending": RepaymentState.PROCESSING,
+    "requires_action": RepaymentState.PROCESSING,
+    "succeeded": RepaymentState.SUCCEEDED,
+    "failed": RepaymentState.FAILED,
+    "canceled": RepaymentState.FAILED,
+}
+EVENTS = {
+    "payment_intent.succeeded": ChargeState.SUCCEEDED,
+    "payment_intent.processing": ChargeState.PROCESSING,
+    "payment_intent.requires_action": ChargeState.REQUIRES_ACTION,
+    "payment_intent.amount_capturable_updated": ChargeState.AUTHORIZED,
+    "payment_intent.payment_failed": ChargeState.FAILED,
+    "payment_intent.canceled": ChargeState.CANCELLED,
+}
+
+
+class Uncountable(Exception):
+    """The amount is none that Stripe can take; the text says why."""
+
+
+def to_stripe(minor: int, currency: str) -> int:
+    """Minor units as Stripe counts them. Raises Uncountable."""
+    shift: int = PLACES.get(currency, amounts.exponent(currency)) - amounts.exponent(currency)
+    counted, rest = (minor * int(10**shift), 0) if shift >= 0 else divmod(minor, int(10**-shift))
+    if rest:
+        raise Uncountable(f"Stripe takes only whole amounts in {currency}.")
+    if amounts.exponent(currency) == 3 and counted % 10:
+        raise Uncountable(f"Stripe takes amounts in {currency} only to two places.")
+    return counted
+
+
+def from_stripe(counted: int, currency: str) -> int:
+    """Raises answers.Unbelievable."""
+    shift: int = PLACES.get(currency, amounts.exponent(currency)) - amounts.exponent(currency)
+    minor, rest = (counted * int(10**-shift), 0) if shift <= 0 else divmod(counted, int(10**shift))
+    if rest:
+        raise answers.Unbelievable(f"There is no amount of {counted} in {currency}.")
+    return minor
+
+
+def charge(intent: Any) -> Charge:
+    """Raises answers.Unbelievable."""
+    said = _dict(intent, "payment_intent")
+    status = answers.text(said, "status", 40)
+    if status not in STATES:
+        raise answers.Unbelievable(f"There is no status {status!r} of a PaymentIntent.")
+    state, currency = STATES[status], answers.text(said, "currency", 3).upper()
+    amount, received = (from_stripe(answers.minor(said, name), currency) for name in ("amount", "amount_received"))
+    captured = received if state == ChargeState.SUCCEEDED else 0
+    refunded = from_stripe(_refunded(said), currency)
+    if (state == ChargeState.SUCCEEDED) != (captured == amount > 0) or refunded > captured:
+        raise answers.Unbelievable(f"A payment of {amount} that is {status} cannot have captured {captured}.")
+    return Charge(
+        ref=answers.text(said, "id", 200),
+        reference=_reference(said),
+        state=state,
+        amount=amount,
+        currency=currency,
+        captured=captured,
+        refunded=refunded,
+        action_url=answers.address(_inner(_inner(said, "next_action"), "redirect_to_url").get("url")),
+        **_failure(said, state),
+    )
+
+
+def _failure(said: Mapping[str, Any], state: ChargeState) -> dict[str, str]:
+    if state != ChargeState.FAILED:
+        return {}
+    wrong = _inner(said, "last_payment_error")
+    code = answers.words(wrong.get("code"), 60) or "declined"
+    return {"failure_code": code, "failure_message": answers.words(wrong.get("message"), 300)}
+
+
+def repayment(refund: Any) -> Repayment:
+    """Raises answers.Unbelievable."""
+    said = _dict(refund, "refund")
+    status = answers.text(said, "status", 40)
+    if status not in REFUND_STATES:
+        raise answers.Unbelievable(f"There is no status {status!r} of a refund.")
+    reason = answers.words(said.get("failure_reason"), 60)
+    return Repayment(
+        ref=answers.text(said, "id", 200),
+        state=REFUND_STATES[status],
+        amount=from_stripe(answers.minor(said, "amount"), answers.text(said, "currency", 3).upper()),
+        failure_code=reason,
+        failure_message=f"The refund failed: {reason.replace('_', ' ')}." if reason else "",
+    )
+
+
+def event(body: bytes) -> Event:
+    """What a webhook says of a payment. Raises Unreadable."""
+    try:
+        said = json.loads(body)
+        kind, id = answers.text(said, "type", 100), answers.text(said, "id", 200)
+    except (ValueError, TypeError, AttributeError, RecursionError, answers.Unbelievable) as wrong:
+        raise Unreadable("The body is no event of Stripe's.") from wrong
+    about = _inner(_inner(said, "data"), "object")
+    state = EVENTS.get(kind)
+    is_intent = about.get("object") == "payment_intent"
+    if state is None or not is_intent:
+        return Event(id, kind, ref=_name(about.get("payment_intent")), reference="", state=None)
+    try:
+        currency = answers.text(dict(about), "currency", 3).upper()
+        amount = from_stripe(answers.minor(dict(about), "amount"), currency)
+    except answers.Unbelievable as wrong:
+        raise Unreadable(str(wrong)) from wrong
+    return Event(
+        id=id,
+        type=kind,
+        ref=_name(about.get("id")),
+        reference=_reference(about),
+        state=state,
+        created_at=_moment(said.get("created")),
+        amount=amount,
+        currency=currency,
+        **_failure(about, state),
+    )
+
+
+def check_signature(body: bytes, headers: Mapping[str, str], *, secrets: Sequence[str], now: datetime) -> None:
+    """`t=<seconds>,v1=<hex of HMAC-SHA256 over "<seconds>.<body>">`, several while a secret is replaced.
+
+    Stripe's own check reads the machine's clock, and lets a moment far ahead pass. Raises BadSignature.
+    """
+    given = {name.lower(): value for name, value in headers.items()}.get(SIGNATURE, "")
+    parts = [part.strip().partition("=") for part in given.split(",")[: MOST_SIGNATURES + 1]]
+    moment = next((value for name, _, value in parts if name == "t"), "")
+    if not SECONDS.fullmatch(moment):
+        raise BadSignature("Stripe-Signature with a number of seconds in t is needed.")
+    if abs(now - datetime.fromtimestamp(int(moment), UTC)) > TOLERANCE:
+        raise BadSignature("Stripe-Signature is more than five minutes away from now.")
+    wanted = [
+        hmac.new(secret.encode(), moment.encode() + b"." + body, hashlib.sha256).hexdigest() for secret in secrets
+    ]
+    signed = [value.encode() for name, _, value in parts if name == "v1"]
+    if not any(hmac.compare_digest(one.encode(), other) for one in wanted for other in signed):
+        raise BadSignature("No signature matches.")
+
+
+def _dict(said: Any, kind: str) -> dict[str, Any]:
+    if not isinstance(said, dict) or said.get("object") != kind:
+        raise answers.Unbelievable(f"The answer is no {kind}.")
+    return said
+
+
+def _inner(said: Any, name: str) -> Mapping[str, Any]:
+    found = said.get(name) if isinstance(said, Mapping) else None
+    return found if isinstance(found, Mapping) else {}
+
+
+def _refunded(said: Mapping[str, Any]) -> int:
+    charge = _inner(said, "latest_charge")
+    return answers.minor(dict(charge), "amount_refunded") if "amount_refunded" in charge else 0
+
+
+def _reference(said: Mapping[str, Any]) -> str:
+    return _name(_inner(said, "metadata").get("reference"))
+
+
+def _name(value: Any) -> str:
+    return value if isinstance(value, str) and len(value) <= 200 and value.isprintable() else ""
+
+
+def _moment(value: Any) -> datetime | None:
+    is_number = isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 10**11
+    return datetime.fromtimestamp(value, UTC) if is_number else None

@@ -1,0 +1,322 @@
+"""Stripe's API on 127.0.0.1, strict: written from docs.stripe.com/api, it checks what Stripe checks and keeps books.
+
+The key, form bodies, every parameter's name, amounts and their limits, states, and an idempotency key that comes again:
+the same answer for the same request, 400 for another. Methods: pm_card_visa pays, pm_card_visa_chargeDeclined does
+not, pm_card_threeDSecure2Required asks the customer (`authenticate`), pm_later pays when webhooks are sent, pm_lost
+pays and hangs up. `mischief` answers the next request as Stripe never would.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import json
+import re
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+from urllib.parse import parse_qsl, urlsplit
+
+from tests.fake_gateway import answer
+
+KEY = "sk_test_fake0123456789"
+SECRET = "whsec_ZmFrZS1zdHJpcGUtc2VjcmV0LWZvci10ZXN0cw"
+PARAMS = {
+    "create": {
+        "amount", "currency", "payment_method", "customer", "return_url", "automatic_payment_methods[enabled]",
+        "automatic_payment_methods[allow_redirects]", "confirm", "capture_method", "description",
+        "metadata[reference]", "expand[0]",
+    },
+    "retrieve": {"expand[0]"},
+    "confirm": {"expand[0]"},
+    "capture": {"amount_to_capture", "expand[0]"},
+    "cancel": {"expand[0]"},
+    "search": {"query", "limit", "expand[0]"},
+    "refund": {"payment_intent", "amount", "metadata[key]"},
+    "refunds": {"payment_intent", "limit"},
+}  # fmt: skip
+METHODS = {
+    "pm_card_visa": "succeeded",
+    "pm_lost": "succeeded",
+    "pm_later": "processing",
+    "pm_card_threeDSecure2Required": "requires_action",
+    "pm_card_visa_chargeDeclined": "requires_payment_method",
+}
+LEAST = {"jpy": 50}
+ZERO_PLACES = {"bif", "clp", "djf", "gnf", "jpy", "kmf", "krw", "mga", "pyg", "rwf", "vnd", "vuv", "xaf", "xof", "xpf"}
+THREE_PLACES = {"bhd", "jod", "kwd", "omr", "tnd"}
+Form = dict[str, str]
+Answer = tuple[int, dict[str, Any]]
+
+
+class No(Exception):
+    def __init__(self, status: int, code: str, message: str, type: str = "invalid_request_error", **more: Any) -> None:
+        self.answer: Answer = (status, {"error": {"type": type, "code": code, "message": message, **more}})
+        super().__init__(code)
+
+
+@dataclass
+class FakeStripe:
+    intents: dict[str, dict[str, Any]] = field(default_factory=dict)
+    refunds: dict[str, dict[str, Any]] = field(default_factory=dict)
+    by_key: dict[str, tuple[str, Answer]] = field(default_factory=dict)
+    events: list[dict[str, Any]] = field(default_factory=list)
+    headers: list[dict[str, str]] = field(default_factory=list)
+    mischief: Callable[[BaseHTTPRequestHandler], None] | None = None
+    # Whether its search sees what was made; the real one needs some seconds.
+    is_indexed: bool = True
+    url: str = ""
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+    # --- requests
+
+    def handle(self, method: str, path: str, form: Form, headers: dict[str, str]) -> Answer:
+        self.check(method, headers)
+        if method == "GET":
+            return self.get(path, form)
+        key = headers.get("idempotency-key", "")
+        if not 0 < len(key) <= 255:
+            raise No(400, "idempotency_key_missing", "This fake takes no write without a key.")
+        with self.lock:
+            wanted = json.dumps([path, form], sort_keys=True)
+            if key in self.by_key:
+                before, said = self.by_key[key]
+                if before != wanted:
+                    sentence = "Keys for idempotent requests can only be used with the same parameters."
+                    raise No(400, "", sentence, type="idempotency_error")
+                return said
+            self.by_key[key] = (wanted, self.post(path, form))
+            return self.by_key[key][1]
+
+    def check(self, method: str, headers: dict[str, str]) -> None:
+        if headers.get("authorization") != f"Bearer {KEY}":
+            raise No(401, "", "Invalid API Key provided: sk_test_****", type="invalid_request_error")
+        if not re.fullmatch(r"20\d\d-\d\d-\d\d\.[a-z]+", headers.get("stripe-version", "")):
+            raise No(400, "", "Invalid Stripe API version.")
+        if method == "POST" and headers.get("content-type") != "application/x-www-form-urlencoded":
+            raise No(400, "", "Invalid request: only form-encoded bodies are taken.")
+
+    def post(self, path: str, form: Form) -> Answer:
+        """What is refused for what it says is kept with its key too, as Stripe keeps it once it began."""
+        parts = path.removeprefix("/v1/").split("/")
+        act = parts[2] if len(parts) == 3 else {"payment_intents": "create", "refunds": "refund"}.get(parts[0], "")
+        known(act, form)
+        try:
+            if act == "refund":
+                return 200, self.refund(form)
+            return self.create(form) if act == "create" else (200, self.act(self.intent(parts[1]), act, form))
+        except No as no:
+            return no.answer
+
+    def get(self, path: str, form: Form) -> Answer:
+        parts = path.removeprefix("/v1/").split("/")
+        if parts == ["payment_intents", "search"]:
+            known("search", form)
+            found = re.fullmatch(r"metadata\['reference'\]:'([^']*)'", form["query"])
+            assert found, form["query"]
+            mine = [each for each in self.intents.values() if each["metadata"]["reference"] == found[1]]
+            rows = [shown(each) for each in mine] if self.is_indexed else []
+            return 200, {"object": "search_result", "data": rows, "has_more": False, "url": path}
+        if parts == ["refunds"]:
+            known("refunds", form)
+            self.intent(form["payment_intent"])
+            rows = [each for each in self.refunds.values() if each["payment_intent"] == form["payment_intent"]]
+            return 200, {"object": "list", "data": rows, "has_more": False, "url": path}
+        known("retrieve", form)
+        return 200, shown(self.intent(parts[1]))
+
+    def intent(self, id: str) -> dict[str, Any]:
+        if id not in self.intents:
+            raise No(404, "resource_missing", f"No such payment_intent: '{id}'", param="intent")
+        return self.intents[id]
+
+    # --- PaymentIntents
+
+    def create(self, form: Form) -> Answer:
+        amount_is_right(form)
+        if form["payment_method"] not in METHODS:
+            raise No(400, "resource_missing", "No such PaymentMethod.", param="payment_method")
+        redirects = form.get("automatic_payment_methods[allow_redirects]", "always") != "never"
+        if form.get("confirm") == "true" and redirects and "return_url" not in form:
+            raise No(400, "parameter_missing", "A return_url is needed.", param="return_url")
+        number = len(self.intents) + 1
+        intent = {
+            "id": f"pi_{number}",
+            "object": "payment_intent",
+            "amount": int(form["amount"]),
+            "amount_received": 0,
+            "amount_capturable": 0,
+            "currency": form["currency"],
+            "capture_method": form["capture_method"],
+            "status": "requires_confirmation",
+            "metadata": {"reference": form["metadata[reference]"]},
+            "latest_charge": None,
+            "next_action": None,
+            "last_payment_error": None,
+            "livemode": False,
+        }
+        self.intents[intent["id"]] = intent
+        self.enter(intent, METHODS[form["payment_method"]], form.get("return_url", ""))
+        if intent["status"] == "requires_payment_method":
+            error = {"decline_code": "generic_decline", "payment_intent": {**intent, "latest_charge": f"ch_{number}"}}
+            raise No(402, "card_declined", "Your card was declined.", type="card_error", **error)
+        return 200, shown(intent)
+
+    def enter(self, intent: dict[str, Any], status: str, return_url: str = "") -> None:
+        waits = intent["capture_method"] == "manual" and intent["status"] != "requires_capture"
+        intent["next_action"] = None
+        if status == "succeeded" and waits:
+            status, intent["amount_capturable"] = "requires_capture", intent["amount"]
+        elif status == "succeeded":
+            intent |= {"amount_received": intent["amount"], "amount_capturable": 0}
+        if status == "requires_payment_method":
+            intent["last_payment_error"] = {"code": "card_declined", "message": "Your card was declined."}
+        if status == "requires_action":
+            redirect = {"url": "https://hooks.stripe.com/3d_secure/redirect", "return_url": return_url}
+            intent["next_action"] = {"type": "redirect_to_url", "redirect_to_url": redirect}
+        if status in ("succeeded", "requires_capture") and intent["latest_charge"] is None:
+            charge = {"id": intent["id"].replace("pi_", "ch_"), "object": "charge", "amount_refunded": 0}
+            intent["latest_charge"] = charge
+        intent["status"] = status
+        self.announce(intent)
+
+    def act(self, intent: dict[str, Any], act: str, form: Form) -> dict[str, Any]:
+        status = intent["status"]
+        allowed = {
+            "confirm": ("requires_confirmation",),
+            "capture": ("requires_capture",),
+            # Also `processing`, in rare cases, as the documentation has it.
+            "cancel": ("requires_action", "requires_payment_method", "requires_confirmation", "requires_capture",
+                       "processing"),
+        }[act]  # fmt: skip
+        if status not in allowed:
+            sentence = f"You cannot {act} this PaymentIntent because it has a status of {status}."
+            raise No(400, "payment_intent_unexpected_state", sentence, payment_intent={**intent, "latest_charge": None})
+        if act == "capture" and int(form.get("amount_to_capture", intent["amount"])) > intent["amount"]:
+            raise No(400, "amount_too_large", "The amount could not be captured.", param="amount_to_capture")
+        self.enter(intent, "canceled" if act == "cancel" else "succeeded")
+        return shown(intent)
+
+    def authenticate(self, id: str, *, succeeds: bool = True) -> None:
+        """The customer, at the bank's page."""
+        intent = self.intents[id]
+        if intent["status"] == "requires_action":
+            self.enter(intent, "succeeded" if succeeds else "requires_payment_method")
+
+    def refund(self, form: Form) -> dict[str, Any]:
+        intent = self.intent(form["payment_intent"])
+        if intent["status"] != "succeeded":
+            raise No(400, "", f"This PaymentIntent ({intent['id']}) does not have a successful charge to refund.")
+        charge, amount = intent["latest_charge"], int(form["amount"])
+        if not 0 < amount <= intent["amount_received"] - charge["amount_refunded"]:
+            raise No(400, "", "Refund amount is greater than unrefunded amount on charge.", param="amount")
+        charge["amount_refunded"] += amount
+        id = f"re_{len(self.refunds) + 1}"
+        about = {"payment_intent": intent["id"], "amount": amount, "currency": intent["currency"]}
+        self.refunds[id] = {
+            "id": id, "object": "refund", "status": "succeeded", "metadata": {"key": form["metadata[key]"]}, **about
+        }  # fmt: skip
+        return dict(self.refunds[id])
+
+    # --- webhooks
+
+    def announce(self, intent: dict[str, Any]) -> None:
+        kinds = {"requires_payment_method": "payment_failed", "requires_capture": "amount_capturable_updated"}
+        about = {**intent, "latest_charge": intent["latest_charge"] and intent["latest_charge"]["id"]}
+        event = {
+            "id": f"evt_{len(self.events) + 1}_{intent['id']}_{intent['status']}",
+            "object": "event",
+            "type": f"payment_intent.{kinds.get(intent['status'], intent['status'])}",
+            "created": int(datetime.now(UTC).timestamp()),
+            "data": {"object": json.loads(json.dumps(about))},
+        }
+        self.events.append(event)
+
+    def webhooks(self) -> Iterator[tuple[bytes, dict[str, str]]]:
+        """What it would send by now, signed."""
+        with self.lock:
+            for intent in self.intents.values():
+                if intent["status"] == "processing":
+                    self.enter(intent, "succeeded")
+            waiting, self.events = self.events, []
+        for event in waiting:
+            body = json.dumps(event).encode()
+            yield body, {"Stripe-Signature": signature(body)}
+
+
+def known(act: str, form: Form) -> None:
+    unknown = set(form) - PARAMS.get(act, set())
+    if act not in PARAMS or unknown:
+        raise No(400, "parameter_unknown", f"Received unknown parameters: {unknown}")
+
+
+def amount_is_right(form: Form) -> None:
+    currency, text = form["currency"], form["amount"]
+    if not re.fullmatch(r"[a-z]{3}", currency) or not re.fullmatch(r"[0-9]+", text):
+        raise No(400, "parameter_invalid_integer", "Invalid integer or currency.", param="amount")
+    if int(text) < LEAST.get(currency, 50):
+        raise No(400, "amount_too_small", "Amount must be at least the minimum.", param="amount")
+    if int(text) > 99_999_999:
+        raise No(400, "amount_too_large", "Amount must be no more than 99999999.", param="amount")
+    if currency in THREE_PLACES and int(text) % 10:
+        raise No(400, "invalid_amount", "The last digit of a three-decimal amount must be 0.", param="amount")
+
+
+def shown(intent: dict[str, Any]) -> dict[str, Any]:
+    return json.loads(json.dumps(intent))  # type: ignore[no-any-return]
+
+
+def signature(body: bytes, *, at: datetime | None = None, secret: str = SECRET) -> str:
+    """As docs.stripe.com/webhooks/signature says."""
+    seconds = int((at or datetime.now(UTC)).timestamp())
+    made = hmac.new(secret.encode(), f"{seconds}.".encode() + body, hashlib.sha256).hexdigest()
+    return f"t={seconds},v1={made},v0=none"
+
+
+class Handler(BaseHTTPRequestHandler):
+    def log_message(self, *_: Any) -> None:
+        pass
+
+    def do_GET(self) -> None:
+        self._serve("")
+
+    def do_POST(self) -> None:
+        self._serve(self.rfile.read(int(self.headers["Content-Length"] or 0)).decode())
+
+    def _serve(self, body: str) -> None:
+        fake: FakeStripe = self.server.fake  # type: ignore[attr-defined]
+        headers = {name.lower(): value for name, value in self.headers.items()}
+        fake.headers.append(headers)
+        self.close_connection = True
+        if fake.mischief is not None:
+            fake.mischief(self)
+            return
+        target = urlsplit(self.path)
+        form = dict(parse_qsl(target.query if self.command == "GET" else body, strict_parsing=False))
+        try:
+            status, said = fake.handle(self.command, target.path, form, headers)
+        except No as no:
+            status, said = no.answer
+        if form.get("payment_method") == "pm_lost":
+            return
+        answer(self, status, json.dumps(said).encode())
+
+
+@contextmanager
+def serving() -> Iterator[FakeStripe]:
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server.daemon_threads = True
+    server.fake = fake = FakeStripe()  # type: ignore[attr-defined]
+    fake.url = f"http://127.0.0.1:{server.server_address[1]}"
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
+    thread.start()
+    try:
+        yield fake
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
