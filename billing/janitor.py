@@ -43,11 +43,13 @@ def is_due(*, now: datetime) -> bool:
 
 def _payments(now: datetime, gateways: Sequence[str]) -> QuerySet[Payment]:
     due = Payment.objects.select_related("account").filter(ask_at__lte=now, gateway__in=gateways)
+    due = due.exclude(gateway__in=registry.TOLD, state=State.PROCESSING)
     return due.order_by("ask_at", "pk")
 
 
 def _refunds(now: datetime, gateways: Sequence[str]) -> QuerySet[Refund]:
     due = Refund.objects.select_related("payment").filter(ask_at__lte=now, payment__gateway__in=gateways)
+    due = due.exclude(payment__gateway__in=registry.TOLD, state=RefundState.PROCESSING)
     return due.order_by("ask_at", "pk")
 
 

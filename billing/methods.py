@@ -9,7 +9,7 @@ from uuid import UUID
 
 from django.db import transaction
 
-from billing.gateways import registry, simulated_remote, stripe_answers
+from billing.gateways import bank, registry, simulated_remote, stripe_answers
 from billing.models import Account, AutoTopUp, PaymentMethod
 
 MOST = 20
@@ -78,7 +78,7 @@ def add(
     *, account: Account, token: str, now: datetime, gateway: str = "", label: str = "", is_default: bool = False
 ) -> PaymentMethod:
     """Keep a method; the same token again is the same method. The first one kept is the default."""
-    gateway = gateway or next(iter(registry.names()), "")
+    gateway = gateway or next(iter(registry.keeping()), "")
     registry.named(gateway)
     _check(gateway, token)
     # One at a time per account, so that there is one default and no more methods than allowed.
@@ -96,6 +96,8 @@ def add(
 
 
 def _check(gateway: str, token: str) -> None:
+    if gateway == bank.NAME:
+        raise BadToken("A bank transfer has no token to keep. Name bank_transfer when you pay.")
     if gateway == "simulated" and token not in simulated_remote.METHODS:
         raise BadToken(f"The simulated gateway knows {', '.join(simulated_remote.METHODS)}.")
     if LOOKS_LIKE_A_CARD.fullmatch(re.sub(r"[ -]", "", token)):
@@ -140,9 +142,11 @@ def remove(*, method: PaymentMethod, now: datetime) -> bool:
 
 
 def choose(*, account: Account, named: str | None) -> Chosen:
-    """By id, by the name of a simulated method, or the account's default. Raises UnknownMethod."""
+    """By id, by the name of a simulated method, `bank_transfer`, or the account's default. Raises UnknownMethod."""
     if named in simulated_remote.METHODS and "simulated" in registry.names():
         return Chosen("simulated", named, label_of("simulated", named))
+    if named == bank.METHOD and bank.NAME in registry.names():
+        return Chosen(bank.NAME, bank.METHOD, bank.LABEL)
     mine = PaymentMethod.objects.filter(account=account, removed_at=None)
     if named is None:
         found = mine.filter(is_default=True).first()

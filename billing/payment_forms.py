@@ -7,7 +7,7 @@ from typing import Any
 from django import forms
 
 from billing import amounts, methods
-from billing.gateways import registry, simulated_remote
+from billing.gateways import bank, registry, simulated_remote
 from billing.models import Account, Payment
 from billing.money_forms import INPUT, SELECT
 
@@ -29,9 +29,11 @@ class CreditsField(forms.CharField):
 
 
 def choices(account: Account) -> list[tuple[str, str]]:
-    """What the account can pay with: kept methods, the default first, then simulated ones where they are allowed."""
+    """What the account can pay with: kept methods, the default first, then a bank transfer and simulated methods."""
     kept = [(str(method.pk), method.label) for method in methods.kept(account) if method.gateway in registry.names()]
     tokens = {method.token for method in methods.kept(account)}
+    if bank.NAME in registry.names():
+        kept.append((bank.METHOD, bank.LABEL))
     if "simulated" not in registry.names():
         return kept
     simulated = [(token, methods.label_of("simulated", token)) for token in simulated_remote.METHODS]
@@ -99,7 +101,7 @@ class MethodForm(forms.Form):
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
-        names = registry.names()
+        names = registry.keeping()
         self.fields["gateway"].choices = [(name, name.capitalize()) for name in names]  # type: ignore[attr-defined]
         if names == ["simulated"]:
             self.fields["gateway"].widget = forms.HiddenInput()

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from celery import shared_task
 from django.utils import timezone
 
-from billing import gateway_webhooks, janitor, ledger, restocking
+from billing import bank_matching, gateway_webhooks, janitor, ledger, restocking
 from billing.gateways import registry, simulated
 
 
@@ -26,6 +26,7 @@ def sweep_payments() -> None:
     """What needs no network is done at once; gateways far away are spoken to where they keep no sweep waiting."""
     now = timezone.now()
     gateway_webhooks.sweep(now=now)
+    bank_matching.sweep(now=now)
     janitor.sweep(now=now, gateways=registry.NEAR)
     restocking.sweep(now=now, gateways=registry.NEAR)
     if janitor.is_due(now=now) or restocking.is_due(now=now):

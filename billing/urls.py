@@ -2,7 +2,7 @@
 
 from django.urls import path
 
-from billing.views import credits, gateways, invoices, members, methods, paying, payments, staff
+from billing.views import bank, credits, gateways, invoices, members, methods, paying, payments, staff
 
 app_name = "billing"
 # The account itself: members, keys, settings.
@@ -53,4 +53,14 @@ payment_pages = [
     path("billing/gateways/webhooks/<uuid:pk>/", gateways.webhook, name="webhook"),
     path("billing/gateways/webhooks/<uuid:pk>/retry/", gateways.webhook_retry, name="webhook-retry"),
 ]
-urlpatterns = [*account_pages, *money_pages, *payment_pages]
+# What the bank says, for staff.
+bank_pages = [
+    path("billing/bank/", bank.bank, name="bank"),
+    path("billing/bank/import/", bank.bank_import, name="bank-import"),
+    path("billing/bank/lines/<uuid:pk>/", bank.bank_line, name="bank-line"),
+    path("billing/bank/lines/<uuid:pk>/match/", bank.bank_match, name="bank-match"),
+    path("billing/bank/lines/<uuid:pk>/give-back/", bank.bank_give_back, name="bank-give-back"),
+    path("billing/bank/lines/<uuid:pk>/set-aside/", bank.bank_set_aside, name="bank-set-aside"),
+    path("billing/bank/returns/<uuid:pk>/sent/", bank.bank_sent, name="bank-sent"),
+]
+urlpatterns = [*account_pages, *money_pages, *payment_pages, *bank_pages]

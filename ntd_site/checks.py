@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 from django.conf import settings
 from django.core import checks
 
+from billing.bank import references
 from billing.gateways import signatures
 from billing.gateways.answers import LOOPBACK
 from sandboxes.daemon import egress
@@ -17,6 +18,7 @@ TOPOLOGIES = ("mesh", "ring", "star", "hierarchical", "adaptive")
 ENGINES = ("auto", "gvisor", "bubblewrap")
 ROLES = ("coordinator", "worker", "both")
 RUNTIMES = ("local", "e2b")
+BIC = re.compile(r"[A-Z]{6}[0-9A-Z]{2}(?:[0-9A-Z]{3})?")
 STRIPE_KEY = re.compile(r"[sr]k_(?:live|test)_[0-9A-Za-z_]{10,}")
 STRIPE_SECRET = re.compile(r"whsec_[0-9A-Za-z+/=_-]{16,}")
 E2B_KEY = re.compile(r"e2b_[0-9A-Za-z]{16,}")
@@ -27,7 +29,7 @@ def register() -> None:
 
 
 def check_settings(app_configs: Any, **_: Any) -> list[checks.CheckMessage]:
-    found = [*_urls(), *_gateways(), *_stripe(), *_choices(), *_sandboxes(), *_e2b(), *_production()]
+    found = [*_urls(), *_gateways(), *_stripe(), *_bank(), *_choices(), *_sandboxes(), *_e2b(), *_production()]
     errors = [checks.Error(text, hint=hint, id=f"ntd.{code}") for code, text, hint in found]
     return [*errors, *_free_credits()]
 
@@ -124,6 +126,18 @@ def _stripe() -> list[Found]:
     address = _bad_gateway_address(settings.STRIPE_API_URL) if settings.STRIPE_API_URL else "is empty"
     if address:
         found.append(("E021", f"STRIPE_API_URL {address}.", "Leave it unset for https://api.stripe.com."))
+    return found
+
+
+def _bank() -> list[Found]:
+    found = []
+    if settings.BANK_IBAN and not references.is_iban(settings.BANK_IBAN):
+        text = "BANK_IBAN is no IBAN: its check digits are wrong, or a part is missing."
+        found.append(("E022", text, "Copy it from your bank, or leave it unset to offer no bank transfers."))
+    if settings.BANK_BIC and not BIC.fullmatch(settings.BANK_BIC):
+        found.append(("E022", "BANK_BIC is no BIC of 8 or 11 letters and digits.", "Correct it, or leave it unset."))
+    if settings.BANK_IBAN and not settings.BANK_ACCOUNT_HOLDER:
+        found.append(("E022", "BANK_IBAN needs BANK_ACCOUNT_HOLDER.", "Say in whose name the account is."))
     return found
 
 

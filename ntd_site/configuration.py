@@ -121,6 +121,9 @@ SETTINGS = {
             is_secret=True,
         ),
         Setting("STRIPE_API_URL", "STRIPE_API_URL", "Another address of Stripe's API."),
+        Setting("BANK_IBAN", "BANK_IBAN", "Account that bank transfers go to; none are offered when not set."),
+        Setting("BANK_BIC", "BANK_BIC", "The bank's BIC, for transfers from elsewhere."),
+        Setting("BANK_ACCOUNT_HOLDER", "BANK_ACCOUNT_HOLDER", "In whose name that account is."),
         Setting("NTD_SIMULATED_GATEWAY", "SIMULATED_GATEWAY", "Whether payments that cost nothing are taken."),
     ),
     "Service": (

@@ -9,6 +9,11 @@ from django.contrib import admin
 from billing.admin.read_only import ReadOnly
 from billing.models import (
     AutoTopUp,
+    BankLine,
+    BankMatch,
+    BankReturn,
+    BankStatement,
+    BankTransfer,
     Entry,
     GatewayWebhook,
     Grant,
@@ -84,3 +89,8 @@ _look_at(Refund, ("id", "payment", "state", "amount", "credits_ucr", "created_at
 _look_at(PaymentEvent, ("payment", "source", "state", "effect", "created_at"), filters=("source", "effect"))
 _look_at(GatewayWebhook, ("id", "gateway", "type", "state", "attempts", "received_at"), filters=("state", "gateway"))
 _look_at(AutoTopUp, ("account", "threshold_ucr", "credits_ucr", "method", "paused_until"))
+_look_at(BankTransfer, ("id", "key", "amount", "received", "currency", "created_at"), search=("key",))
+_look_at(BankStatement, ("name", "iban", "new", "known", "skipped", "actor", "created_at"))
+_look_at(BankLine, ("id", "booked_on", "amount", "matched", "currency", "payer_name"), search=("text", "bank_ref"))
+_look_at(BankMatch, ("id", "line", "kind", "transfer", "amount", "actor", "created_at"), filters=("kind",))
+_look_at(BankReturn, ("id", "amount", "currency", "payer_name", "state", "sent_by", "created_at"), filters=("state",))

@@ -7,6 +7,7 @@ from typing import Any
 from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
+from billing import bank_details
 from billing.api.fields import CreditsField, MoneyField, MoneyRequestField, PropertiesField, SixPlacesField
 from billing.api.metered import InvoiceAnswer
 from billing.api.serializers import ListQuery
@@ -25,7 +26,7 @@ class TopUpRequest(serializers.Serializer[Any]):
         required=False,
         allow_null=True,
         default=None,
-        help_text="Id of a kept method, the name of a simulated one, or null for the default.",
+        help_text="Id of a kept method, `bank_transfer`, the name of a simulated one, or null for the default.",
     )
 
 
@@ -91,13 +92,30 @@ class PaymentEventAnswer(serializers.ModelSerializer[PaymentEvent]):
         read_only_fields = fields
 
 
+class BankTransferAnswer(serializers.Serializer[Any]):
+    """Where a transfer goes, and what of it has not come yet."""
+
+    holder = serializers.CharField()
+    iban = serializers.CharField()
+    bic = serializers.CharField()
+    reference = serializers.CharField()
+    missing = MoneyField()
+    received = MoneyField()
+
+
 class PaymentDetail(PaymentAnswer):
+    bank_transfer = serializers.SerializerMethodField()
     refunds = serializers.SerializerMethodField()
     events = serializers.SerializerMethodField()
 
     class Meta(PaymentAnswer.Meta):
-        fields = (*PaymentAnswer.Meta.fields, "refunds", "events")
+        fields = (*PaymentAnswer.Meta.fields, "bank_transfer", "refunds", "events")
         read_only_fields = fields
+
+    @extend_schema_field(BankTransferAnswer(allow_null=True))
+    def get_bank_transfer(self, payment: Payment) -> Any:
+        awaited = bank_details.of(payment)
+        return BankTransferAnswer(awaited).data if awaited else None
 
     @extend_schema_field(RefundAnswer(many=True))
     def get_refunds(self, payment: Payment) -> Any:

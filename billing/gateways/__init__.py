@@ -3,8 +3,9 @@
 create -> requires_action -> processing -> authorized -> succeeded | failed | cancelled
 
 `simulated` plays a gateway without money, `http` speaks to the one at PAYMENT_GATEWAY_URL, `stripe` to Stripe. Each
-passes the same contract tests. Every call carries a key, and the same key again does nothing twice. Whoever calls does it outside any
-transaction, and treats AnswerLost as not knowing: only `fetch` or a webhook tells.
+passes the same contract tests; `bank` waits for statements. Every call carries a key, and the same key again does
+nothing twice. Whoever calls does it outside any transaction, and treats AnswerLost as not knowing: only `fetch` or a
+webhook tells.
 """
 
 from __future__ import annotations

@@ -6,12 +6,15 @@ from django.conf import settings
 from django.utils import timezone
 
 from billing.gateways import Event, Gateway, events, stripe_answers
+from billing.gateways.bank import BankGateway
 from billing.gateways.http import HttpGateway
 from billing.gateways.simulated import SimulatedGateway
 from billing.gateways.stripe import StripeGateway
 
 # Asked without the network, so that a sweep may wait for their answers.
-NEAR = ("simulated",)
+NEAR = ("simulated", "bank")
+# What becomes of a payment with these is written down where it happens, so there is nobody to ask.
+TOLD = ("bank",)
 ALL = (*NEAR, "http", "stripe")
 
 
@@ -28,7 +31,13 @@ def names() -> list[str]:
     """Those in use; what new payments go through comes first."""
     real = ["http"] if settings.PAYMENT_GATEWAY_URL else []
     cards = ["stripe"] if settings.STRIPE_API_KEY else []
-    return [*real, *cards, *(["simulated"] if settings.SIMULATED_GATEWAY else [])]
+    free = ["simulated"] if settings.SIMULATED_GATEWAY else []
+    return [*real, *cards, *free, *(["bank"] if settings.BANK_IBAN else [])]
+
+
+def keeping() -> list[str]:
+    """Those of names() that take again with a method that is kept."""
+    return [name for name in names() if name != "bank"]
 
 
 def named(name: str) -> Gateway:
@@ -45,6 +54,8 @@ def of(name: str) -> Gateway:
     if name == "http" and settings.PAYMENT_GATEWAY_URL:
         secrets = settings.GATEWAY_SECRETS["http"]
         return HttpGateway(settings.PAYMENT_GATEWAY_URL, secrets=secrets, clock=timezone.now)
+    if name == "bank":
+        return BankGateway(clock=timezone.now)
     if name == "stripe" and settings.STRIPE_API_KEY:
         secrets = settings.STRIPE_WEBHOOK_SECRETS
         return StripeGateway(settings.STRIPE_API_KEY, secrets=secrets, url=settings.STRIPE_API_URL)

@@ -1,5 +1,6 @@
 """What billing remembers, one file per noun."""
 
+from billing.models.bank import BankLine, BankMatch, BankReturn, BankStatement, BankTransfer
 from billing.models.customers import (
     EDITING_ROLES,
     Account,
@@ -23,6 +24,11 @@ __all__ = [
     "AccountQuerySet",
     "ApiKey",
     "AutoTopUp",
+    "BankLine",
+    "BankMatch",
+    "BankReturn",
+    "BankStatement",
+    "BankTransfer",
     "EDITING_ROLES",
     "Entry",
     "GatewayWebhook",

@@ -267,6 +267,7 @@ class PaymentEvent(models.Model):
         ANSWER = "answer"
         ASKED = "asked"
         WEBHOOK = "webhook"
+        STATEMENT = "statement"
         CLOCK = "clock"
 
     class Effect(models.TextChoices):

@@ -11,8 +11,8 @@ from django.utils import timezone
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 from uuid_utils.compat import uuid7
 
+from billing import bank_details, refunds, roles
 from billing import payments as operations
-from billing import refunds, roles
 from billing.ledger import CreditsSpent
 from billing.models import Account, Payment
 from billing.models.payments import STATES
@@ -60,6 +60,7 @@ def _context(request: HttpRequest, found: Payment) -> dict[str, object]:
         "payment": found,
         "may_pay": may_pay,
         "can_cancel": may_pay and found.is_open and found.gateway_ref is not None,
+        "bank": bank_details.of(found),
         "is_simulated": found.gateway == SIMULATED,
         "events": found.events.select_related("refund").order_by("created_at", "pk"),
         "refunds": found.refunds.order_by("created_at", "pk"),

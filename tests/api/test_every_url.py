@@ -23,7 +23,7 @@ from billing.models import Role
 from federation.models import DeadLetter
 from ntd_site import schema
 from sandboxes.models import Artifact
-from tests import factories, payment_cast
+from tests import bank_cast, factories, payment_cast
 from tests.scripted import runtime  # noqa: F401 - executions of these tests run nowhere
 
 pytestmark = pytest.mark.django_db
@@ -100,12 +100,14 @@ THINGS: dict[str, Callable[[World], Any]] = {
     "holds": _hold,
     "invitations": _invitation,
     "invoices": _invoice,
+    "lines": lambda world: bank_cast.make_line(),
     "load-balancer": lambda world: factories.make_balancer(),
     "members": lambda world: world.account.memberships.get(role=Role.OWNER),
     "nodes": lambda world: factories.make_node(),
     "payment-methods": lambda world: methods.add(account=world.account, token="sim_ok", now=world.now),
     "payments": lambda world: payment_cast.buy(world.account, 10, "sim_action_required"),
     "pools": lambda world: factories.make_pool(world.account),
+    "returns": lambda world: bank_cast.make_return(),
     "sandboxes": lambda world: factories.make_sandbox(world.account),
     "scaling-groups": _group,
     "tasks": lambda world: factories.make_task(world.federation),

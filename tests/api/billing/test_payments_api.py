@@ -303,3 +303,15 @@ def test_a_webhook_longer_than_any_gateway_s_is_413(db):
     answer = Client().post("/api/v1/gateways/simulated/webhook", b"x" * 70_000, "text/plain")
 
     assert (answer.status_code, answer.json()["limit"]) == (413, 65536)
+
+
+def test_a_bank_transfer_says_where_to_and_with_which_reference(alice, settings):
+    settings.BANK_IBAN, settings.BANK_ACCOUNT_HOLDER = "DE89370400440532013000", "ntd GmbH"
+
+    made = alice.post("topups", {"credits": "500", "payment_method": "bank_transfer"}).json()
+
+    assert (made["state"], made["gateway"], made["payment_method"]) == ("processing", "bank", "bank_transfer")
+    said = made["bank_transfer"]
+    assert (said["iban"], said["holder"]) == ("DE89 3704 0044 0532 0130 00", "ntd GmbH")
+    assert said["reference"].startswith("RF")
+    assert said["missing"] == {"amount": "5.00", "currency": "EUR"}

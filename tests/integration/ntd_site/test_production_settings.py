@@ -38,6 +38,7 @@ def check(home, **changes):
         {"PAYMENT_GATEWAY_URL": "https://pay.example/v1", **SECRET},
         {"E2B_API_KEY": E2B_KEY, "NTD_DEFAULT_RUNTIMES": "local,e2b"},
         {"STRIPE_API_KEY": STRIPE_KEY, "STRIPE_WEBHOOK_SECRET": "whsec_0123456789abcdef"},
+        {"BANK_IBAN": "de89 3704 0044 0532 0130 00", "BANK_BIC": "COBADEFFXXX"},
     ],
 )
 def test_production_settings_are_clean(tmp_path, changes):
@@ -77,6 +78,9 @@ def test_production_settings_are_clean(tmp_path, changes):
             {"STRIPE_API_KEY": STRIPE_KEY, "STRIPE_API_URL": "http://pay.example"},
             "STRIPE_API_URL must begin with https",
         ),
+        ({"BANK_IBAN": "DE89370400440532013001"}, "BANK_IBAN is no IBAN"),
+        ({"BANK_IBAN": "DE89370400440532013000", "SELLER_NAME": ""}, "BANK_IBAN needs BANK_ACCOUNT_HOLDER"),
+        ({"BANK_BIC": "COBA"}, "BANK_BIC is no BIC"),
         ({"NTD_SIMULATED_GATEWAY": "1"}, "anybody can have credits for nothing"),
     ],
 )
