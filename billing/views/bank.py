@@ -16,7 +16,7 @@ from billing.bank import references
 from billing.bank.lines import BadFile
 from billing.bank_forms import AsideForm, ImportForm, MatchForm, PartForm
 from billing.gateways import registry
-from billing.models import Account, BankLine, BankReturn, BankStatement, Payment
+from billing.models import Account, BankLine, BankMatch, BankReturn, BankStatement, Payment, User
 from billing.payment_states import State
 from billing.views import paging
 
@@ -87,13 +87,23 @@ def _line(pk: UUID) -> BankLine:
 def _context(line: BankLine, **forms: object) -> dict[str, object]:
     return {
         "line": line,
-        "matches": line.matches.select_related("transfer").order_by("created_at", "pk"),
+        "matches": _matches(line),
         "candidates": _candidates(line) if line.left else [],
         "match_form": MatchForm(line=line, initial={"reference": line.reference}),
         "part_form": PartForm(line=line, prefix="back"),
         "aside_form": AsideForm(prefix="aside"),
         **forms,
     }
+
+
+def _matches(line: BankLine) -> list[BankMatch]:
+    """With who made each, by name."""
+    found = list(line.matches.select_related("transfer").order_by("created_at", "pk"))
+    ids = {each.actor: each.actor.removeprefix("user:") for each in found if each.actor.startswith("user:")}
+    people = {str(user.pk): str(user) for user in User.objects.filter(pk__in=ids.values())}
+    for each in found:
+        each.by = "by itself" if each.actor == bank_matching.BY_ITSELF else people.get(ids.get(each.actor), each.actor)
+    return found
 
 
 def _candidates(line: BankLine) -> list[Payment]:
