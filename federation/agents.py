@@ -84,6 +84,29 @@ def join(
     return agent, token
 
 
+class NoToken(Exception):
+    """Raised when a token is asked of an agent that has none."""
+
+    code = "conflict"
+    extras = {"state": Agent.Runtime.MANAGED}
+
+    def __init__(self) -> None:
+        super().__init__("Only remote agents have a token.")
+
+
+@transaction.atomic
+def rotate_token(*, agent: Agent, now: datetime) -> str:
+    """A new token for a remote member; its old one is unknown from then on. Raises NoToken, Gone."""
+    federation = _locked(agent.federation)
+    if agent.runtime != Agent.Runtime.REMOTE:
+        raise NoToken
+    token = TOKEN_PREFIX + secrets.token_urlsafe(32)
+    if not Agent.objects.linked().filter(pk=agent.pk).update(token_digest=digest(token)):
+        raise Gone
+    journal.record(federation, Event.Kind.CHANGED, f"{agent} has a new token.", now=now, agent=agent)
+    return token
+
+
 def digest(token: str) -> str:
     return hashlib.sha256(token.encode()).hexdigest()
 

@@ -171,7 +171,15 @@ def _web(where: embedded.Place, name: str, options: Options) -> Part:
         "--log-level",
         "warning",
     ]
-    command += ["--ws-max-size", "65536", "--ws-per-message-deflate", "false", "--timeout-graceful-shutdown", "3"]
+    # The largest result of a task in one frame, among others.
+    command += [
+        "--ws-max-size",
+        str(4 * 1024 * 1024),
+        "--ws-per-message-deflate",
+        "false",
+        "--timeout-graceful-shutdown",
+        "3",
+    ]
     own = environment(where, options, name=name) | {"NTD_DB_POOL": "1", "NTD_PROCESS": "web"}
     return Part("web", command, own, death_signal=signal.SIGKILL)
 

@@ -25,11 +25,13 @@ class AgentViewSet(Door):
     bodies = {
         "create": serializers.AgentIn,
         "partial_update": serializers.AgentChange,
+        "hello": serializers.HelloIn,
         "heartbeat": serializers.HeartbeatIn,
+        "rotate": serializers.Nothing,
         "claim": serializers.Nothing,
         "acknowledge": serializers.AcknowledgeIn,
     }
-    agent_actions = frozenset({"retrieve", "destroy", "heartbeat", "claim", "inbox", "acknowledge"})
+    agent_actions = frozenset({"retrieve", "destroy", "hello", "heartbeat", "rotate", "claim", "inbox", "acknowledge"})
     secret_fields = ("token",)
 
     def get_queryset(self) -> Any:
@@ -81,6 +83,21 @@ class AgentViewSet(Door):
         coordination.remove_agent(agent=self.agent(pk), by=request.user, now=timezone.now())
         return Response(status=status.HTTP_204_NO_CONTENT)
 
+    @extend_schema(responses=serializers.HelloOut)
+    def hello(self, request: Request, pk: UUID) -> Response:
+        """Begin, or go on after a broken connection: what it must keep to, and every task it has under way."""
+        asked = self.body(request)
+        welcome = remote.hello(agent=self._present(pk), connection=asked.get("connection", "rest"), now=timezone.now())
+        agent = Agent.objects.with_running().select_related("federation").get(pk=pk)
+        running = [_claimed(attempt) for attempt in welcome]
+        return Response(serializers.HelloOut({"agent": agent, "running": running, **_terms(agent)}).data)
+
+    @extend_schema(request=None, responses=serializers.TokenOut)
+    def rotate(self, request: Request, pk: UUID) -> Response:
+        """A new token, in this answer only; the old one ends with it."""
+        token = agents.rotate_token(agent=self._present(pk), now=timezone.now())
+        return Response(serializers.TokenOut({"token": token}).data)
+
     @extend_schema(responses=serializers.HeartbeatOut)
     def heartbeat(self, request: Request, pk: UUID) -> Response:
         """A sign of life. Lists what it runs, which renews those leases; learns what to stop."""
@@ -101,8 +118,7 @@ class AgentViewSet(Door):
         attempt = remote.claim(agent=self._present(pk), wait_seconds=wait, clock=timezone.now)
         if attempt is None:
             return Response(status=status.HTTP_204_NO_CONTENT)
-        found = {"task": full(attempt.task_id), "epoch": attempt.epoch, "lease_expires_at": attempt.lease_expires_at}
-        return Response(serializers.ClaimOut(found).data)
+        return Response(serializers.ClaimOut(_claimed(attempt)).data)
 
     @extend_schema(
         responses=serializers.InboxOut,
@@ -125,6 +141,15 @@ class AgentViewSet(Door):
         if agent.availability == Agent.Availability.LOST:
             raise agents.Gone
         return agent
+
+
+def _claimed(attempt: Attempt) -> dict[str, Any]:
+    return {"task": full(attempt.task_id), "epoch": attempt.epoch, "lease_expires_at": attempt.lease_expires_at}
+
+
+def _terms(agent: Agent) -> dict[str, Any]:
+    names = ("heartbeat_seconds", "agent_timeout_seconds", "lease_seconds", "redelivery_seconds")
+    return {name: getattr(agent.federation, name) for name in (*names, "topology_version", "epoch")}
 
 
 def full(task_id: UUID) -> Task:

@@ -185,12 +185,14 @@ class AgentOut(serializers.ModelSerializer[Agent]):
     load = serializers.FloatField()
     running = serializers.IntegerField()
     capabilities = serializers.ListField(child=serializers.CharField())
+    connection = serializers.ChoiceField(Agent.Connection.values, allow_blank=True, help_text="of a remote agent")
 
     class Meta:
         model = Agent
         fields = (
             "id", "federation", "name", "type", "runtime", "capabilities", "weight", "max_concurrent_tasks",
-            "public_key", "region", "metadata", "status", "load", "running", "last_heartbeat_at", "created_at",
+            "public_key", "region", "metadata", "status", "load", "running", "connection", "last_heartbeat_at",
+            "created_at",
         )  # fmt: skip
 
 
@@ -218,6 +220,14 @@ class HeartbeatOut(serializers.Serializer[Any]):
     epoch = serializers.IntegerField()
     cancel = serializers.ListField(child=serializers.UUIDField())
     neighbours = serializers.ListField(child=serializers.UUIDField())
+
+
+class HelloIn(Strict):
+    connection = serializers.ChoiceField(Agent.Connection.values, required=False)
+
+
+class TokenOut(serializers.Serializer[Any]):
+    token = serializers.CharField(help_text="shown this once")
 
 
 # Tasks
@@ -305,6 +315,19 @@ class ClaimOut(serializers.Serializer[Any]):
     task = TaskOut()
     epoch = serializers.IntegerField()
     lease_expires_at = serializers.DateTimeField()
+
+
+class HelloOut(serializers.Serializer[Any]):
+    """What a remote agent keeps to, and what it has under way."""
+
+    agent = AgentOut()
+    running = ClaimOut(many=True)
+    heartbeat_seconds = serializers.IntegerField()
+    agent_timeout_seconds = serializers.IntegerField()
+    lease_seconds = serializers.IntegerField()
+    redelivery_seconds = serializers.IntegerField()
+    topology_version = serializers.IntegerField()
+    epoch = serializers.IntegerField()
 
 
 class ExtendIn(Strict):

@@ -180,6 +180,10 @@ class Agent(models.Model):
         UNAVAILABLE = "unavailable"
         LOST = "lost"
 
+    class Connection(models.TextChoices):
+        REST = "rest"
+        WEBSOCKET = "websocket"
+
     STATUSES = ("idle", "busy", "unavailable", "lost")
 
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
@@ -197,6 +201,8 @@ class Agent(models.Model):
     availability = models.CharField(max_length=12, choices=Availability.choices, default=Availability.AVAILABLE)
     reported_load = models.FloatField(null=True, blank=True)
     token_digest = models.CharField(max_length=64, null=True, blank=True, unique=True)
+    # How a remote agent last said hello; empty until it did.
+    connection = models.CharField(max_length=10, choices=Connection.choices, blank=True)
     created_at = models.DateTimeField(default=timezone.now)
     last_heartbeat_at = models.DateTimeField()
     left_at = models.DateTimeField(null=True, blank=True)
@@ -219,6 +225,10 @@ class Agent(models.Model):
             ),
             models.CheckConstraint(
                 condition=Q(runtime="remote") | Q(token_digest=None), name="only_remote_agents_have_tokens"
+            ),
+            models.CheckConstraint(
+                condition=Q(runtime="remote", connection__in=["", "rest", "websocket"]) | Q(connection=""),
+                name="only_remote_agents_connect",
             ),
         ]
         indexes = [
