@@ -136,6 +136,17 @@ def environment(where: embedded.Place, options: Options, *, name: str = "") -> d
     return own
 
 
+def environment_of(part: Part) -> dict[str, str]:
+    """All that its process is told."""
+    if not part.environment:  # servers and the sandbox daemon: nothing of ours, least of all secrets
+        kept = ("PATH", "HOME", "LANG", "TMPDIR", "SSL_CERT_FILE")
+        # How the operator told pip and npm where packages come from: templates are built with what these say.
+        package_tools = ("PIP_", "npm_config_", "NPM_CONFIG_")
+        passed = {name: value for name, value in os.environ.items() if name in kept or name.startswith(package_tools)}
+        return passed | {"PYTHONUNBUFFERED": "1"}
+    return dict(os.environ) | part.environment
+
+
 def sandbox_daemon(where: embedded.Place, name: str, options: Options, provided: Provided) -> Part:
     suffix = _suffix(name, options)
     command = [sys.executable, "-m", "sandboxes.daemon", "--socket", sandbox_socket(where, name, options)]

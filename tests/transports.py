@@ -13,7 +13,7 @@ from typing import Any
 from asgiref.testing import ApplicationCommunicator
 from rest_framework.test import APIClient
 
-from federation.api.verbs import VERBS
+from federation.client.verbs import PLACES
 from federation.consumers import AgentConsumer
 
 
@@ -45,7 +45,7 @@ class Rest:
         self.client.credentials(HTTP_AUTHORIZATION=f"Bearer {token}")
 
     def ask(self, verb: str, body: Any = None, *, wait: float = 0, **named: Any) -> tuple[int, Any]:
-        found = VERBS[verb]
+        found = PLACES[verb]
         query = {name: named.pop(name) for name in found.query if name in named} | ({"wait": wait} if wait else {})
         path = "/api/v1/" + found.path.format({**self.named, **named}[found.of])
         if found.method == "get":

@@ -24,35 +24,32 @@ from federation.api.agents import AgentViewSet
 from federation.api.doors import LONGEST_WAIT_SECONDS
 from federation.api.messages import MessageViewSet
 from federation.api.tasks import TaskViewSet
+from federation.client.verbs import PLACES, Place
 
 
 @dataclass(frozen=True, slots=True)
 class Verb:
-    """`of` names the part of the frame that the path needs; `query` those that are query parameters there."""
+    """Which act of which viewset answers, at the place that the client's table says."""
 
     viewset: Any
     action: str
-    of: str
-    method: str = "post"
-    path: str = ""
-    query: tuple[str, ...] = ()
 
 
 VERBS = {
-    "register": Verb(AgentViewSet, "create", "federation", path="federations/{}/agents"),
-    "hello": Verb(AgentViewSet, "hello", "agent", path="agents/{}/hello"),
-    "heartbeat": Verb(AgentViewSet, "heartbeat", "agent", path="agents/{}/heartbeat"),
-    "rotate": Verb(AgentViewSet, "rotate", "agent", path="agents/{}/token"),
-    "leave": Verb(AgentViewSet, "destroy", "agent", method="delete", path="agents/{}"),
-    "claim": Verb(AgentViewSet, "claim", "agent", path="agents/{}/tasks/claim"),
-    "task": Verb(TaskViewSet, "retrieve", "task", method="get", path="tasks/{}"),
-    "extend": Verb(TaskViewSet, "extend", "task", path="tasks/{}/extend"),
-    "complete": Verb(TaskViewSet, "complete", "task", path="tasks/{}/complete"),
-    "fail": Verb(TaskViewSet, "fail", "task", path="tasks/{}/fail"),
-    "inbox": Verb(AgentViewSet, "inbox", "agent", method="get", path="agents/{}/inbox", query=("max",)),
-    "ack": Verb(AgentViewSet, "acknowledge", "agent", path="agents/{}/inbox/ack"),
-    "send": Verb(MessageViewSet, "create", "federation", path="federations/{}/messages"),
-    "send_many": Verb(MessageViewSet, "batch", "federation", path="federations/{}/messages/batch"),
+    "register": Verb(AgentViewSet, "create"),
+    "hello": Verb(AgentViewSet, "hello"),
+    "heartbeat": Verb(AgentViewSet, "heartbeat"),
+    "rotate": Verb(AgentViewSet, "rotate"),
+    "leave": Verb(AgentViewSet, "destroy"),
+    "claim": Verb(AgentViewSet, "claim"),
+    "task": Verb(TaskViewSet, "retrieve"),
+    "extend": Verb(TaskViewSet, "extend"),
+    "complete": Verb(TaskViewSet, "complete"),
+    "fail": Verb(TaskViewSet, "fail"),
+    "inbox": Verb(AgentViewSet, "inbox"),
+    "ack": Verb(AgentViewSet, "acknowledge"),
+    "send": Verb(MessageViewSet, "create"),
+    "send_many": Verb(MessageViewSet, "batch"),
 }
 WAITING = frozenset({"claim", "inbox"})
 PARTS = frozenset({"id", "verb", "agent", "task", "federation", "token", "wait", "max", "body"})
@@ -112,8 +109,8 @@ def parse(said: Any, *, agent: UUID | None, federation: UUID | None) -> Frame:
     unknown = sorted(set(map(str, said)) - PARTS)
     if unknown:
         raise BadFrame(**{unknown[0][:60]: "Unknown part of a frame."})
-    verb = VERBS.get(said["verb"]) if isinstance(said.get("verb"), str) else None
-    if verb is None:
+    place = PLACES.get(said["verb"]) if isinstance(said.get("verb"), str) else None
+    if place is None:
         raise BadFrame(verb=f"Give one of {', '.join(VERBS)}.")
     if not isinstance(said.get("body", {}), dict):
         raise BadFrame(body="Give an object.")
@@ -122,10 +119,10 @@ def parse(said: Any, *, agent: UUID | None, federation: UUID | None) -> Frame:
     wait = _wait(said)
     named = {"agent": agent, "federation": federation, "task": None}
     parts = {name: _uuid(name, said[name]) if name in said else named[name] for name in named}
-    of = parts[verb.of]
+    of = parts[place.of]
     if of is None:
-        raise BadFrame(**{verb.of: "This part is required."})
-    query = {name: said[name] for name in verb.query if name in said}
+        raise BadFrame(**{place.of: "This part is required."})
+    query = {name: said[name] for name in place.query if name in said}
     return Frame(
         ident(said.get("id")), said["verb"], of, parts["agent"], said.get("token", ""), wait,
         said.get("body", {}), query,
@@ -149,9 +146,10 @@ def _wait(said: Mapping[str, Any]) -> float:
 
 def answer(frame: Frame, *, token: str, address: str, is_repeat: bool = False) -> Answer:
     """What the endpoint says. A repeat, while an answer is waited for, does not count as another call."""
-    verb = VERBS[frame.verb]
-    request = _request(verb, frame, token=token, address=address)
-    response = _view(frame.verb, is_repeat)(request, **{_keyword(verb): frame.of})
+    place = PLACES[frame.verb]
+    request = _request(place, frame, token=token, address=address)
+    keyword = "federation_pk" if place.of == "federation" else "pk"
+    response = _view(frame.verb, is_repeat)(request, **{keyword: frame.of})
     return Answer(frame.id, response.status_code, response.data, response.headers.get("Retry-After", ""))
 
 
@@ -165,20 +163,16 @@ def refusal(frame_id: Any, refused: Exception) -> Answer:
 def _view(name: str, is_repeat: bool) -> Callable[..., Any]:
     verb = VERBS[name]
     free = {"throttle_classes": []} if is_repeat else {}
-    found: Callable[..., Any] = verb.viewset.as_view({verb.method: verb.action}, **free)
+    found: Callable[..., Any] = verb.viewset.as_view({PLACES[name].method: verb.action}, **free)
     return found
 
 
-def _keyword(verb: Verb) -> str:
-    return "federation_pk" if verb.of == "federation" else "pk"
-
-
-def _request(verb: Verb, frame: Frame, *, token: str, address: str) -> WSGIRequest:
-    body = json.dumps(frame.body).encode() if verb.method == "post" else b""
+def _request(place: Place, frame: Frame, *, token: str, address: str) -> WSGIRequest:
+    body = json.dumps(frame.body).encode() if place.method == "post" else b""
     return WSGIRequest(
         {
-            "REQUEST_METHOD": verb.method.upper(),
-            "PATH_INFO": f"/api/v1/{verb.path.format(frame.of)}",
+            "REQUEST_METHOD": place.method.upper(),
+            "PATH_INFO": f"/api/v1/{place.path.format(frame.of)}",
             "QUERY_STRING": urlencode(frame.query),
             "CONTENT_TYPE": "application/json",
             "CONTENT_LENGTH": str(len(body)),
