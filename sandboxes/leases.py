@@ -11,6 +11,7 @@ import os
 import secrets
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -39,7 +40,6 @@ class Held:
 
 _held: dict[str, Held] = {}
 _lock = threading.Lock()
-_more = threading.Event()
 _thread: threading.Thread | None = None
 
 
@@ -73,7 +73,7 @@ def _keep_renewing() -> None:
     """Ends when nothing runs any more, so that no connection stays behind."""
     global _thread
     while True:
-        _more.wait(RENEW_SECONDS)
+        time.sleep(RENEW_SECONDS)
         with _lock:
             held = list(_held.values())
             if not held:
