@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -11,7 +11,7 @@ from uuid import UUID
 from django.db import transaction
 
 from billing.models import Account
-from federation import agents, attempts, bus, dispatch, journal, live, tasks, topology, workloads
+from federation import agents, attempts, bus, dispatch, handlers, journal, live, tasks, topology, workloads
 from federation.models import Agent, DeadLetter, Event, Federation, Task
 
 SHAPE = ("topology", "fan_out")
@@ -110,15 +110,32 @@ def delete_federation(*, federation: Federation, by: Any, now: datetime) -> None
     live.federation_changed(federation)
 
 
-def add_agent(*, federation: Federation, name: str, now: datetime, **fields: Any) -> tuple[Agent, str | None]:
-    """Take on a member; what waited for it starts. A remote one comes with its token."""
+@transaction.atomic
+def add_agent(
+    *,
+    federation: Federation,
+    name: str,
+    now: datetime,
+    handler: Mapping[str, Any] | None = None,
+    by: Any = None,
+    **fields: Any,
+) -> tuple[Agent, str | None]:
+    """Take on a member; what waited for it starts. A remote one comes with its token. Raises handlers.BadHandler."""
     agent, token = agents.join(federation=federation, name=name, now=now, **fields)
+    if handler is not None:
+        handlers.change(agent=agent, wanted=handler, by=by, now=now)
     tasks.assign.delay_on_commit(federation_id=str(federation.pk))
     return agent, token
 
 
-def change_agent(*, agent: Agent, now: datetime, **changes: Any) -> Agent:
+@transaction.atomic
+def change_agent(*, agent: Agent, now: datetime, by: Any = None, **changes: Any) -> Agent:
+    """Raises handlers.BadHandler; `handler` None takes it away."""
+    has_handler, wanted = "handler" in changes, changes.pop("handler", None)
     changed = agents.change(agent=agent, now=now, **changes)
+    if has_handler:
+        handlers.change(agent=changed, wanted=wanted, by=by, now=now)
+        live.agents_changed(agent.federation, [agent.pk])
     tasks.assign.delay_on_commit(federation_id=str(agent.federation_id))
     return changed
 

@@ -40,13 +40,15 @@ class Found:
 
 def start(*, attempt_id: UUID, now: datetime) -> UUID | None:
     """Begin an assigned attempt as an execution, once; returns the federation when the task needs assigning again."""
-    found = Attempt.objects.select_related("task__federation__account", "agent")
+    found = Attempt.objects.select_related("task__federation__account", "agent__handler")
     attempt = found.filter(pk=attempt_id, state=Attempt.State.ASSIGNED, execution=None).first()
     if attempt is None:
         return None
-    task = attempt.task
+    task, handler = attempt.task, attempt.agent.handler
     try:
-        arguments = workloads.execution_arguments(type=task.type, payload=task.payload)
+        arguments = workloads.execution_arguments(
+            type=task.type, payload=task.payload, handler=handler.as_work() if handler else None
+        )
         _submit(attempt, arguments, now)
     except NEVER as invalid:
         attempts.fail(task_id=task.pk, epoch=attempt.epoch, error=_sentence(invalid), retryable=False, now=now)
@@ -62,9 +64,12 @@ def _submit(attempt: Attempt, arguments: dict[str, Any], now: datetime) -> None:
     task = attempt.task
     if attempts.start(attempt=attempt, now=now) is None:
         return
+    handler = attempt.agent.handler
+    handled = {"handler": str(handler.version)} if handler and task.type not in workloads.MANAGED_TYPES else {}
     execution = executions.submit(
         account=task.federation.account,
         metadata={
+            **handled,
             "name": str(task)[:80],
             "federation": task.federation.name,
             "task": str(task.pk),

@@ -13,11 +13,12 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from federation import agents, bus, coordination, remote
-from federation.api import doors, serializers
+from federation.api import doors, runtime_shapes, serializers
 from federation.api.doors import Door
-from federation.models import Agent, Attempt, Task
+from federation.models import Agent, Attempt, Handler, Task
 
 MOST_ITEMS = 1000
+HANDLERS = Prefetch("handler", Handler.objects.defer("code"))
 
 
 class AgentViewSet(Door):
@@ -35,7 +36,8 @@ class AgentViewSet(Door):
     secret_fields = ("token",)
 
     def get_queryset(self) -> Any:
-        return Agent.objects.visible_to(self.request.user).members().with_running()
+        rows = Agent.objects.visible_to(self.request.user).members().with_running()
+        return rows.prefetch_related(HANDLERS)
 
     @extend_schema(
         parameters=[
@@ -62,7 +64,7 @@ class AgentViewSet(Door):
     def create(self, request: Request, federation_pk: UUID) -> Response:
         """Take on a member. A remote one's `token` is in this answer only."""
         agent, token = coordination.add_agent(
-            federation=self.federation(federation_pk), now=timezone.now(), **self.body(request)
+            federation=self.federation(federation_pk), by=request.user, now=timezone.now(), **self.body(request)
         )
         row = Agent.objects.with_running().get(pk=agent.pk)
         row.token = token
@@ -74,7 +76,9 @@ class AgentViewSet(Door):
 
     @extend_schema(responses=serializers.AgentOut)
     def partial_update(self, request: Request, pk: UUID) -> Response:
-        agent = coordination.change_agent(agent=self.agent(pk), now=timezone.now(), **self.body(request))
+        agent = coordination.change_agent(
+            agent=self.agent(pk), by=request.user, now=timezone.now(), **self.body(request)
+        )
         return Response(serializers.AgentOut(agent).data)
 
     @extend_schema(request=None, responses={204: None})
@@ -82,6 +86,11 @@ class AgentViewSet(Door):
         """It leaves: its tasks go to others, its token ends."""
         coordination.remove_agent(agent=self.agent(pk), by=request.user, now=timezone.now())
         return Response(status=status.HTTP_204_NO_CONTENT)
+
+    @extend_schema(responses=runtime_shapes.HandlerVersionOut(many=True))
+    def handlers(self, request: Request, pk: UUID) -> Response:
+        """Every version of its handler, newest first."""
+        return Response(self.page(self.agent(pk).handlers.all(), runtime_shapes.HandlerVersionOut).data)
 
     @extend_schema(responses=serializers.HelloOut)
     def hello(self, request: Request, pk: UUID) -> Response:

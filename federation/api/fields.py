@@ -34,6 +34,15 @@ class Share(serializers.FloatField):
         return super().to_internal_value(value)
 
 
+class Seconds(serializers.FloatField):
+    """A number of seconds."""
+
+    def to_internal_value(self, value: Any) -> float:
+        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+            raise serializers.ValidationError("Give a number of seconds.")
+        return super().to_internal_value(value)
+
+
 class Whole(serializers.IntegerField):
     def to_internal_value(self, value: Any) -> int:
         if isinstance(value, bool) or not isinstance(value, int | float) or value != int(value):

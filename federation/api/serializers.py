@@ -10,6 +10,7 @@ from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
 from federation.api.fields import Flag, Json, Moment, Share, Strict, Text, Whole
+from federation.api.runtime_shapes import HandlerIn, HandlerOut
 from federation.assignment import STRATEGIES
 from federation.models import Agent, Attempt, DeadLetter, Event, Federation, Message, Task
 from federation.models.traffic import MESSAGE_TYPES
@@ -153,6 +154,7 @@ class AgentChange(Strict):
     public_key = Text(required=False, allow_blank=True, max_length=64, help_text="Ed25519, base64")
     region = Text(required=False, allow_blank=True, max_length=60)
     metadata = Json(required=False, allow_null=False, most_bytes=16 * 1024)
+    handler = HandlerIn(required=False, allow_null=True, help_text="of a managed agent, for tasks of your own types")
 
     def validate_public_key(self, value: str) -> str:
         try:
@@ -186,13 +188,14 @@ class AgentOut(serializers.ModelSerializer[Agent]):
     running = serializers.IntegerField()
     capabilities = serializers.ListField(child=serializers.CharField())
     connection = serializers.ChoiceField(Agent.Connection.values, allow_blank=True, help_text="of a remote agent")
+    handler = HandlerOut(allow_null=True)
 
     class Meta:
         model = Agent
         fields = (
             "id", "federation", "name", "type", "runtime", "capabilities", "weight", "max_concurrent_tasks",
-            "public_key", "region", "metadata", "status", "load", "running", "connection", "last_heartbeat_at",
-            "created_at",
+            "public_key", "region", "metadata", "status", "load", "running", "connection", "handler",
+            "last_heartbeat_at", "created_at",
         )  # fmt: skip
 
 

@@ -19,6 +19,7 @@ urlpatterns = [
     path(f"{one}/events", FederationViewSet.as_view({"get": "events"})),
     path(f"{of}/agents", AgentViewSet.as_view({"get": "list", "post": "create"})),
     path(agent, AgentViewSet.as_view({"get": "retrieve", "patch": "partial_update", "delete": "destroy"})),
+    path(f"{agent}/handlers", AgentViewSet.as_view({"get": "handlers"})),
     path(f"{agent}/hello", AgentViewSet.as_view({"post": "hello"})),
     path(f"{agent}/token", AgentViewSet.as_view({"post": "rotate"})),
     path(f"{agent}/heartbeat", AgentViewSet.as_view({"post": "heartbeat"})),

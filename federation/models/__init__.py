@@ -1,6 +1,7 @@
 """What federation remembers, one file per noun."""
 
 from federation.models.federations import Agent, AgentQuerySet, Event, Federation, FederationQuerySet
+from federation.models.handlers import Handler
 from federation.models.tasks import Attempt, AttemptQuerySet, Task, TaskQuerySet
 from federation.models.traffic import BusCursor, DeadLetter, DeadLetterQuerySet, Message, MessageQuerySet
 
@@ -15,6 +16,7 @@ __all__ = [
     "Event",
     "Federation",
     "FederationQuerySet",
+    "Handler",
     "Message",
     "MessageQuerySet",
     "Task",

@@ -201,6 +201,8 @@ class Agent(models.Model):
     availability = models.CharField(max_length=12, choices=Availability.choices, default=Availability.AVAILABLE)
     reported_load = models.FloatField(null=True, blank=True)
     token_digest = models.CharField(max_length=64, null=True, blank=True, unique=True)
+    # The version in force of a managed agent's own code.
+    handler = models.ForeignKey("Handler", on_delete=models.SET_NULL, null=True, blank=True, related_name="+")
     # How a remote agent last said hello; empty until it did.
     connection = models.CharField(max_length=10, choices=Connection.choices, blank=True)
     created_at = models.DateTimeField(default=timezone.now)
@@ -225,6 +227,9 @@ class Agent(models.Model):
             ),
             models.CheckConstraint(
                 condition=Q(runtime="remote") | Q(token_digest=None), name="only_remote_agents_have_tokens"
+            ),
+            models.CheckConstraint(
+                condition=Q(runtime="managed") | Q(handler=None), name="only_managed_agents_have_handlers"
             ),
             models.CheckConstraint(
                 condition=Q(runtime="remote", connection__in=["", "rest", "websocket"]) | Q(connection=""),
