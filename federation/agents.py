@@ -217,11 +217,11 @@ def _renew_leadership(whose: Q, *, now: datetime) -> None:
 def beat_managed(*, now: datetime) -> int:
     """The worker's own life is the life of the managed agents it can run: it sends their heartbeats."""
     recently = now - timedelta(seconds=4)
-    managed = Agent.objects.members().filter(runtime=Agent.Runtime.MANAGED, federation__deleted_at=None)
+    managed = Agent.objects.members().filter(runtime__in=Agent.OURS, federation__deleted_at=None)
     beaten = managed.exclude(availability=Agent.Availability.LOST).filter(last_heartbeat_at__lt=recently)
     count = beaten.update(last_heartbeat_at=now)
     if count:
-        _renew_leadership(Q(leader__runtime=Agent.Runtime.MANAGED), now=now)
+        _renew_leadership(Q(leader__runtime__in=Agent.OURS), now=now)
     return count
 
 

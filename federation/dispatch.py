@@ -91,6 +91,8 @@ def _candidate(agent: Agent, handled: list[str] | None) -> Candidate:
     """`handled` are the types of its handler: none of them is any type, None is no handler."""
     managed = agent.runtime == Agent.Runtime.MANAGED
     types = workloads.MANAGED_TYPES | frozenset(handled or ()) if managed and handled != [] else None
+    if agent.runtime == Agent.Runtime.MCP:
+        types = frozenset({workloads.MCP_TOOL})
     return Candidate(
         id=agent.pk,
         position=agent.position,

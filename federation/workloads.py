@@ -12,6 +12,7 @@ from __future__ import annotations
 import ast
 import json
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -134,6 +135,8 @@ def label(*, type: str, payload: Any) -> str:
             return training.label(payload)[:160]
         except training.InvalidTraining:
             return type
+    if type == MCP_TOOL:
+        return f"{payload.get('tool', '')}()"[:160]
     first = next((line.strip() for line in str(payload.get("code", "")).splitlines() if line.strip()), "")
     return first[:80] if type == EXECUTE else type
 
@@ -141,17 +144,18 @@ def label(*, type: str, payload: Any) -> str:
 def result(*, artifact: bytes | None, stdout: str, exit_code: int | None) -> Any:
     """A task's result: the JSON the program left, else what it printed."""
     if artifact is not None and len(artifact) <= MAX_RESULT_BYTES:
-        try:
-            return _storable(json.loads(artifact))
-        except (ValueError, RecursionError):
-            pass
+        with suppress(ValueError, RecursionError):
+            found = json.loads(artifact)
+            if is_storable(found):
+                return found
     return {"exit_code": exit_code, "stdout": stdout[-20_000:].replace("\x00", "\N{REPLACEMENT CHARACTER}")}
 
 
-def _storable(value: Any) -> Any:
-    """Raises for what JSON allows and the database does not: no numbers, half characters, NUL."""
-    text = json.dumps(value, allow_nan=False, ensure_ascii=False)
-    text.encode()
-    if "\\u0000" in text:
-        raise ValueError("NUL cannot be stored")
-    return value
+def is_storable(value: Any) -> bool:
+    """JSON allows what the database does not: no numbers, half characters, NUL."""
+    try:
+        text = json.dumps(value, allow_nan=False, ensure_ascii=False)
+        text.encode()
+    except (ValueError, RecursionError):
+        return False
+    return "\\u0000" not in text

@@ -29,6 +29,7 @@ class AgentViewSet(Door):
         "hello": serializers.HelloIn,
         "heartbeat": serializers.HeartbeatIn,
         "rotate": serializers.Nothing,
+        "read_tools": serializers.Nothing,
         "claim": serializers.Nothing,
         "acknowledge": serializers.AcknowledgeIn,
     }
@@ -37,7 +38,7 @@ class AgentViewSet(Door):
 
     def get_queryset(self) -> Any:
         rows = Agent.objects.visible_to(self.request.user).members().with_running()
-        return rows.prefetch_related(HANDLERS)
+        return rows.select_related("mcp").defer("mcp__files").prefetch_related(HANDLERS)
 
     @extend_schema(
         parameters=[
@@ -91,6 +92,13 @@ class AgentViewSet(Door):
     def handlers(self, request: Request, pk: UUID) -> Response:
         """Every version of its handler, newest first."""
         return Response(self.page(self.agent(pk).handlers.all(), runtime_shapes.HandlerVersionOut).data)
+
+    @extend_schema(request=None, responses={202: serializers.AgentOut})
+    def read_tools(self, request: Request, pk: UUID) -> Response:
+        """Ask its MCP server for its tools now; they show when it has answered."""
+        agent = self.agent(pk)
+        coordination.read_tools(agent=agent, now=timezone.now())
+        return Response(serializers.AgentOut(agent).data, status=status.HTTP_202_ACCEPTED)
 
     @extend_schema(responses=serializers.HelloOut)
     def hello(self, request: Request, pk: UUID) -> Response:

@@ -10,7 +10,7 @@ from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
 from federation.api.fields import Flag, Json, Moment, Share, Strict, Text, Whole
-from federation.api.runtime_shapes import HandlerIn, HandlerOut
+from federation.api.runtime_shapes import HandlerIn, HandlerOut, McpIn, McpOut
 from federation.assignment import STRATEGIES
 from federation.models import Agent, Attempt, DeadLetter, Event, Federation, Message, Task
 from federation.models.traffic import MESSAGE_TYPES
@@ -155,6 +155,7 @@ class AgentChange(Strict):
     region = Text(required=False, allow_blank=True, max_length=60)
     metadata = Json(required=False, allow_null=False, most_bytes=16 * 1024)
     handler = HandlerIn(required=False, allow_null=True, help_text="of a managed agent, for tasks of your own types")
+    mcp = McpIn(required=False, help_text="of an agent that is an MCP server")
 
     def validate_public_key(self, value: str) -> str:
         try:
@@ -173,12 +174,7 @@ class AgentChange(Strict):
 
 class AgentIn(AgentChange):
     name = Text(max_length=120)
-    runtime = serializers.ChoiceField(("managed", "remote", "mcp"), required=False)
-
-    def validate_runtime(self, value: str) -> str:
-        if value == "mcp":
-            raise NotBuilt("Agents that are MCP servers are not built yet; use managed or remote.")
-        return value
+    runtime = serializers.ChoiceField(Agent.Runtime.values, required=False)
 
 
 class AgentOut(serializers.ModelSerializer[Agent]):
@@ -189,14 +185,19 @@ class AgentOut(serializers.ModelSerializer[Agent]):
     capabilities = serializers.ListField(child=serializers.CharField())
     connection = serializers.ChoiceField(Agent.Connection.values, allow_blank=True, help_text="of a remote agent")
     handler = HandlerOut(allow_null=True)
+    mcp = serializers.SerializerMethodField()
 
     class Meta:
         model = Agent
         fields = (
             "id", "federation", "name", "type", "runtime", "capabilities", "weight", "max_concurrent_tasks",
-            "public_key", "region", "metadata", "status", "load", "running", "connection", "handler",
+            "public_key", "region", "metadata", "status", "load", "running", "connection", "handler", "mcp",
             "last_heartbeat_at", "created_at",
         )  # fmt: skip
+
+    @extend_schema_field(McpOut(allow_null=True))
+    def get_mcp(self, agent: Agent) -> Any:
+        return McpOut(agent.mcp).data if hasattr(agent, "mcp") else None
 
 
 class NewAgentOut(AgentOut):

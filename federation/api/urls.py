@@ -20,6 +20,7 @@ urlpatterns = [
     path(f"{of}/agents", AgentViewSet.as_view({"get": "list", "post": "create"})),
     path(agent, AgentViewSet.as_view({"get": "retrieve", "patch": "partial_update", "delete": "destroy"})),
     path(f"{agent}/handlers", AgentViewSet.as_view({"get": "handlers"})),
+    path(f"{agent}/tools", AgentViewSet.as_view({"post": "read_tools"})),
     path(f"{agent}/hello", AgentViewSet.as_view({"post": "hello"})),
     path(f"{agent}/token", AgentViewSet.as_view({"post": "rotate"})),
     path(f"{agent}/heartbeat", AgentViewSet.as_view({"post": "heartbeat"})),

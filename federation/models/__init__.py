@@ -2,6 +2,7 @@
 
 from federation.models.federations import Agent, AgentQuerySet, Event, Federation, FederationQuerySet
 from federation.models.handlers import Handler
+from federation.models.servers import McpServer
 from federation.models.tasks import Attempt, AttemptQuerySet, Task, TaskQuerySet
 from federation.models.traffic import BusCursor, DeadLetter, DeadLetterQuerySet, Message, MessageQuerySet
 
@@ -17,6 +18,7 @@ __all__ = [
     "Federation",
     "FederationQuerySet",
     "Handler",
+    "McpServer",
     "Message",
     "MessageQuerySet",
     "Task",

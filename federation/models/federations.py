@@ -169,11 +169,13 @@ class AgentQuerySet(models.QuerySet["Agent"]):
 
 
 class Agent(models.Model):
-    """A member. Managed agents are run by the product's workers in sandboxes; remote ones by their owner."""
+    """A member. The product's workers run managed agents in sandboxes, and call the tools of those that are MCP
+    servers; remote ones are run by their owner."""
 
     class Runtime(models.TextChoices):
         MANAGED = "managed"
         REMOTE = "remote"
+        MCP = "mcp"
 
     class Availability(models.TextChoices):
         AVAILABLE = "available"
@@ -184,6 +186,8 @@ class Agent(models.Model):
         REST = "rest"
         WEBSOCKET = "websocket"
 
+    # Whom our workers work for: they beat for them and start their tasks.
+    OURS = (Runtime.MANAGED, Runtime.MCP)
     STATUSES = ("idle", "busy", "unavailable", "lost")
 
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
@@ -214,7 +218,7 @@ class Agent(models.Model):
     class Meta:
         constraints = [
             models.UniqueConstraint(fields=["federation", "position"], name="one_agent_per_position"),
-            models.CheckConstraint(condition=Q(runtime__in=["managed", "remote"]), name="agent_runtime"),
+            models.CheckConstraint(condition=Q(runtime__in=["managed", "remote", "mcp"]), name="agent_runtime"),
             models.CheckConstraint(
                 condition=Q(availability__in=["available", "unavailable", "lost"]), name="agent_availability"
             ),
