@@ -9,6 +9,7 @@ worker has the same conversation.
 
 import asyncio
 import json
+import os
 from pathlib import Path
 
 from mcp import Client, MCPError, StdioServerParameters
@@ -88,7 +89,9 @@ def explained(wrong):
 
 def main(folder):
     job = json.loads((folder / "job.json").read_text(encoding="utf-8"))
-    server = StdioServerParameters(command=job["command"][0], args=job["command"][1:], cwd=folder)
+    # The client passes on little by itself; in a sandbox nothing is secret, and PYTHONPATH says where packages are.
+    environment = dict(os.environ)
+    server = StdioServerParameters(command=job["command"][0], args=job["command"][1:], cwd=folder, env=environment)
     found = asyncio.run(converse(server, job))
     (folder / "artifacts").mkdir(exist_ok=True)
     (folder / "artifacts" / "result.json").write_text(json.dumps(found), encoding="utf-8")
