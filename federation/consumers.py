@@ -100,6 +100,7 @@ class AgentConsumer(AsyncWebsocketConsumer):
         for each in said:
             try:
                 frame = verbs.parse(each, agent=self._only(), federation=self.federation)
+                self._check_seats(frame)
                 found = verbs.answer(frame, token=self._token(frame), address=self._address)
                 self._learn(frame, found)
                 if frame.wait and frame.verb in WAITING and found.is_nothing:
@@ -144,10 +145,14 @@ class AgentConsumer(AsyncWebsocketConsumer):
             self.tokens[frame.of] = found.body["token"]
 
     def _enter(self, agent_id: UUID, token: str, federation_id: UUID) -> None:
-        if agent_id not in self.tokens and len(self.tokens) >= MOST_AGENTS:
-            raise TooMany("agents", MOST_AGENTS)
         self.tokens[agent_id] = token
         self.federation = federation_id
+
+    def _check_seats(self, frame: Frame) -> None:
+        """Before it is answered: what it makes could not be kept here."""
+        is_another = frame.verb == "register" or (frame.verb == "hello" and frame.of not in self.tokens)
+        if is_another and len(self.tokens) >= MOST_AGENTS:
+            raise TooMany("agents", MOST_AGENTS)
 
     def _check_room(self, to_wait: list[Frame]) -> None:
         limit = MOST_WAITING * max(len(self.tokens), 1)

@@ -54,7 +54,7 @@ def change(*, agent: Agent, wanted: Mapping[str, Any] | None, now: datetime) -> 
     if wanted and "command" in wanted and "url" not in wanted:
         server.url = ""
     _check(agent, server)
-    server.reading, server.error, server.asked_at = None, "", now
+    server.reading, server.error, server.tools_read_at, server.asked_at = None, "", None, now
     server.save()
     _set_available(agent, is_available=False)
     return server
@@ -146,7 +146,7 @@ def take(*, server: McpServer, outcome: Mapping[str, Any], now: datetime) -> Non
     """Keep what a conversation said of the tools."""
     if outcome["tools"] is None:
         keep_error(server=server, error=outcome.get("error", "It did not answer."), now=now)
-    elif outcome["tools"] != server.tools or server.error:
+    elif outcome["tools"] != server.tools or server.error or server.tools_read_at is None:
         keep_tools(server=server, tools=outcome["tools"], now=now)
     else:
         McpServer.objects.filter(pk=server.pk).update(tools_read_at=now)

@@ -102,6 +102,17 @@ def test_a_key_registers_an_agent_that_is_then_at_home_here(socket, federation, 
     assert socket.hear()[0]["status"] == 200
 
 
+def test_a_connection_that_is_full_makes_no_agent(socket, federation, account, monkeypatch):
+    monkeypatch.setattr(consumers, "MOST_AGENTS", 1)
+    socket.ask("hello")
+    frame = {"verb": "register", "federation": str(federation.pk), "token": factories.make_key(account)[1]}
+
+    socket.send([{**frame, "body": {"name": "child", "runtime": "remote"}}])
+
+    assert (socket.hear()[0]["status"], Agent.objects.count()) == (429, 1)
+    assert socket.ask("hello")[0] == 200
+
+
 def test_a_waiting_claim_holds_up_nothing_and_ends_with_the_task(socket, federation):
     waiting = socket.frame("claim", wait=5)
     socket.send([waiting])

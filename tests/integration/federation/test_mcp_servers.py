@@ -354,6 +354,15 @@ def test_a_command_that_cannot_be_asked_leaves_its_agent_unavailable_with_the_re
     assert words in agent.mcp.error
 
 
+def test_a_change_after_which_the_tools_are_the_same_makes_it_available_again(federation, url, at_once):
+    agent = read(add(federation, url=url))
+
+    coordination.change_agent(agent=agent, mcp={"timeout_seconds": 7}, now=timezone.now())
+    assert Agent.objects.get().availability == "unavailable"
+
+    assert read(agent).availability == "available"
+
+
 def test_another_command_is_asked_anew(federation, runtime):
     says(runtime)
     agent = add(federation, command=["x"])
