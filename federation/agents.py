@@ -87,6 +87,29 @@ def join(
     return agent, token
 
 
+class NoToken(Exception):
+    """Raised when a token is asked of an agent that has none."""
+
+    code = "conflict"
+    extras = {"state": Agent.Runtime.MANAGED}
+
+    def __init__(self) -> None:
+        super().__init__("Only remote agents have a token.")
+
+
+@transaction.atomic
+def rotate_token(*, agent: Agent, now: datetime) -> str:
+    """A new token for a remote member; its old one is unknown from then on. Raises NoToken, Gone."""
+    federation = _locked(agent.federation)
+    if agent.runtime != Agent.Runtime.REMOTE:
+        raise NoToken
+    token = TOKEN_PREFIX + secrets.token_urlsafe(32)
+    if not Agent.objects.linked().filter(pk=agent.pk).update(token_digest=digest(token)):
+        raise Gone
+    journal.record(federation, Event.Kind.CHANGED, f"{agent} has a new token.", now=now, agent=agent)
+    return token
+
+
 def digest(token: str) -> str:
     return hashlib.sha256(token.encode()).hexdigest()
 
@@ -248,11 +271,11 @@ def _shade(load: float | None) -> int:
 def beat_managed(*, now: datetime) -> int:
     """The worker's own life is the life of the managed agents it can run: it sends their heartbeats."""
     recently = now - timedelta(seconds=4)
-    managed = Agent.objects.members().filter(runtime=Agent.Runtime.MANAGED, federation__deleted_at=None)
+    managed = Agent.objects.members().filter(runtime__in=Agent.OURS, federation__deleted_at=None)
     beaten = managed.exclude(availability=Agent.Availability.LOST).filter(last_heartbeat_at__lt=recently)
     count = beaten.update(last_heartbeat_at=now)
     if count:
-        wiring.renew(leaders=Q(leader__runtime=Agent.Runtime.MANAGED), now=now)
+        wiring.renew(leaders=Q(leader__runtime__in=Agent.OURS), now=now)
     return count
 
 

@@ -31,7 +31,7 @@ STRATEGIES = (ROUND_ROBIN, LEAST_LOADED, CAPABILITY_MATCH, RANDOM, PRIORITY)
 
 @dataclass(slots=True)
 class Candidate:
-    """An agent that may get work. `position` is its number in joining order; `types` None means any type."""
+    """An agent that may get work. `position` is its number in joining order; `types` None means any, but `never`."""
 
     id: UUID
     position: int
@@ -39,6 +39,7 @@ class Candidate:
     running: int
     capacity: int
     types: frozenset[str] | None = None
+    never: frozenset[str] = frozenset()
 
     @property
     def has_room(self) -> bool:
@@ -49,7 +50,8 @@ class Candidate:
         return self.running / self.capacity
 
     def can(self, *, type: str, required: frozenset[str]) -> bool:
-        return required <= self.capabilities and (self.types is None or type in self.types)
+        knows = type not in self.never if self.types is None else type in self.types
+        return knows and required <= self.capabilities
 
 
 def able(candidates: Iterable[Candidate], *, type: str, required: frozenset[str]) -> list[Candidate]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -11,8 +11,21 @@ from uuid import UUID
 from django.db import transaction
 
 from billing.models import Account
-from federation import agents, attempts, bus, dispatch, journal, live, tasks, topology, wiring, workloads
-from federation.models import Agent, DeadLetter, Event, Federation, Task
+from federation import (
+    agents,
+    attempts,
+    bus,
+    dispatch,
+    handlers,
+    journal,
+    live,
+    servers,
+    tasks,
+    topology,
+    wiring,
+    workloads,
+)
+from federation.models import Agent, DeadLetter, Event, Federation, McpServer, Task
 
 SHAPE = ("topology", "fan_out")
 REPLAYS = 1000
@@ -115,23 +128,61 @@ def delete_federation(*, federation: Federation, by: Any, now: datetime) -> None
     live.federation_changed(federation)
 
 
-def add_agent(*, federation: Federation, name: str, now: datetime, **fields: Any) -> tuple[Agent, str | None]:
-    """Take on a member; what waited for it starts. A remote one comes with its token."""
+@transaction.atomic
+def add_agent(
+    *,
+    federation: Federation,
+    name: str,
+    now: datetime,
+    handler: Mapping[str, Any] | None = None,
+    mcp: Mapping[str, Any] | None = None,
+    by: Any = None,
+    **fields: Any,
+) -> tuple[Agent, str | None]:
+    """Take on a member; what waited for it starts. A remote one comes with its token.
+
+    Raises handlers.BadHandler, servers.BadServer.
+    """
     agent, token = agents.join(federation=federation, name=name, now=now, **fields)
+    if handler is not None:
+        handlers.change(agent=agent, wanted=handler, by=by, now=now)
+    if mcp is not None or agent.runtime == Agent.Runtime.MCP:
+        servers.change(agent=agent, wanted=mcp, now=now)
+        tasks.read_tools.delay_on_commit(agent_id=str(agent.pk))
     tasks.assign.delay_on_commit(federation_id=str(federation.pk))
     return agent, token
 
 
-def change_agent(*, agent: Agent, by: Any, now: datetime, draining: bool | None = None, **changes: Any) -> Agent:
-    """Change what it can do; `draining` stops or resumes new work for it."""
+@transaction.atomic
+def change_agent(*, agent: Agent, now: datetime, by: Any = None, draining: bool | None = None, **changes: Any) -> Agent:
+    """Change what it can do; `draining` stops or resumes new work for it, `handler` None takes its handler away.
+
+    Raises handlers.BadHandler, servers.BadServer.
+    """
+    has_handler, wanted = "handler" in changes, changes.pop("handler", None)
+    mcp = changes.pop("mcp", None)
     who = str(by) if by else ""
     changed = agents.change(agent=agent, by=who, now=now, **changes)
     if draining is True and not agent.is_draining:
         agents.drain(agent=changed, by=who, now=now)
     elif draining is False:
         agents.resume(agent=changed, by=who, now=now)
+    if has_handler:
+        handlers.change(agent=changed, wanted=wanted, by=by, now=now)
+        live.agents_changed(agent.federation, [agent.pk])
+    if mcp is not None:
+        servers.change(agent=changed, wanted=mcp, now=now)
+        tasks.read_tools.delay_on_commit(agent_id=str(agent.pk))
     tasks.assign.delay_on_commit(federation_id=str(agent.federation_id))
     return changed
+
+
+def read_tools(*, agent: Agent, now: datetime) -> None:
+    """Ask an MCP server for its tools now. Raises servers.BadServer for an agent that is none."""
+    server = McpServer.objects.filter(agent=agent).first()
+    if server is None:
+        raise servers.BadServer(**{"": "This agent is no MCP server."})
+    tasks.read_tools.delay_on_commit(agent_id=str(agent.pk))
 
 
 def remove_agent(*, agent: Agent, by: Any, now: datetime, when_done: bool = False) -> None:
@@ -156,8 +207,9 @@ def submit_task(*, federation: Federation, order: Order, by: Any, now: datetime)
 def submit_tasks(*, federation: Federation, orders: Sequence[Order], by: Any, now: datetime) -> list[Task | NoAgents]:
     """Queue many; the answers are in the order asked, each the task or why it was refused."""
     has_agents = Agent.objects.linked().filter(federation=federation).exists()
+    can = _known(federation, orders)
     answers: list[Task | NoAgents] = [
-        _made(federation, order, by, now) if has_agents or order.queue_if_empty else NoAgents() for order in orders
+        _made(federation, order, by, now, can) if has_agents or order.queue_if_empty else NoAgents() for order in orders
     ]
     made = [answer for answer in answers if isinstance(answer, Task)]
     Task.objects.bulk_create(made, batch_size=500)
@@ -167,14 +219,28 @@ def submit_tasks(*, federation: Federation, orders: Sequence[Order], by: Any, no
     return answers
 
 
-def _made(federation: Federation, order: Order, by: Any, now: datetime) -> Task:
+def _known(federation: Federation, orders: Sequence[Order]) -> set[str]:
+    """What some member can do, when tools are to be called."""
+    if not any(order.type == workloads.MCP_TOOL for order in orders):
+        return set()
+    rows = Agent.objects.members().filter(federation=federation).values_list("capabilities", flat=True)
+    return {capability for capabilities in rows for capability in capabilities}
+
+
+def _required(order: Order, can: set[str]) -> list[str]:
+    """A call of a tool goes to who has it; one that nobody has goes to any server, which says so."""
+    tool = order.payload.get("tool") if order.type == workloads.MCP_TOOL and isinstance(order.payload, dict) else None
+    return sorted({*order.required_capabilities, *({tool} & can if isinstance(tool, str) else ())})
+
+
+def _made(federation: Federation, order: Order, by: Any, now: datetime, can: set[str]) -> Task:
     return Task(
         federation=federation,
         type=order.type,
         label=workloads.label(type=order.type, payload=order.payload),
         payload=order.payload,
         priority=order.priority,
-        required_capabilities=sorted(set(order.required_capabilities)),
+        required_capabilities=_required(order, can),
         deadline=order.deadline,
         max_attempts=order.max_attempts,
         strategy=order.strategy,

@@ -27,13 +27,14 @@ from django.db.models.functions import Extract, Floor, Greatest
 
 from federation import assignment, attempts, live, store, workloads
 from federation.assignment import Candidate
-from federation.models import Agent, Attempt, Federation, Task
+from federation.models import Agent, Attempt, Federation, Handler, Task
 
 ROUND = 200
-# Asked every second, also of a product where nothing happens: three looks at the ends of indexes.
+# Asked every second, also of a product where nothing happens: four looks at the ends of indexes.
 HAS_WORK = """
 select exists (select from federation_task where state in ('queued', 'assigned', 'running'))
     or exists (select from federation_attempt where state in ('assigned', 'running'))
+    or exists (select from federation_mcpserver where reading_id is not null)
     or exists (select from sandboxes_execution where state in ('queued', 'starting', 'running') and agent <> '')
 """
 
@@ -80,18 +81,27 @@ def lock(federation_id: UUID) -> Federation | None:
 
 
 def crew_of(federation: Federation) -> list[Candidate]:
-    found = Agent.objects.taking_work().filter(federation=federation).with_running().defer("metadata")
-    return [_candidate(agent) for agent in found]
+    """Who may get work now."""
+    found = list(Agent.objects.taking_work().filter(federation=federation).with_running().defer("metadata"))
+    current = [agent.handler_id for agent in found if agent.handler_id]
+    handled = dict(Handler.objects.filter(pk__in=current).values_list("agent", "types")) if current else {}
+    return [_candidate(agent, handled.get(agent.pk)) for agent in found]
 
 
-def _candidate(agent: Agent) -> Candidate:
+def _candidate(agent: Agent, handled: list[str] | None) -> Candidate:
+    """`handled` are the types of its handler: none of them is any type, None is no handler."""
+    managed = agent.runtime == Agent.Runtime.MANAGED
+    types = workloads.MANAGED_TYPES | frozenset(handled or ()) if managed and handled != [] else None
+    if agent.runtime == Agent.Runtime.MCP:
+        types = frozenset({workloads.MCP_TOOL})
     return Candidate(
         id=agent.pk,
         position=agent.position,
         capabilities=frozenset(agent.capabilities),
         running=agent.running,
         capacity=agent.max_concurrent_tasks,
-        types=workloads.MANAGED_TYPES if agent.runtime == Agent.Runtime.MANAGED else None,
+        types=types,
+        never=frozenset({workloads.MCP_TOOL}) if managed else frozenset(),
     )
 
 

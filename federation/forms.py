@@ -104,7 +104,7 @@ class SettingsForm(FederationForm):
         return found
 
 
-class _Capabilities(forms.CharField):
+class Words(forms.CharField):
     """Words, separated by commas or spaces."""
 
     def clean(self, value: Any) -> list[str]:
@@ -114,42 +114,29 @@ class _Capabilities(forms.CharField):
         return sorted(set(words))
 
 
-class AgentChangeForm(forms.Form):
-    name = forms.CharField(max_length=120)
-    capabilities = _Capabilities(required=False, help_text="Such as: momentum research")
-    max_concurrent_tasks = forms.IntegerField(min_value=1, max_value=1000, initial=2, label="Tasks at once")
-    weight = forms.IntegerField(min_value=0, max_value=1_000_000, initial=1, help_text="Its weight in votes.")
-    region = forms.CharField(max_length=60, required=False)
-
-    @classmethod
-    def of(cls, agent: Agent, *given: Any) -> AgentChangeForm:
-        initial = {name: getattr(agent, name) for name in cls.base_fields}
-        return cls(*given, initial=initial | {"capabilities": " ".join(agent.capabilities)})
-
-
-class AgentForm(AgentChangeForm):
-    field_order = ("name", "runtime")
-    runtime = forms.ChoiceField(
-        choices=[
-            (Agent.Runtime.MANAGED, "Managed: the product runs its tasks in sandboxes"),
-            (Agent.Runtime.REMOTE, "Remote: your own program claims its tasks by the API"),
-        ]
-    )
+SAMPLES = {
+    "execute": '{\n  "language": "python",\n  "code": "print(6 * 7)"\n}',
+    "train": '{\n  "model": "ridge",\n  "horizon": 5\n}',
+    "backtest": '{\n  "strategy": "momentum",\n  "parameters": {"lookback": 126, "top": 1}\n}',
+    "mcp.tool": '{\n  "tool": "add",\n  "arguments": {"a": 20, "b": 22}\n}',
+}
 
 
 class TaskForm(forms.Form):
     type = forms.CharField(
-        max_length=60, initial="execute", help_text="Managed agents run execute, backtest and strategy."
+        max_length=60,
+        initial="execute",
+        help_text="execute, backtest, strategy, train, mcp.tool, or one of your own.",
     )
     payload = forms.CharField(
         required=False,
         widget=forms.Textarea(attrs={**CODE, "rows": 8}),
-        initial='{\n  "language": "python",\n  "code": "print(6 * 7)"\n}',
+        initial=SAMPLES["execute"],
         help_text="JSON.",
     )
     priority = forms.IntegerField(min_value=0, max_value=9, initial=5)
     max_attempts = forms.IntegerField(min_value=1, max_value=100, initial=3)
-    required_capabilities = _Capabilities(required=False)
+    required_capabilities = Words(required=False)
     queue_if_empty = forms.BooleanField(required=False, label="Queue it even when there is no agent")
 
     def clean_payload(self) -> Any:

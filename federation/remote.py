@@ -9,9 +9,23 @@ from random import SystemRandom
 from typing import Any
 from uuid import UUID
 
-from federation import agents, attempts, dispatch, store, tasks
+from federation import agents, attempts, dispatch, live, store, tasks
 from federation.beats import Beat
 from federation.models import Agent, Attempt, Task
+
+
+def hello(*, agent: Agent, connection: str, now: datetime) -> list[Attempt]:
+    """A sign of life, and what is under way with it: a claim whose answer was lost is among that.
+
+    It renews no lease: whoever begins anew may have lost what it held.
+    """
+    agents.heartbeat(agent=agent, status="idle", load=None, running=(), now=now)
+    if agent.runtime == Agent.Runtime.REMOTE and agent.connection != connection:
+        Agent.objects.filter(pk=agent.pk).update(connection=connection)
+        live.agents_changed(agent.federation, [agent.pk])
+    tasks.assign.delay_on_commit(federation_id=str(agent.federation_id))
+    held = Attempt.objects.filter(agent=agent, state=Attempt.State.RUNNING, execution=None)
+    return list(held.order_by("started_at", "pk"))
 
 
 def heartbeat(

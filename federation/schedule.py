@@ -11,5 +11,6 @@ SCHEDULE: dict[str, dict[str, object]] = {
     "federation-agents": _every(2.0, "sweep_agents"),
     "federation-inboxes": _every(10.0, "sweep_inboxes"),
     "federation-shapes": _every(10.0, "sweep_shapes"),
+    "federation-tools": _every(30.0, "sweep_tools"),
     "federation-usage": _every(60.0, "sweep_usage"),
 }

@@ -9,7 +9,20 @@ from random import SystemRandom
 from celery import shared_task
 from django.utils import timezone
 
-from federation import adaptation, agents, attempts, bus, dispatch, history, managed, store, wages, wiring
+from federation import (
+    adaptation,
+    agents,
+    attempts,
+    bus,
+    dispatch,
+    history,
+    managed,
+    servers,
+    store,
+    tool_calls,
+    wages,
+    wiring,
+)
 from federation.models import Agent, Attempt
 from sandboxes import executions, lifecycle
 
@@ -20,27 +33,45 @@ LATE_SECONDS = 6.0
 def assign(*, federation_id: str) -> None:
     made = dispatch.assign(federation_id=federation_id, now=timezone.now(), rng=SystemRandom())
     for attempt in made:
-        if _is_managed(attempt):
+        if attempt.agent.runtime in Agent.OURS:
             start.delay(attempt_id=str(attempt.pk))
     if len(made) == dispatch.ROUND:
         assign.delay(federation_id=federation_id)
 
 
-def _is_managed(attempt: Attempt) -> bool:
-    return bool(attempt.agent.runtime == Agent.Runtime.MANAGED)
+@shared_task
+def start(*, attempt_id: str) -> None:
+    if not managed.call(attempt_id=attempt_id, clock=timezone.now, then=_go_on):
+        managed.start(attempt_id=attempt_id, now=timezone.now())
+
+
+def _go_on(attempt: Attempt) -> None:
+    """The agent has room again, and what it did is charged."""
+    assign.delay(federation_id=str(attempt.task.federation_id))
+    charge.delay(attempt_id=str(attempt.pk))
 
 
 @shared_task
-def start(*, attempt_id: str) -> None:
-    managed.start(attempt_id=attempt_id, now=timezone.now())
+def read_tools(*, agent_id: str) -> None:
+    """Of an agent that is an MCP server; what waited for one of them may then go on."""
+    federation_id = Agent.objects.values_list("federation", flat=True).get(pk=agent_id)
+    tool_calls.read(agent_id=agent_id, clock=timezone.now, then=lambda: assign.delay(federation_id=str(federation_id)))
+
+
+@shared_task
+def sweep_tools() -> None:
+    for server in servers.stale(now=timezone.now()):
+        read_tools.delay(agent_id=str(server.agent_id))
 
 
 @shared_task
 def advance(*, execution_id: str) -> None:
+    learned = managed.take_reading(execution_id=execution_id, now=timezone.now())
+    if learned is not None:
+        assign.delay(federation_id=str(learned))
     attempt = managed.advance(execution_id=execution_id, now=timezone.now())
     if attempt is not None:
-        assign.delay(federation_id=str(attempt.task.federation_id))
-        charge.delay(attempt_id=str(attempt.pk))
+        _go_on(attempt)
 
 
 @shared_task

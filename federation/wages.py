@@ -1,4 +1,5 @@
-"""What agents' time costs: every ended attempt is metered once, whether it went well or not.
+"""What agents cost: every ended attempt is metered once, whether it went well or not: by its seconds, and as one
+call when its agent is an MCP server.
 
 An attempt that cannot be charged for now (no credits) stays unmetered and is tried again later, so a lack of
 credits never loses a result.
@@ -12,9 +13,9 @@ from uuid import UUID
 
 from billing import ledger, metering
 from federation import live
-from federation.models import Attempt
+from federation.models import Agent, Attempt
 
-METER = "agent_second"
+SECOND, CALL = "agent_second", "mcp_call"
 SOURCE = "federation"
 ROUND = 500
 MILLISECOND = Decimal("0.001")
@@ -22,14 +23,14 @@ MILLISECOND = Decimal("0.001")
 
 def charge(*, attempt: Attempt, now: datetime) -> bool:
     """False when the account cannot pay now. Twice is once: the attempt's id is the key."""
-    seconds = Decimal(attempt.busy_seconds).quantize(MILLISECOND)
+    meter, quantity = _used(attempt)
     cost = 0
-    if seconds > 0:
+    if quantity > 0:
         try:
             record = metering.record_usage(
                 account_id=attempt.task.federation.account_id,
-                meter=METER,
-                quantity=seconds,
+                meter=meter,
+                quantity=quantity,
                 occurred_at=attempt.ended_at,
                 now=now,
                 key=str(attempt.pk),
@@ -43,6 +44,12 @@ def charge(*, attempt: Attempt, now: datetime) -> bool:
     Attempt.objects.filter(pk=attempt.pk).update(metered_at=now, cost_ucr=cost)
     live.tasks_changed(attempt.task.federation, [attempt.task])
     return True
+
+
+def _used(attempt: Attempt) -> tuple[str, Decimal]:
+    if attempt.agent.runtime == Agent.Runtime.MCP:
+        return CALL, Decimal(1)
+    return SECOND, Decimal(attempt.busy_seconds).quantize(MILLISECOND)
 
 
 def charge_one(*, attempt_id: UUID, now: datetime) -> None:
@@ -67,5 +74,5 @@ def charge_all(*, now: datetime) -> int:
 
 
 def _unmetered():  # type: ignore[no-untyped-def]
-    rows = Attempt.objects.unmetered().select_related("task__federation")
+    rows = Attempt.objects.unmetered().select_related("task__federation", "agent")
     return rows.defer("task__payload", "task__result", "answer")

@@ -10,6 +10,7 @@ from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
 from federation.api.fields import Flag, Json, Moment, Seconds, Share, Strict, Text, Unread, Whole
+from federation.api.runtime_shapes import HandlerIn, HandlerOut, McpIn, McpOut
 from federation.assignment import STRATEGIES
 from federation.models import Agent, Attempt, DeadLetter, Event, Federation, Message, Task, TopologyVersion
 from federation.models.traffic import MESSAGE_TYPES, OUTCOMES
@@ -154,6 +155,8 @@ class AgentChange(Strict):
     region = Text(required=False, allow_blank=True, max_length=60)
     metadata = Json(required=False, allow_null=False, most_bytes=16 * 1024)
     draining = Flag(required=False, help_text="true: no new work, what it runs it finishes")
+    handler = HandlerIn(required=False, allow_null=True, help_text="of a managed agent, for tasks of your own types")
+    mcp = McpIn(required=False, help_text="of an agent that is an MCP server")
 
     def validate_public_key(self, value: str) -> str:
         try:
@@ -173,12 +176,7 @@ class AgentChange(Strict):
 class AgentIn(AgentChange):
     draining = None  # a new one is taken on to work
     name = Text(max_length=120)
-    runtime = serializers.ChoiceField(("managed", "remote", "mcp"), required=False)
-
-    def validate_runtime(self, value: str) -> str:
-        if value == "mcp":
-            raise NotBuilt("Agents that are MCP servers are not built yet; use managed or remote.")
-        return value
+    runtime = serializers.ChoiceField(Agent.Runtime.values, required=False)
 
 
 class AgentOut(serializers.ModelSerializer[Agent]):
@@ -188,14 +186,21 @@ class AgentOut(serializers.ModelSerializer[Agent]):
     running = serializers.IntegerField()
     draining = serializers.BooleanField(source="is_draining", help_text="no new work; it finishes what it runs")
     capabilities = serializers.ListField(child=serializers.CharField())
+    connection = serializers.ChoiceField(Agent.Connection.values, allow_blank=True, help_text="of a remote agent")
+    handler = HandlerOut(allow_null=True)
+    mcp = serializers.SerializerMethodField()
 
     class Meta:
         model = Agent
         fields = (
             "id", "federation", "name", "type", "runtime", "capabilities", "weight", "max_concurrent_tasks",
-            "public_key", "region", "metadata", "status", "draining", "load", "running", "last_heartbeat_at",
-            "created_at",
+            "public_key", "region", "metadata", "status", "draining", "load", "running", "connection", "handler", "mcp",
+            "last_heartbeat_at", "created_at",
         )  # fmt: skip
+
+    @extend_schema_field(McpOut(allow_null=True))
+    def get_mcp(self, agent: Agent) -> Any:
+        return McpOut(agent.mcp).data if hasattr(agent, "mcp") else None
 
 
 class NewAgentOut(AgentOut):
@@ -234,6 +239,14 @@ class HeartbeatOut(serializers.Serializer[Any]):
     epoch = serializers.IntegerField()
     cancel = serializers.ListField(child=serializers.UUIDField())
     neighbours = serializers.ListField(child=serializers.UUIDField())
+
+
+class HelloIn(Strict):
+    connection = serializers.ChoiceField(Agent.Connection.values, required=False)
+
+
+class TokenOut(serializers.Serializer[Any]):
+    token = serializers.CharField(help_text="shown this once")
 
 
 # Tasks
@@ -321,6 +334,19 @@ class ClaimOut(serializers.Serializer[Any]):
     task = TaskOut()
     epoch = serializers.IntegerField()
     lease_expires_at = serializers.DateTimeField()
+
+
+class HelloOut(serializers.Serializer[Any]):
+    """What a remote agent keeps to, and what it has under way."""
+
+    agent = AgentOut()
+    running = ClaimOut(many=True)
+    heartbeat_seconds = serializers.IntegerField()
+    agent_timeout_seconds = serializers.IntegerField()
+    lease_seconds = serializers.IntegerField()
+    redelivery_seconds = serializers.IntegerField()
+    topology_version = serializers.IntegerField()
+    epoch = serializers.IntegerField()
 
 
 class ExtendIn(Strict):

@@ -1,6 +1,8 @@
 """What federation remembers, one file per noun."""
 
 from federation.models.federations import Agent, AgentQuerySet, Event, Federation, FederationQuerySet
+from federation.models.handlers import Handler
+from federation.models.servers import McpServer
 from federation.models.tasks import Attempt, AttemptQuerySet, Task, TaskQuerySet
 from federation.models.traffic import BusCursor, DeadLetter, DeadLetterQuerySet, Message, MessageQuerySet
 from federation.models.wiring import Reading, TopologyVersion
@@ -16,6 +18,8 @@ __all__ = [
     "Event",
     "Federation",
     "FederationQuerySet",
+    "Handler",
+    "McpServer",
     "Message",
     "MessageQuerySet",
     "Reading",

@@ -165,8 +165,9 @@ class AttemptQuerySet(models.QuerySet["Attempt"]):
         return self.live().filter(lease_expires_at__lte=now)
 
     def unsupervised(self) -> AttemptQuerySet:
-        """Of remote agents: those of managed ones live as long as their executions do."""
-        return self.filter(agent__runtime=Agent.Runtime.REMOTE)
+        """All but those that live as long as their executions do."""
+        called = Q(agent__runtime=Agent.Runtime.MCP, execution=None)
+        return self.filter(Q(agent__runtime=Agent.Runtime.REMOTE) | called)
 
     def unmetered(self) -> AttemptQuerySet:
         """Ended after having run, and not yet charged for."""

@@ -14,7 +14,7 @@ from django.views.decorators.http import require_http_methods, require_POST, req
 
 from billing.models import Account
 from federation import attempts, coordination, pages, results, workloads
-from federation.forms import StrategyForm, TaskFilter, TaskForm
+from federation.forms import SAMPLES, StrategyForm, TaskFilter, TaskForm
 from federation.models import Attempt, Task
 from federation.views.shared import editors_only, one, one_to_edit, tab, task_of
 
@@ -40,12 +40,14 @@ def task_row(request: HttpRequest, account: Account, pk: UUID) -> HttpResponse:
 @editors_only
 def task_new(request: HttpRequest, account: Account, pk: UUID) -> HttpResponse:
     federation = one_to_edit(request, account, pk)
-    form = TaskForm(request.POST or None)
+    type = request.GET.get("type", "")
+    initial = {"type": type, "payload": SAMPLES[type]} if type in SAMPLES else None
+    form = TaskForm(request.POST or None, initial=initial)
     if request.method == "POST" and form.is_valid():
         submitted = _submit(request, federation, form, coordination.Order(**form.cleaned_data))
         if submitted is not None:
             return redirect("federation:task", account, submitted.pk)
-    return tab(request, federation, "task_new", {"form": form}, status=422 if form.errors else 200)
+    return tab(request, federation, "task_new", {"form": form, "samples": SAMPLES}, status=422 if form.errors else 200)
 
 
 @require_http_methods(["GET", "HEAD", "POST"])

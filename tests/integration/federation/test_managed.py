@@ -235,8 +235,8 @@ def test_the_lease_of_a_running_execution_is_renewed_by_the_watch(federation, ag
     assert Attempt.objects.get().lease_expires_at == late + timedelta(seconds=30)
 
 
-def test_an_idle_watch_is_three_queries(django_assert_num_queries):
-    with django_assert_num_queries(3):
+def test_an_idle_watch_is_four_queries(django_assert_num_queries):
+    with django_assert_num_queries(4):
         managed.watch(now=timezone.now())
 
 
