@@ -49,7 +49,7 @@ def test_a_handler_is_changed_and_its_versions_are_listed_with_their_code(api, f
         ({"code": CODE, "limits": {"memory_mb": 1}}, "handler.limits", "memory_mb"),
         ({"code": CODE, "limits": {"wheels": 4}}, "handler.limits", "no such limit"),
         ({"code": CODE, "network": True}, "handler.network", "no network here"),
-        ({"code": CODE, "timeout_seconds": 0}, "handler.timeout_seconds", "greater than or equal to 1"),
+        ({"code": CODE, "timeout_seconds": 0}, "handler.timeout_seconds", "above 0"),
         ({"code": CODE, "surprise": 1}, "handler.surprise", "Unknown field"),
         ("code", "handler", "dictionary"),
     ],
