@@ -171,15 +171,17 @@ def heartbeat(
 def _renew(agent: Agent, federation: Federation, running: Iterable[dict[str, Any]], now: datetime) -> list[UUID]:
     """Renews each (task, epoch) that is still the agent's; returns the tasks that are not."""
     until = attempts.lease_end(federation, now)
-    stop = []
+    stop, moved = [], []
     # In the order, and the task before its attempt, in which everyone locks them.
     for each in sorted(running, key=lambda each: str(each["task"])):
-        if each.get("progress") is not None:
-            held = Task.objects.live().filter(pk=each["task"], epoch=each["epoch"], assigned_to=agent)
-            held.update(progress=each["progress"])
+        if each.get("progress") is not None or each.get("note") is not None:
+            held = Task.objects.light().filter(pk=each["task"], epoch=each["epoch"], assigned_to=agent)
+            moved += [task for task in held.live() if attempts.advance(task, each.get("progress"), each.get("note"))]
         current = Attempt.objects.live().filter(task=each["task"], epoch=each["epoch"], agent=agent)
         if not current.update(lease_expires_at=until):
             stop.append(each["task"])
+    if moved:
+        live.tasks_changed(federation, moved)
     return stop
 
 

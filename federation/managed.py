@@ -13,10 +13,10 @@ from typing import Any
 from uuid import UUID
 
 from django.db import transaction
-from django.db.models import Q
+from django.db.models import Q, QuerySet
 
 from billing import ledger
-from federation import attempts, workloads
+from federation import attempts, dependencies, workloads
 from federation.models import Agent, Attempt
 from sandboxes import engine, executions, lifecycle, programs
 from sandboxes.models import Artifact, Execution
@@ -25,6 +25,8 @@ from sandboxes.models import Artifact, Execution
 NOT_NOW = (ledger.InsufficientCredits, ledger.AccountNotActive, executions.QueueFull, engine.EngineUnavailable)
 NEVER = (workloads.BadPayload, programs.Refused, programs.TooLarge, executions.NetworkNotAllowed)
 UNHEARD = timedelta(seconds=3)
+# Enough that a node's sandboxes find the next one waiting whenever one has ended.
+IN_LINE = 16
 ERROR_CHARACTERS = 8_000
 HEAVY = ("code", "stdin", "args", "env", "files")
 
@@ -38,6 +40,22 @@ class Found:
     to_stop: list[UUID]
 
 
+def next_to_start(*, federation_id: UUID) -> list[UUID]:
+    """Assigned attempts that may begin now, the most urgent first.
+
+    Only IN_LINE executions of a federation wait for a sandbox at once, so that another's few are never far behind.
+    """
+    in_line = Execution.objects.filter(
+        state=Execution.State.QUEUED, federation_attempt__task__federation=federation_id
+    ).count()
+    waiting = _to_start().filter(task__federation=federation_id).order_by("-task__priority", "assigned_at", "pk")
+    return list(waiting.values_list("pk", flat=True)[: max(IN_LINE - in_line, 0)])
+
+
+def _to_start() -> QuerySet[Attempt]:
+    return Attempt.objects.filter(state=Attempt.State.ASSIGNED, execution=None, agent__runtime=Agent.Runtime.MANAGED)
+
+
 def start(*, attempt_id: UUID, now: datetime) -> UUID | None:
     """Begin an assigned attempt as an execution, once; returns the federation when the task needs assigning again."""
     found = Attempt.objects.select_related("task__federation__account", "agent")
@@ -46,7 +64,8 @@ def start(*, attempt_id: UUID, now: datetime) -> UUID | None:
         return None
     task = attempt.task
     try:
-        arguments = workloads.execution_arguments(type=task.type, payload=task.payload)
+        needed = dependencies.results(task)
+        arguments = workloads.execution_arguments(type=task.type, payload=task.payload, dependencies=needed)
         _submit(attempt, arguments, now)
     except NEVER as invalid:
         attempts.fail(task_id=task.pk, epoch=attempt.epoch, error=_sentence(invalid), retryable=False, now=now)
@@ -137,9 +156,9 @@ def _why(execution: Execution) -> str:
 
 def watch(*, now: datetime) -> Found:
     """Renew the leases of what still runs, and find what was never started or has finished unheard."""
-    to_start = Attempt.objects.filter(
-        state=Attempt.State.ASSIGNED, agent__runtime=Agent.Runtime.MANAGED, assigned_at__lt=now - UNHEARD
-    ).values_list("pk", flat=True)[: attempts.ROUND]
+    unheard = _to_start().filter(assigned_at__lt=now - UNHEARD).order_by()
+    federations = unheard.values_list("task__federation", flat=True).distinct()
+    to_start = [pk for federation in federations for pk in next_to_start(federation_id=federation)]
     running = list(Attempt.objects.live().exclude(execution=None).select_related("execution", "task__federation")
                    .defer("task__payload", "task__result", *(f"execution__{name}" for name in HEAVY)))  # fmt: skip
     for attempt in running:
@@ -148,7 +167,7 @@ def watch(*, now: datetime) -> Found:
             until = attempts.lease_end(federation, now)
             Attempt.objects.live().filter(pk=attempt.pk).update(lease_expires_at=until)
     settled = [each.execution_id for each in running if each.execution.is_settled]
-    return Found(list(to_start), settled, list(_orphans()))
+    return Found(to_start, settled, list(_orphans()))
 
 
 def _orphans() -> Iterable[UUID]:

@@ -10,7 +10,7 @@ from celery import shared_task
 from django.utils import timezone
 
 from federation import agents, attempts, bus, dispatch, history, managed, store, wages
-from federation.models import Agent, Attempt
+from federation.models import Attempt
 from sandboxes import executions, lifecycle
 
 LATE_SECONDS = 6.0
@@ -19,15 +19,10 @@ LATE_SECONDS = 6.0
 @shared_task
 def assign(*, federation_id: str) -> None:
     made = dispatch.assign(federation_id=federation_id, now=timezone.now(), rng=SystemRandom())
-    for attempt in made:
-        if _is_managed(attempt):
-            start.delay(attempt_id=str(attempt.pk))
+    for attempt_id in managed.next_to_start(federation_id=federation_id):
+        start.delay(attempt_id=str(attempt_id))
     if len(made) == dispatch.ROUND:
         assign.delay(federation_id=federation_id)
-
-
-def _is_managed(attempt: Attempt) -> bool:
-    return bool(attempt.agent.runtime == Agent.Runtime.MANAGED)
 
 
 @shared_task
@@ -46,6 +41,11 @@ def advance(*, execution_id: str) -> None:
 @shared_task
 def charge(*, attempt_id: str) -> None:
     wages.charge_one(attempt_id=attempt_id, now=timezone.now())
+
+
+@shared_task
+def charge_many(*, attempt_ids: list[str]) -> None:
+    wages.charge_all(now=timezone.now(), attempt_ids=attempt_ids)
 
 
 @shared_task

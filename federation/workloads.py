@@ -16,6 +16,7 @@ from federation.sample import sweep
 EXECUTE, BACKTEST, STRATEGY = "execute", "backtest", "strategy"
 MANAGED_TYPES = frozenset({EXECUTE, BACKTEST, STRATEGY})
 RESULT_PATH = "result.json"
+DEPENDENCIES_PATH = "dependencies.json"
 MAX_RESULT_BYTES = 1024 * 1024
 EXECUTION_FIELDS = {
     "code", "language", "template", "pool", "input", "args", "env", "files", "timeout_seconds", "limits", "network",
@@ -28,12 +29,20 @@ class BadPayload(ValueError):
     code = "validation_error"
 
 
-def execution_arguments(*, type: str, payload: Mapping[str, Any]) -> dict[str, Any]:
-    """The keyword arguments of `executions.submit` that do the task."""
+def execution_arguments(
+    *, type: str, payload: Mapping[str, Any], dependencies: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """The keyword arguments of `executions.submit` that do the task. The results of the tasks it depends on, by their
+    ids, are the program's file DEPENDENCIES_PATH."""
     if not isinstance(payload, dict):
         raise BadPayload("The payload must be an object.")
-    if type == EXECUTE:
-        return _execution(payload)
+    arguments = _execution(payload) if type == EXECUTE else _backtest(type, payload)
+    if dependencies:
+        arguments["files"] = {**(arguments.get("files") or {}), DEPENDENCIES_PATH: json.dumps(dependencies)}
+    return arguments
+
+
+def _backtest(type: str, payload: Mapping[str, Any]) -> dict[str, Any]:
     try:
         return dict(sweep.execution_request(_job(type, payload)))
     except sweep.InvalidJob as invalid:

@@ -132,7 +132,7 @@ def full(task_id: UUID) -> Task:
     shown = Prefetch(
         "attempts", Attempt.objects.select_related("execution").defer("execution__code", "execution__files")
     )
-    return Task.objects.prefetch_related(shown).get(pk=task_id)
+    return Task.objects.prefetch_related(shown, "dependencies").get(pk=task_id)
 
 
 def _status(request: Request) -> str:

@@ -9,10 +9,12 @@ from typing import Any
 from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
-from federation.api.fields import Flag, Json, Moment, Share, Strict, Text, Whole
+from federation import dependencies
+from federation.api.fields import Flag, Json, Moment, Share, Strict, TaskName, Text, Whole
 from federation.assignment import STRATEGIES
 from federation.models import Agent, Attempt, DeadLetter, Event, Federation, Message, Task
 from federation.models.traffic import MESSAGE_TYPES
+from federation.submission import MOST_NEEDED
 from federation.topology import SHAPES
 
 BATCH_MOST = 1000
@@ -205,6 +207,7 @@ class RunningIn(Strict):
     task = serializers.UUIDField()
     epoch = Whole(min_value=0, max_value=2_000_000_000)
     progress = Share(required=False, allow_null=True)
+    note = Text(required=False, allow_null=True, allow_blank=True, max_length=200)
 
 
 class HeartbeatIn(Strict):
@@ -232,6 +235,18 @@ class TaskIn(Strict):
     max_attempts = Whole(required=False, min_value=1, max_value=100)
     strategy = serializers.ChoiceField(STRATEGIES, required=False)
     queue_if_empty = Flag(required=False)
+    depends_on = serializers.ListField(
+        child=TaskName(),
+        required=False,
+        max_length=MOST_NEEDED,
+        help_text="tasks that must have succeeded before: ids; in a batch also an item's place (from 0) or `key`",
+    )
+
+
+class TaskItemIn(TaskIn):
+    """A task of a batch."""
+
+    key = Text(required=False, max_length=60, help_text="by which other items of the batch name it")
 
 
 class TaskBatchIn(Strict):
@@ -275,8 +290,8 @@ class TaskRow(serializers.ModelSerializer[Task]):
         model = Task
         fields: tuple[str, ...] = (
             "id", "federation", "type", "label", "priority", "required_capabilities", "deadline", "max_attempts",
-            "strategy", "state", "reason", "assigned_to", "epoch", "progress", "error", "created_at", "started_at",
-            "finished_at",
+            "strategy", "state", "reason", "assigned_to", "epoch", "progress", "progress_note", "error", "created_at",
+            "started_at", "finished_at",
         )  # fmt: skip
 
 
@@ -284,10 +299,16 @@ class TaskOut(TaskRow):
     payload = Json(read_only=True)
     result = Json(read_only=True)
     attempts = serializers.SerializerMethodField()
+    depends_on = serializers.SerializerMethodField()
     cost_credits = serializers.SerializerMethodField()
 
     class Meta(TaskRow.Meta):
-        fields = (*TaskRow.Meta.fields, "payload", "result", "attempts", "cost_credits")
+        fields = (*TaskRow.Meta.fields, "depends_on", "payload", "result", "attempts", "cost_credits")
+
+    @extend_schema_field({"type": "array", "items": {"type": "string", "format": "uuid"}})
+    def get_depends_on(self, task: Task) -> list[str]:
+        needed = sorted(task.dependencies.all(), key=lambda dependency: dependency.position)
+        return [str(dependency.needs_id) for dependency in needed]
 
     def _attempts(self, task: Task) -> list[Attempt]:
         return sorted(task.attempts.all(), key=lambda attempt: attempt.epoch)
@@ -301,15 +322,34 @@ class TaskOut(TaskRow):
         return _credits(sum(attempt.full_cost_ucr for attempt in self._attempts(task)))
 
 
+class ClaimedTaskOut(TaskOut):
+    """A task as its agent gets it: the payload of one that depends on others has their results."""
+
+    payload = serializers.SerializerMethodField()
+
+    @extend_schema_field({"description": "With `dependencies`, the results by task id, when it depends on others."})
+    def get_payload(self, task: Task) -> Any:
+        return dependencies.payload_of(task)
+
+
 class ClaimOut(serializers.Serializer[Any]):
-    task = TaskOut()
+    task = ClaimedTaskOut()
     epoch = serializers.IntegerField()
     lease_expires_at = serializers.DateTimeField()
+
+
+class ClaimBatchIn(Strict):
+    max = Whole(required=False, min_value=1, max_value=BATCH_MOST, help_text="100 when left out")
+
+
+class ClaimBatchOut(serializers.Serializer[Any]):
+    results = ClaimOut(many=True)
 
 
 class ExtendIn(Strict):
     epoch = Whole(min_value=0, max_value=2_000_000_000)
     progress = Share(required=False, allow_null=True)
+    note = Text(required=False, allow_null=True, allow_blank=True, max_length=200, help_text="where it is, in words")
 
 
 class ExtendOut(serializers.Serializer[Any]):
@@ -320,6 +360,14 @@ class ExtendOut(serializers.Serializer[Any]):
 class CompleteIn(Strict):
     epoch = Whole(min_value=0, max_value=2_000_000_000)
     result = Json(required=False)
+
+
+class CompleteItemIn(CompleteIn):
+    task = serializers.UUIDField()
+
+
+class CompleteBatchIn(Strict):
+    tasks = serializers.ListField(child=Json(), min_length=1, max_length=BATCH_MOST)
 
 
 class FailIn(Strict):

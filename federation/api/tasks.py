@@ -66,12 +66,9 @@ class TaskViewSet(Door):
     def batch(self, request: Request, federation_pk: UUID) -> Response:
         """Up to 1,000 tasks; each is accepted or refused by itself."""
         federation = self.federation(federation_pk)
-        asked = self.each(self.body(request)["tasks"], serializers.TaskIn)
-        orders = [coordination.Order(**each) for each in asked if isinstance(each, dict)]
-        made = iter(
-            coordination.submit_tasks(federation=federation, orders=orders, by=request.user, now=timezone.now())
-        )
-        answers = [next(made) if isinstance(each, dict) else each for each in asked]
+        asked = self.each(self.body(request)["tasks"], serializers.TaskItemIn)
+        orders = [coordination.Order(**each) if isinstance(each, dict) else each for each in asked]
+        answers = coordination.submit_tasks(federation=federation, orders=orders, by=request.user, now=timezone.now())
         results = [{"id": str(each.pk)} if isinstance(each, Task) else self.problem(each) for each in answers]
         return Response({"results": results})
 
@@ -97,6 +94,7 @@ class TaskViewSet(Door):
             agent=self.acting_agent(),
             epoch=asked["epoch"],
             progress=asked.get("progress"),
+            note=asked.get("note"),
             now=timezone.now(),
         )
         return Response(serializers.ExtendOut({"epoch": asked["epoch"], "lease_expires_at": until}).data)

@@ -3,6 +3,7 @@
 from django.urls import path
 
 from federation.api.agents import AgentViewSet
+from federation.api.batches import AgentTaskViewSet
 from federation.api.federations import FederationViewSet
 from federation.api.messages import DeadLetterViewSet, MessageViewSet
 from federation.api.tasks import TaskViewSet
@@ -21,6 +22,8 @@ urlpatterns = [
     path(agent, AgentViewSet.as_view({"get": "retrieve", "patch": "partial_update", "delete": "destroy"})),
     path(f"{agent}/heartbeat", AgentViewSet.as_view({"post": "heartbeat"})),
     path(f"{agent}/tasks/claim", AgentViewSet.as_view({"post": "claim"})),
+    path(f"{agent}/tasks/claim/batch", AgentTaskViewSet.as_view({"post": "claim"})),
+    path(f"{agent}/tasks/complete/batch", AgentTaskViewSet.as_view({"post": "complete"})),
     path(f"{agent}/inbox", AgentViewSet.as_view({"get": "inbox"})),
     path(f"{agent}/inbox/ack", AgentViewSet.as_view({"post": "acknowledge"})),
     path(f"{of}/tasks", TaskViewSet.as_view({"get": "list", "post": "create"})),

@@ -1,5 +1,6 @@
 """What federation remembers, one file per noun."""
 
+from federation.models.dependencies import Dependency
 from federation.models.federations import Agent, AgentQuerySet, Event, Federation, FederationQuerySet
 from federation.models.tasks import Attempt, AttemptQuerySet, Task, TaskQuerySet
 from federation.models.traffic import BusCursor, DeadLetter, DeadLetterQuerySet, Message, MessageQuerySet
@@ -12,6 +13,7 @@ __all__ = [
     "BusCursor",
     "DeadLetter",
     "DeadLetterQuerySet",
+    "Dependency",
     "Event",
     "Federation",
     "FederationQuerySet",

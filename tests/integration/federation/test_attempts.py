@@ -26,7 +26,7 @@ def agent(federation):
 
 
 def claim(agent, now=NOW):
-    return dispatch.claim(agent=agent, now=now, rng=Random(1))
+    return dispatch.claim(agent=agent, now=now)
 
 
 def complete(attempt, result="done", now=NOW):

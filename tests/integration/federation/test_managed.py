@@ -292,7 +292,7 @@ def test_time_that_cannot_be_paid_waits_and_is_charged_later(runtime):
     agent = factories.make_agent(federation)
     before = timezone.now() - timedelta(seconds=100)
     factories.make_task(federation, now=before)
-    attempt = dispatch.claim(agent=agent, now=before, rng=Random(1))
+    attempt = dispatch.claim(agent=agent, now=before)
     attempts.complete(task_id=attempt.task_id, epoch=1, result=1, now=timezone.now())
 
     assert wages.charge_all(now=timezone.now()) == 0

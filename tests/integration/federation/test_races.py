@@ -51,9 +51,7 @@ def test_two_that_claim_at_once_get_different_tasks():
     for _ in range(4):
         factories.make_task(federation)
 
-    claimed = at_once(
-        *[lambda agent=agent: dispatch.claim(agent=agent, now=timezone.now(), rng=Random(1)) for agent in crew]
-    )
+    claimed = at_once(*[lambda agent=agent: dispatch.claim(agent=agent, now=timezone.now()) for agent in crew])
 
     assert len({attempt.task_id for attempt in claimed}) == 4
 
@@ -62,7 +60,7 @@ def test_of_two_completions_at_once_one_is_recorded():
     federation = factories.make_federation()
     agent = factories.make_agent(federation)
     factories.make_task(federation)
-    attempt = dispatch.claim(agent=agent, now=timezone.now(), rng=Random(1))
+    attempt = dispatch.claim(agent=agent, now=timezone.now())
 
     def complete(result):
         return attempts.complete(task_id=attempt.task_id, epoch=1, result=result, now=timezone.now())
@@ -80,7 +78,7 @@ def test_completing_and_losing_the_agent_at_once_leaves_one_outcome():
         federation = factories.make_federation()
         agent = factories.make_agent(federation)
         factories.make_task(federation)
-        attempt = dispatch.claim(agent=agent, now=timezone.now(), rng=Random(1))
+        attempt = dispatch.claim(agent=agent, now=timezone.now())
 
         at_once(
             lambda a=attempt: attempts.complete(task_id=a.task_id, epoch=1, result=1, now=timezone.now()),
