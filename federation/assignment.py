@@ -31,7 +31,10 @@ STRATEGIES = (ROUND_ROBIN, LEAST_LOADED, CAPABILITY_MATCH, RANDOM, PRIORITY)
 
 @dataclass(slots=True)
 class Candidate:
-    """An agent that may get work. `position` is its number in joining order; `types` None means any type."""
+    """An agent that may get work. `position` is its number in joining order; `types` None means any type.
+
+    One that is not `is_fresh` has missed heartbeats: it gets work only when nobody else has room.
+    """
 
     id: UUID
     position: int
@@ -39,6 +42,7 @@ class Candidate:
     running: int
     capacity: int
     types: frozenset[str] | None = None
+    is_fresh: bool = True
 
     @property
     def has_room(self) -> bool:

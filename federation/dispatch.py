@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from datetime import datetime
+from datetime import datetime, timedelta
 from random import Random
 from typing import Any
 from uuid import UUID
@@ -29,6 +29,7 @@ from federation.assignment import Candidate
 from federation.models import Agent, Attempt, Federation, Task
 
 ROUND = 200
+MISSED_BEATS = 2
 # Asked every second, also of a product where nothing happens: three looks at the ends of indexes.
 HAS_WORK = """
 select exists (select from federation_task where state in ('queued', 'assigned', 'running'))
@@ -48,7 +49,7 @@ def assign(*, federation_id: UUID, now: datetime, rng: Random) -> list[Attempt]:
     demands = list(due.order_by().values("type", "required_capabilities").distinct())
     if not demands:
         return []
-    crew = crew_of(federation)
+    crew = crew_of(federation, now)
     made = _give(_most_urgent(federation, demands, crew, now), crew, federation, now, rng)
     explained = _explain(federation, demands, crew, now)
     if made:
@@ -71,11 +72,13 @@ def lock(federation_id: UUID) -> Federation | None:
     return Federation.objects.present().select_for_update(no_key=True).filter(pk=federation_id).first()
 
 
-def crew_of(federation: Federation) -> list[Candidate]:
-    return [_candidate(agent) for agent in Agent.objects.available().filter(federation=federation).with_running()]
+def crew_of(federation: Federation, now: datetime) -> list[Candidate]:
+    fresh_after = now - timedelta(seconds=MISSED_BEATS * federation.heartbeat_seconds)
+    members = Agent.objects.available().filter(federation=federation).with_running()
+    return [_candidate(agent, fresh_after) for agent in members]
 
 
-def _candidate(agent: Agent) -> Candidate:
+def _candidate(agent: Agent, fresh_after: datetime) -> Candidate:
     return Candidate(
         id=agent.pk,
         position=agent.position,
@@ -83,6 +86,7 @@ def _candidate(agent: Agent) -> Candidate:
         running=agent.running,
         capacity=agent.max_concurrent_tasks,
         types=workloads.MANAGED_TYPES if agent.runtime == Agent.Runtime.MANAGED else None,
+        is_fresh=agent.last_heartbeat_at > fresh_after,
     )
 
 
@@ -132,8 +136,10 @@ def _give(
 def _chosen(
     task: Task, crew: list[Candidate], avoided: set[UUID], federation: Federation, rng: Random
 ) -> Candidate | None:
-    """Whoever let the task lapse before is asked again only when nobody else has room."""
-    for preferred in ([each for each in crew if each.id not in avoided], crew):
+    """Whoever let the task lapse before, or is silent, is asked only when nobody else has room."""
+    reliable = [each for each in crew if each.id not in avoided]
+    fresh = [each for each in reliable if each.is_fresh]
+    for preferred in (fresh, reliable, crew):
         chosen = assignment.pick(
             task.strategy or federation.strategy,
             preferred,
@@ -142,7 +148,7 @@ def _chosen(
             last=federation.rotation,
             rng=rng,
         )
-        if chosen is not None or not avoided:
+        if chosen is not None or len(fresh) == len(crew):
             return chosen
     return None
 
@@ -196,7 +202,7 @@ def _assigned(federation: Federation) -> QuerySet[Attempt]:
 
 def _take(agent: Agent, federation: Federation, most: int, now: datetime) -> list[Attempt]:
     """Queued tasks, or one that waits unstarted on a remote peer that is busy with another."""
-    me = next((each for each in crew_of(federation) if each.id == agent.pk and each.has_room), None)
+    me = next((each for each in crew_of(federation, now) if each.id == agent.pk and each.has_room), None)
     if me is None:
         return []
     fit = Task.objects.filter(required_capabilities__contained_by=agent.capabilities)

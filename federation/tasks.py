@@ -9,7 +9,7 @@ from random import SystemRandom
 from celery import shared_task
 from django.utils import timezone
 
-from federation import agents, attempts, bus, dispatch, history, managed, store, wages
+from federation import agents, attempts, bus, dispatch, history, managed, memory, store, vectors, wages
 from federation.models import Attempt
 from sandboxes import executions, lifecycle
 
@@ -101,6 +101,13 @@ def sweep_agents() -> None:
 @shared_task
 def sweep_usage() -> None:
     wages.charge_all(now=timezone.now())
+
+
+@shared_task
+def sweep_memory() -> None:
+    """What has expired is emptied; large namespaces get the index their searches need."""
+    memory.sweep(now=timezone.now())
+    vectors.see_to_indexes()
 
 
 @shared_task

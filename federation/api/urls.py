@@ -1,17 +1,23 @@
 """API endpoints, mounted under /api/v1/."""
 
-from django.urls import path
+from django.urls import path, register_converter
 
 from federation.api.agents import AgentViewSet
 from federation.api.batches import AgentTaskViewSet
 from federation.api.federations import FederationViewSet
+from federation.api.memory import EntryKey, EntryViewSet, NamespaceKey, NamespaceViewSet
 from federation.api.messages import DeadLetterViewSet, MessageViewSet
 from federation.api.tasks import TaskViewSet
+
+register_converter(NamespaceKey, "namespace")
+register_converter(EntryKey, "key")
 
 one = "federations/<uuid:pk>"
 of = "federations/<uuid:federation_pk>"
 agent = "agents/<uuid:pk>"
 task = "tasks/<uuid:pk>"
+space = f"{one}/memory/<namespace:namespace>"
+entry = f"{space}/<key:key>"
 urlpatterns = [
     path("federations", FederationViewSet.as_view({"get": "list", "post": "create"})),
     path(one, FederationViewSet.as_view({"get": "retrieve", "patch": "partial_update", "delete": "destroy"})),
@@ -37,6 +43,11 @@ urlpatterns = [
     path(f"{of}/messages", MessageViewSet.as_view({"get": "list", "post": "create"})),
     path(f"{of}/messages/batch", MessageViewSet.as_view({"post": "batch"})),
     path(f"{of}/messages/accounting", MessageViewSet.as_view({"get": "accounting"})),
+    path(f"{one}/memory", NamespaceViewSet.as_view({"get": "list"})),
+    path(space, NamespaceViewSet.as_view({"get": "entries", "put": "update", "delete": "destroy"})),
+    path(f"{space}/search", NamespaceViewSet.as_view({"post": "search"})),
+    path(entry, EntryViewSet.as_view({"get": "retrieve", "put": "update", "delete": "destroy"})),
+    path(f"{entry}/versions", EntryViewSet.as_view({"get": "versions"})),
     path(f"{of}/dead-letters", DeadLetterViewSet.as_view({"get": "list"})),
     path("dead-letters/<uuid:pk>/replay", DeadLetterViewSet.as_view({"post": "replay"})),
 ]

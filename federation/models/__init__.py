@@ -2,6 +2,7 @@
 
 from federation.models.dependencies import Dependency
 from federation.models.federations import Agent, AgentQuerySet, Event, Federation, FederationQuerySet
+from federation.models.memory import MemoryEntry, MemoryEntryQuerySet, MemoryNamespace, MemoryVersion
 from federation.models.tasks import Attempt, AttemptQuerySet, Task, TaskQuerySet
 from federation.models.traffic import BusCursor, DeadLetter, DeadLetterQuerySet, Message, MessageQuerySet
 
@@ -17,6 +18,10 @@ __all__ = [
     "Event",
     "Federation",
     "FederationQuerySet",
+    "MemoryEntry",
+    "MemoryEntryQuerySet",
+    "MemoryNamespace",
+    "MemoryVersion",
     "Message",
     "MessageQuerySet",
     "Task",
