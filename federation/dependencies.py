@@ -37,6 +37,22 @@ select distinct on (task_id) task_id, culprit from doomed order by task_id, culp
 """
 
 
+# Whatever stands before or behind a task, up to so many steps away.
+AROUND = """
+with recursive needed(id, steps) as (
+    select %(task)s::uuid, 0
+  union
+    select d.needs_id, steps + 1 from needed join federation_dependency d on d.task_id = needed.id where steps < 6
+), needing(id, steps) as (
+    select %(task)s::uuid, 0
+  union
+    select d.task_id, steps + 1 from needing join federation_dependency d on d.needs_id = needing.id where steps < 6
+)
+select id from (select * from needed union select * from needing) as everyone
+group by id order by min(steps), id limit %(most)s
+"""
+
+
 class NeedsAnother(Exception):
     """Raised when a task is to begin afresh that needs one which ended badly."""
 
@@ -147,9 +163,15 @@ def payload_of(task: Task) -> Any:
     return {**task.payload, "dependencies": results(task)}
 
 
-def needed_by(task: Task) -> QuerySet[Task]:
-    """The tasks that need this one."""
-    return Task.objects.light().filter(dependencies__needs=task).order_by("pk")
+def around(task: Task, *, most: int) -> tuple[list[Task], list[tuple[UUID, UUID]]]:
+    """The task with those it needs and those that need it, the nearest first up to so many, in the order of their ids;
+    and which needs which, as (needed, needing)."""
+    with connection.cursor() as cursor:
+        cursor.execute(AROUND, {"task": task.pk, "most": most})
+        ids = [pk for (pk,) in cursor.fetchall()]
+    links = Dependency.objects.filter(task__in=ids, needs__in=ids).order_by("task", "position")
+    found = Task.objects.light().filter(pk__in=ids).order_by("pk")
+    return list(found), list(links.values_list("needs", "task"))
 
 
 def needs_of(task: Task) -> QuerySet[Task]:

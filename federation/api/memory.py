@@ -25,24 +25,6 @@ MOST_NEIGHBOURS = 200
 LARGEST = 1e30
 
 
-class NamespaceKey:
-    """A namespace's name in an address."""
-
-    regex = "[A-Za-z0-9][A-Za-z0-9._:@~-]{0,59}"
-
-    def to_python(self, value: str) -> str:
-        return value
-
-    def to_url(self, value: object) -> str:
-        return str(value)
-
-
-class EntryKey(NamespaceKey):
-    """An entry's key in an address; `search` is the name of an act."""
-
-    regex = "(?!search(?:/|$))[A-Za-z0-9][A-Za-z0-9._:@~-]{0,199}"
-
-
 # Shapes
 
 

@@ -1,16 +1,14 @@
 """API endpoints, mounted under /api/v1/."""
 
-from django.urls import path, register_converter
+from django.urls import path
 
+from federation import addresses  # noqa: F401 - the converters of the addresses below
 from federation.api.agents import AgentViewSet
 from federation.api.batches import AgentTaskViewSet
 from federation.api.federations import FederationViewSet
-from federation.api.memory import EntryKey, EntryViewSet, NamespaceKey, NamespaceViewSet
+from federation.api.memory import EntryViewSet, NamespaceViewSet
 from federation.api.messages import DeadLetterViewSet, MessageViewSet
 from federation.api.tasks import TaskViewSet
-
-register_converter(NamespaceKey, "namespace")
-register_converter(EntryKey, "key")
 
 one = "federations/<uuid:pk>"
 of = "federations/<uuid:federation_pk>"

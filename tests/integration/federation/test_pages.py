@@ -11,7 +11,7 @@ from federation.models import Agent, Event, Federation, Message, Task
 from tests import factories
 
 pytestmark = pytest.mark.django_db
-TABS = ("federation", "agents", "tasks", "results", "messages", "events", "settings")
+TABS = ("federation", "agents", "tasks", "results", "memory", "messages", "events", "settings")
 
 
 @pytest.fixture

@@ -18,7 +18,14 @@ from django.db import transaction
 from django.utils import timezone
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as some
-from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
 
 from federation import agents, attempts, bulk, coordination, dependencies, dispatch
 from federation.models import Attempt, DeadLetter, Dependency, Task
@@ -89,9 +96,19 @@ class TaskRules(RuleBasedStateMachine):
 
     # What people do
 
+    @initialize(capacities=some.lists(some.integers(1, 3), min_size=1, max_size=3), tasks=some.integers(1, 4))
+    def begin_with_some(self, capacities: list[int], tasks: int) -> None:
+        for capacity in capacities:
+            self._join(capacity)
+        for _ in range(tasks):
+            self._submit(set(), 2, False)
+
     @precondition(lambda self: len(self.tasks) < MOST_TASKS)
-    @rule(needs=some.sets(some.integers(0, MOST_TASKS), max_size=3), most=some.integers(1, 3), ends=some.booleans())
+    @rule(needs=some.sets(some.integers(0, MOST_TASKS), max_size=2), most=some.integers(1, 3), ends=some.booleans())
     def submit(self, needs: set[int], most: int, ends: bool) -> None:
+        self._submit(needs, most, ends)
+
+    def _submit(self, needs: set[int], most: int, ends: bool) -> None:
         known = list(self.tasks.values())
         needed = [known[place] for place in sorted(needs) if place < len(known)]
         deadline = self.now + timedelta(seconds=90) if ends else None
@@ -152,6 +169,9 @@ class TaskRules(RuleBasedStateMachine):
     @precondition(lambda self: len(self.crew) < MOST_AGENTS)
     @rule(capacity=some.integers(1, 3))
     def join(self, capacity: int) -> None:
+        self._join(capacity)
+
+    def _join(self, capacity: int) -> None:
         row = factories.make_agent(self.federation, now=self.now, max_concurrent_tasks=capacity)
         self.crew[row.pk] = Member(row, capacity, self.now)
 
