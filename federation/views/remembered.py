@@ -29,7 +29,9 @@ def memory(request: HttpRequest, account: Account, pk: UUID) -> HttpResponse:
     shown: dict[str, Any] = {"spaces": spaces, "space": space, "q": prefix, "usage": remembered.usage(federation)}
     if space is not None:
         rows = MemoryEntry.objects.present(timezone.now()).filter(namespace=space).defer("embedding")
-        shown["page"] = pages.newest(rows.filter(key__startswith=prefix), request)
+        shown["page"] = page = pages.newest(rows.filter(key__startswith=prefix), request)
+        for row in page.results:
+            row.shown = row.value if isinstance(row.value, str) else json.dumps(row.value, ensure_ascii=False)
     return tab(request, federation, "memory", shown, part="_memory_table")
 
 
@@ -47,6 +49,7 @@ def entry(request: HttpRequest, account: Account, pk: UUID, namespace: str, key:
         "space": space,
         "entry": found,
         "value": _pretty(found.value),
+        "is_text": isinstance(found.value, str),
         "metadata": _pretty(found.metadata) if found.metadata else "",
         "versions": versions,
         **_near(space, found),
