@@ -110,7 +110,7 @@ def outlook(*, account: Account, now: datetime) -> Outlook:
     today = periods.containing(now, periods.Cadence.DAILY, zone)
     week = days(Range(account.pk, today.start - timedelta(days=BURN_DAYS - 1), today.end), zone=zone)
     burn = _cost(Range(account.pk, now - timedelta(days=BURN_DAYS), now + timedelta(minutes=5))) // BURN_DAYS
-    left = balance.available_ucr // burn if burn and balance.available_ucr > 0 else None
+    left = max(0, balance.available_ucr) // burn if burn else None
     # Beyond ten years it is not a forecast.
     left = left if left is not None and left <= 3650 else None
     return Outlook(

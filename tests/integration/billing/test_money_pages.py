@@ -87,6 +87,26 @@ def test_the_overview_says_what_is_there_and_how_long_it_lasts(alice):
     assert "920.00" in answer.content.decode()
 
 
+@pytest.mark.parametrize(
+    ("spent", "used", "says"),
+    [
+        (0, 0, "nothing is burning"),
+        (0, 1, "years"),
+        (1000, 0, "nothing is burning"),
+        (930, 70, "nothing is left"),
+        (925, 70, "today at this pace"),
+    ],
+)
+def test_the_overview_says_in_words_when_credits_run_out(alice, spent, used, says):
+    now = timezone.now()
+    if used:
+        cast.use(alice.account, "mcp_call", used, now=now)
+    if spent:
+        cast.charge(alice.account, spent, now=now)
+
+    assert says in page(alice, "overview", part="balance").content.decode()
+
+
 @pytest.mark.parametrize(("part", "element"), [("balance", 'id="balance"'), ("statement", 'id="statement"')])
 def test_a_nudge_fetches_one_piece_of_the_overview(alice, part, element):
     answer = page(alice, "overview", part=part).content.decode()
