@@ -233,8 +233,13 @@ def lose(*, agent: Agent, now: datetime) -> bool:
 
 
 def forgive(*, seconds: float) -> None:
-    """We were late ourselves: nobody is to blame for the silence of that time."""
+    """We were late ourselves: nobody is to blame for the silence of that time.
+
+    Less than 0: our clock was set back by so much, and what was to be soon would be so much later.
+    """
     late = timedelta(seconds=seconds)
+    if seconds < 0:
+        Task.objects.queued().update(not_before=F("not_before") + late)
     Agent.objects.linked().update(last_heartbeat_at=F("last_heartbeat_at") + late)
     Attempt.objects.live().update(lease_expires_at=F("lease_expires_at") + late)
     Federation.objects.exclude(leader=None).update(leader_lease_expires_at=F("leader_lease_expires_at") + late)

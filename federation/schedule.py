@@ -11,5 +11,10 @@ SCHEDULE: dict[str, dict[str, object]] = {
     "federation-agents": _every(2.0, "sweep_agents"),
     "federation-inboxes": _every(10.0, "sweep_inboxes"),
     "federation-memory": _every(20.0, "sweep_memory"),
+    "federation-memory-indexes": {
+        "task": "federation.tasks.index_memory",
+        "schedule": 60.0,
+        "options": {"expires": 60},
+    },
     "federation-usage": _every(60.0, "sweep_usage"),
 }

@@ -19,10 +19,14 @@ LATE_SECONDS = 6.0
 @shared_task
 def assign(*, federation_id: str) -> None:
     made = dispatch.assign(federation_id=federation_id, now=timezone.now(), rng=SystemRandom())
-    for attempt_id in managed.next_to_start(federation_id=federation_id):
+    waiting = managed.next_to_start(federation_id=federation_id)
+    for attempt_id in waiting[1:]:
         start.delay(attempt_id=str(attempt_id))
     if len(made) == dispatch.ROUND:
         assign.delay(federation_id=federation_id)
+    # The first begins here and now: a message less to wait for.
+    for attempt_id in waiting[:1]:
+        managed.start(attempt_id=attempt_id, now=timezone.now())
 
 
 @shared_task
@@ -87,9 +91,9 @@ def _see_to_tasks(now: datetime) -> None:
 
 @shared_task
 def sweep_agents() -> None:
-    """Beats for managed agents, loses silent ones, elects leaders. Our own lateness counts against nobody."""
+    """Beats for managed agents, loses silent ones, elects leaders. Our own lateness, or clock, counts against nobody."""
     late = store.seconds_since_last("sweep_agents")
-    if late > LATE_SECONDS:
+    if abs(late) > LATE_SECONDS:
         agents.forgive(seconds=late)
     now = timezone.now()
     agents.beat_managed(now=now)
@@ -105,8 +109,12 @@ def sweep_usage() -> None:
 
 @shared_task
 def sweep_memory() -> None:
-    """What has expired is emptied; large namespaces get the index their searches need."""
     memory.sweep(now=timezone.now())
+
+
+@shared_task
+def index_memory() -> None:
+    """Takes minutes for a large namespace, so it is no sweep that others wait for."""
     vectors.see_to_indexes()
 
 

@@ -128,11 +128,16 @@ def _rows(
     with connection.cursor() as cursor:
         if not is_exact:
             cursor.execute("set local hnsw.ef_search = %s", [min(max(2 * most, 100), 1000)])
-            if tuple(map(int, found.split(".")[:2])) >= (0, 8):
+            if _is_at_least(found, 0, 8):
                 # Filters do not shorten the answer: the index is walked on until there are enough.
                 cursor.execute("set local hnsw.iterative_scan = strict_order")
         cursor.execute(query, given)
         return [(pk, float(distance)) for pk, distance in cursor.fetchall() if distance == distance]
+
+
+def _is_at_least(found: str | None, *wanted: int) -> bool:
+    """Debian 12 has a pgvector from before HNSW: it searches exactly, however large a namespace is."""
+    return found is not None and tuple(map(int, found.split(".")[:2])) >= wanted
 
 
 # Indexes
@@ -157,7 +162,21 @@ def _indexes() -> dict[str, bool]:
 
 
 def see_to_indexes() -> list[str]:
-    """Make the indexes large namespaces lack, drop those nobody needs, outside any transaction; returns their names."""
+    """Make the indexes large namespaces lack, drop those nobody needs, outside any transaction; returns their names.
+
+    One process at a time: what another is making looks broken until it is made.
+    """
+    with connection.cursor() as cursor:
+        cursor.execute("select pg_try_advisory_lock(hashtext(%s))", [INDEX])
+        if not cursor.fetchone()[0]:
+            return []
+        try:
+            return _see_to_indexes()
+        finally:
+            cursor.execute("select pg_advisory_unlock(hashtext(%s))", [INDEX])
+
+
+def _see_to_indexes() -> list[str]:
     there = _indexes()
     embedded = MemoryEntry.objects.exclude(embedding=None).values("namespace").annotate(n=Count("pk"))
     large = [row["namespace"] for row in embedded.filter(n__gte=EXACT_BELOW)]
@@ -168,7 +187,8 @@ def see_to_indexes() -> list[str]:
     with connection.cursor() as cursor:
         for name in useless:
             cursor.execute(f'drop index concurrently if exists "{name}"')
-        missing = [name for name in wanted if not there.get(name)] if version() else []
+        has_hnsw = _is_at_least(version(), 0, 5)
+        missing = [name for name in wanted if not there.get(name)] if has_hnsw else []
         for name in missing:
             space = wanted[name]
             cursor.execute(

@@ -283,3 +283,22 @@ def test_of_a_hundred_tasks_whose_agents_were_killed_each_is_reassigned_within_i
 
     assert len(late_by) == 100
     assert 0 <= min(late_by.values()) <= max(late_by.values()) <= 1
+
+
+def test_when_the_clock_is_set_back_by_an_hour_nothing_waits_for_it_to_catch_up(federation, agent):
+    """Everything was written by the clock that was an hour ahead."""
+    held = factories.make_task(federation, now=NOW)
+    claim(agent)
+    queued = factories.make_task(federation, now=NOW)
+
+    agents.forgive(seconds=-3600)
+
+    back = NOW - timedelta(seconds=3600)
+    bert = factories.make_agent(federation, "bert", now=back)
+    made = dispatch.assign(federation_id=federation.pk, now=back, rng=Random(1))
+    assert [attempt.task for attempt in made] == [queued]
+    assert attempts.lapse(now=back + timedelta(seconds=29)) == []
+    assert attempts.lapse(now=back + timedelta(seconds=31)) == [federation.pk]
+    agents.heartbeat(agent=bert, status="idle", load=None, running=[], now=back + timedelta(seconds=31))
+    made = dispatch.assign(federation_id=federation.pk, now=back + timedelta(seconds=31), rng=Random(1))
+    assert {(attempt.task, attempt.epoch) for attempt in made} == {(held, 2), (queued, 2)}

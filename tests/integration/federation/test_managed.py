@@ -347,12 +347,13 @@ def asked(monkeypatch):
     return calls
 
 
-def test_assigning_starts_what_managed_agents_got_and_wakes_remote_ones(federation, agent, asked):
-    submit(federation)
+def test_assigning_starts_the_first_at_once_and_asks_for_the_others(federation, agent, asked):
+    first, second = submit(federation), submit(federation)
 
     tasks.assign.run(federation_id=str(federation.pk))
 
-    assert asked == [("start", {"attempt_id": str(Attempt.objects.get().pk)})]
+    assert Execution.objects.get().federation_attempt.task == first
+    assert asked == [("start", {"attempt_id": str(second.attempts.get().pk)})]
 
 
 def test_the_sweep_asks_for_everything_that_waits(federation, agent, asked):

@@ -8,6 +8,7 @@ from django.utils import timezone
 
 from federation import attempts, coordination, dispatch, memory
 from federation.models import Task
+from ntd_site import formats
 from tests import factories
 
 pytestmark = pytest.mark.django_db
@@ -81,7 +82,7 @@ def test_a_task_shows_its_attempts_as_bars_and_how_far_it_is(alice, account, fed
 
     assert page.count('class="lane-running"') == 2
     assert "running 4\N{NO-BREAK SPACE}s" in page
-    assert "25.0 %" in page
+    assert formats.percent(0.25) in page
     assert "fitting &lt;i&gt;" in page
     row = read(alice, address(account, "task-row", task.pk))
     assert "fitting &lt;i&gt;" in row
