@@ -91,7 +91,7 @@ def _see_to_tasks(now: datetime) -> None:
 
 @shared_task
 def sweep_agents() -> None:
-    """Beats for managed agents, loses silent ones, elects leaders. Our own lateness, or clock, counts against nobody."""
+    """Beats for managed agents, loses silent ones, elects leaders. Our own lateness or clock counts against none."""
     late = store.seconds_since_last("sweep_agents")
     if abs(late) > LATE_SECONDS:
         agents.forgive(seconds=late)
