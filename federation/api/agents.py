@@ -13,7 +13,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from federation import agents, bus, coordination, remote
-from federation.api import doors, serializers
+from federation.api import doors, serializers, shapes
 from federation.api.doors import Door
 from federation.models import Agent, Attempt, Task
 
@@ -94,7 +94,7 @@ class AgentViewSet(Door):
         )
         return Response(serializers.HeartbeatOut(reply).data)
 
-    @extend_schema(responses={200: serializers.ClaimOut, 204: None}, parameters=[doors.WAIT], request=None)
+    @extend_schema(responses={200: shapes.ClaimOut, 204: None}, parameters=[doors.WAIT], request=None)
     def claim(self, request: Request, pk: UUID) -> Response:
         """The agent's next task, with the epoch that every write about it must carry; 204 when none came."""
         wait = doors.seconds(request)
@@ -102,7 +102,7 @@ class AgentViewSet(Door):
         if attempt is None:
             return Response(status=status.HTTP_204_NO_CONTENT)
         found = {"task": full(attempt.task_id), "epoch": attempt.epoch, "lease_expires_at": attempt.lease_expires_at}
-        return Response(serializers.ClaimOut(found).data)
+        return Response(shapes.ClaimOut(found).data)
 
     @extend_schema(
         responses=serializers.InboxOut,

@@ -11,7 +11,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from federation import agents, bulk, remote
-from federation.api import serializers
+from federation.api import serializers, shapes
 from federation.api.doors import Door
 from federation.models import Agent, Attempt, Task
 
@@ -19,11 +19,11 @@ USUAL = 100
 
 
 class AgentTaskViewSet(Door):
-    serializer_class = serializers.ClaimBatchOut
-    bodies = {"claim": serializers.ClaimBatchIn, "complete": serializers.CompleteBatchIn}
+    serializer_class = shapes.ClaimBatchOut
+    bodies = {"claim": shapes.ClaimBatchIn, "complete": shapes.CompleteBatchIn}
     agent_actions = frozenset({"claim", "complete"})
 
-    @extend_schema(responses=serializers.ClaimBatchOut)
+    @extend_schema(responses=shapes.ClaimBatchOut)
     def claim(self, request: Request, pk: UUID) -> Response:
         """The agent's next tasks at once, up to `max` and its capacity; none is an empty list."""
         most = self.body(request).get("max", USUAL)
@@ -33,13 +33,13 @@ class AgentTaskViewSet(Door):
             {"task": tasks[attempt.task_id], "epoch": attempt.epoch, "lease_expires_at": attempt.lease_expires_at}
             for attempt in claimed
         ]
-        return Response(serializers.ClaimBatchOut({"results": results}).data)
+        return Response(shapes.ClaimBatchOut({"results": results}).data)
 
     @extend_schema(responses=serializers.AcceptedBatchOut)
     def complete(self, request: Request, pk: UUID) -> Response:
         """Up to 1,000 results; each is recorded, or refused as it would be alone."""
         agent = self._present(pk)
-        asked = self.each(self.body(request)["tasks"], serializers.CompleteItemIn)
+        asked = self.each(self.body(request)["tasks"], shapes.CompleteItemIn)
         answers = [bulk.Answer(each["task"], each["epoch"], each.get("result")) for each in asked if _is_good(each)]
         said = iter(remote.complete_many(agent=agent, answers=answers, now=timezone.now()))
         found = [next(said) if _is_good(each) else each for each in asked]
