@@ -74,8 +74,8 @@ def lock(federation_id: UUID) -> Federation | None:
 
 def crew_of(federation: Federation, now: datetime) -> list[Candidate]:
     fresh_after = now - timedelta(seconds=MISSED_BEATS * federation.heartbeat_seconds)
-    members = Agent.objects.available().filter(federation=federation).with_running()
-    return [_candidate(agent, fresh_after) for agent in members]
+    found = Agent.objects.taking_work().filter(federation=federation).with_running().defer("metadata")
+    return [_candidate(agent, fresh_after) for agent in found]
 
 
 def _candidate(agent: Agent, fresh_after: datetime) -> Candidate:

@@ -16,5 +16,6 @@ SCHEDULE: dict[str, dict[str, object]] = {
         "schedule": 60.0,
         "options": {"expires": 60},
     },
+    "federation-shapes": _every(10.0, "sweep_shapes"),
     "federation-usage": _every(60.0, "sweep_usage"),
 }

@@ -5,6 +5,7 @@ from federation.models.federations import Agent, AgentQuerySet, Event, Federatio
 from federation.models.memory import MemoryEntry, MemoryEntryQuerySet, MemoryNamespace, MemoryVersion
 from federation.models.tasks import Attempt, AttemptQuerySet, Task, TaskQuerySet
 from federation.models.traffic import BusCursor, DeadLetter, DeadLetterQuerySet, Message, MessageQuerySet
+from federation.models.wiring import Reading, TopologyVersion
 
 __all__ = [
     "Agent",
@@ -24,6 +25,8 @@ __all__ = [
     "MemoryVersion",
     "Message",
     "MessageQuerySet",
+    "Reading",
     "Task",
     "TaskQuerySet",
+    "TopologyVersion",
 ]

@@ -21,5 +21,5 @@ alter table federation_task drop constraint task_and_its_federation;
 
 
 class Migration(migrations.Migration):
-    dependencies = [("federation", "0002_add_dependencies_and_progress_notes")]
+    dependencies = [("federation", "0009_add_dependencies_and_progress_notes")]
     operations = [migrations.RunSQL(FORWARDS, reverse_sql=BACKWARDS)]

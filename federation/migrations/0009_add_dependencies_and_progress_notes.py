@@ -7,7 +7,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('federation', '0001_federations_agents_tasks_and_messages'),
+        ('federation', '0008_messages_know_late_replies_and_one_index_less'),
     ]
 
     operations = [

@@ -11,7 +11,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('federation', '0003_keep_dependencies_within_a_federation'),
+        ('federation', '0010_keep_dependencies_within_a_federation'),
     ]
 
     operations = [

@@ -15,5 +15,5 @@ alter table federation_memorynamespace drop constraint namespace_and_its_dimensi
 
 
 class Migration(migrations.Migration):
-    dependencies = [("federation", "0004_add_shared_memory")]
+    dependencies = [("federation", "0011_add_shared_memory")]
     operations = [migrations.RunSQL(FORWARDS, reverse_sql=BACKWARDS)]
