@@ -20,7 +20,7 @@ from django.db.models.expressions import RawSQL
 from federation import attempts, bus, dispatch, journal, live, maps, wiring
 from federation import beats as statements
 from federation.beats import Beat, Heard
-from federation.models import Agent, Attempt, Event, Federation
+from federation.models import Agent, Attempt, Event, Federation, Task
 
 TOKEN_PREFIX = "nta_"
 WORDS_FOR_GONE = "This agent is no longer a member. Register again to get a new token."
@@ -228,10 +228,14 @@ def heartbeat_many(*, beats: Sequence[Beat], now: datetime) -> list[Reply | Gone
     # The federation before the agent, as everyone locks them.
     wiring.renew(leaders=Q(leader__in=RawSQL("select unnest(%s::uuid[])", [list(last)])), now=now)
     heard = statements.note(last.values(), now=now)
-    held = statements.renew([beat for pk, beat in last.items() if pk in heard], now=now)
+    present = [beat for pk, beat in last.items() if pk in heard]
+    held = statements.renew(present, now=now)
+    moved = statements.advance(present)
     federations = Federation.objects.in_bulk({known.federation_id for known in heard.values()})
     shapes = {pk: maps.shape(federation) for pk, federation in federations.items()}
     _tell_changes(last, heard, federations)
+    for task in Task.objects.light().filter(pk__in=moved) if moved else ():
+        live.tasks_changed(federations[task.federation_id], [task])
 
     def reply(beat: Beat) -> Reply | Gone:
         if beat.agent_id not in heard:
@@ -309,8 +313,13 @@ def lose(*, agent: Agent, now: datetime) -> bool:
 
 
 def forgive(*, seconds: float) -> None:
-    """We were late ourselves: nobody is to blame for the silence of that time."""
+    """We were late ourselves: nobody is to blame for the silence of that time.
+
+    Less than 0: our clock was set back by so much, and what was to be soon would be so much later.
+    """
     late = timedelta(seconds=seconds)
+    if seconds < 0:
+        Task.objects.queued().update(not_before=F("not_before") + late)
     Agent.objects.linked().update(last_heartbeat_at=F("last_heartbeat_at") + late)
     Attempt.objects.live().update(lease_expires_at=F("lease_expires_at") + late)
     Federation.objects.exclude(leader=None).update(leader_lease_expires_at=F("leader_lease_expires_at") + late)

@@ -31,7 +31,10 @@ STRATEGIES = (ROUND_ROBIN, LEAST_LOADED, CAPABILITY_MATCH, RANDOM, PRIORITY)
 
 @dataclass(slots=True)
 class Candidate:
-    """An agent that may get work. `position` is its number in joining order; `types` None means any, but `never`."""
+    """An agent that may get work. `position` is its number in joining order; `types` None means any, but `never`.
+
+    One that is not `is_fresh` has missed heartbeats: it gets work only when nobody else has room.
+    """
 
     id: UUID
     position: int
@@ -40,6 +43,7 @@ class Candidate:
     capacity: int
     types: frozenset[str] | None = None
     never: frozenset[str] = frozenset()
+    is_fresh: bool = True
 
     @property
     def has_room(self) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import json
 from typing import Any
+from uuid import UUID
 
 from django import forms
 
@@ -122,6 +123,16 @@ SAMPLES = {
 }
 
 
+class _Ids(forms.CharField):
+    """Ids, separated by commas or spaces."""
+
+    def clean(self, value: Any) -> list[UUID]:
+        try:
+            return [UUID(word) for word in str(super().clean(value)).replace(",", " ").split()]
+        except ValueError:
+            raise forms.ValidationError("Give the ids of tasks.") from None
+
+
 class TaskForm(forms.Form):
     type = forms.CharField(
         max_length=60,
@@ -137,6 +148,15 @@ class TaskForm(forms.Form):
     priority = forms.IntegerField(min_value=0, max_value=9, initial=5)
     max_attempts = forms.IntegerField(min_value=1, max_value=100, initial=3)
     required_capabilities = Words(required=False)
+    strategy = forms.ChoiceField(
+        required=False, choices=[("", "As the federation"), *STRATEGY_WORDS.items()], help_text="Who gets it."
+    )
+    deadline = forms.DateTimeField(
+        required=False,
+        widget=forms.DateTimeInput(attrs={"type": "datetime-local"}, format="%Y-%m-%dT%H:%M"),
+        help_text="It ends as expired when it is not done by then.",
+    )
+    depends_on = _Ids(required=False, help_text="Ids of tasks that must have succeeded before.")
     queue_if_empty = forms.BooleanField(required=False, label="Queue it even when there is no agent")
 
     def clean_payload(self) -> Any:
@@ -304,14 +324,16 @@ class TaskFilter(forms.Form):
     q = forms.CharField(required=False, max_length=200)
     state = forms.ChoiceField(required=False, choices=[("", ""), *Task.State.choices])
     agent = forms.UUIDField(required=False)
+    type = forms.CharField(required=False, max_length=60)
 
     def narrow(self, rows: Any) -> Any:
         self.is_valid()
         found = self.cleaned_data
         if found.get("state"):
             rows = rows.filter(state=found["state"])
-        if found.get("agent"):
-            rows = rows.filter(assigned_to=found["agent"])
+        for name, column in (("agent", "assigned_to"), ("type", "type")):
+            if found.get(name):
+                rows = rows.filter(**{column: found[name]})
         if found.get("q"):
             rows = rows.filter(label__icontains=found["q"]) | rows.filter(type__icontains=found["q"])
         return rows

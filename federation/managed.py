@@ -16,7 +16,7 @@ from django.db import transaction
 from django.db.models import Q, QuerySet
 
 from billing import ledger
-from federation import attempts, servers, tool_calls, workloads
+from federation import attempts, dependencies, servers, tool_calls, workloads
 from federation.models import Agent, Attempt, McpServer
 from sandboxes import engine, executions, lifecycle, programs
 from sandboxes.models import Artifact, Execution
@@ -25,6 +25,8 @@ from sandboxes.models import Artifact, Execution
 NOT_NOW = (ledger.InsufficientCredits, ledger.AccountNotActive, executions.QueueFull, engine.EngineUnavailable)
 NEVER = (workloads.BadPayload, programs.Refused, programs.TooLarge, executions.NetworkNotAllowed)
 UNHEARD = timedelta(seconds=3)
+# Enough that a node's sandboxes find the next one waiting whenever one has ended.
+IN_LINE = 16
 ERROR_CHARACTERS = 8_000
 HEAVY = ("code", "stdin", "args", "env", "files")
 
@@ -36,6 +38,22 @@ class Found:
     to_start: list[UUID]
     to_advance: list[UUID]
     to_stop: list[UUID]
+
+
+def next_to_start(*, federation_id: UUID) -> list[UUID]:
+    """Assigned attempts that may begin now, the most urgent first.
+
+    Only IN_LINE executions of a federation wait for a sandbox at once, so that another's few are never far behind.
+    """
+    in_line = Execution.objects.filter(
+        state=Execution.State.QUEUED, federation_attempt__task__federation=federation_id
+    ).count()
+    waiting = _to_start().filter(task__federation=federation_id).order_by("-task__priority", "assigned_at", "pk")
+    return list(waiting.values_list("pk", flat=True)[: max(IN_LINE - in_line, 0)])
+
+
+def _to_start() -> QuerySet[Attempt]:
+    return Attempt.objects.filter(state=Attempt.State.ASSIGNED, execution=None, agent__runtime__in=Agent.OURS)
 
 
 def start(*, attempt_id: UUID, now: datetime) -> UUID | None:
@@ -62,7 +80,10 @@ def _arguments(attempt: Attempt) -> dict[str, Any]:
         server = attempt.agent.mcp
         return servers.execution_arguments(server, servers.job(server, task.payload))
     return workloads.execution_arguments(
-        type=task.type, payload=task.payload, handler=handler.as_work() if handler else None
+        type=task.type,
+        payload=task.payload,
+        handler=handler.as_work() if handler else None,
+        dependencies=dependencies.results(task),
     )
 
 
@@ -184,9 +205,9 @@ def _why(execution: Execution) -> str:
 
 def watch(*, now: datetime) -> Found:
     """Renew the leases of what still runs, and find what was never started or has finished unheard."""
-    to_start = Attempt.objects.filter(
-        state=Attempt.State.ASSIGNED, agent__runtime__in=Agent.OURS, assigned_at__lt=now - UNHEARD
-    ).values_list("pk", flat=True)[: attempts.ROUND]
+    unheard = _to_start().filter(assigned_at__lt=now - UNHEARD).order_by()
+    federations = unheard.values_list("task__federation", flat=True).distinct()
+    to_start = [pk for federation in federations for pk in next_to_start(federation_id=federation)]
     running = list(Attempt.objects.live().exclude(execution=None).select_related("execution", "task__federation")
                    .defer("task__payload", "task__result", *(f"execution__{name}" for name in HEAVY)))  # fmt: skip
     for attempt in running:
@@ -196,7 +217,7 @@ def watch(*, now: datetime) -> Found:
             Attempt.objects.live().filter(pk=attempt.pk).update(lease_expires_at=until)
     settled = [each.execution_id for each in running if each.execution.is_settled]
     settled += [server.reading_id for server in _reading() if server.reading.is_settled]
-    return Found(list(to_start), settled, list(_orphans()))
+    return Found(to_start, settled, list(_orphans()))
 
 
 def _reading() -> QuerySet[McpServer]:

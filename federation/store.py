@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from functools import cache
 from uuid import UUID
@@ -38,11 +38,12 @@ def graph_version(federation_id: UUID) -> int:
     return int(client().get(key("graph", federation_id)) or 0)
 
 
-def wake(agent_id: UUID) -> None:
-    """Tell whoever waits for this agent's next task that there is one."""
-    name = key("wake", agent_id)
+def wake_all(agent_ids: Iterable[UUID]) -> None:
+    """Tell whoever waits for one of these agents' next task that there is one."""
     with client().pipeline(transaction=False) as pipeline:
-        pipeline.lpush(name, 1).ltrim(name, 0, 0).expire(name, 60).execute()
+        for name in (key("wake", agent_id) for agent_id in agent_ids):
+            pipeline.lpush(name, 1).ltrim(name, 0, 0).expire(name, 60)
+        pipeline.execute()
 
 
 def sleep_until_woken(agent_id: UUID, *, seconds: float) -> bool:

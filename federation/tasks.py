@@ -17,9 +17,11 @@ from federation import (
     dispatch,
     history,
     managed,
+    memory,
     servers,
     store,
     tool_calls,
+    vectors,
     wages,
     wiring,
 )
@@ -32,11 +34,14 @@ LATE_SECONDS = 6.0
 @shared_task
 def assign(*, federation_id: str) -> None:
     made = dispatch.assign(federation_id=federation_id, now=timezone.now(), rng=SystemRandom())
-    for attempt in made:
-        if attempt.agent.runtime in Agent.OURS:
-            start.delay(attempt_id=str(attempt.pk))
+    waiting = managed.next_to_start(federation_id=federation_id)
+    for attempt_id in waiting[1:]:
+        start.delay(attempt_id=str(attempt_id))
     if len(made) == dispatch.ROUND:
         assign.delay(federation_id=federation_id)
+    # The first begins here and now: a message less to wait for.
+    for attempt_id in waiting[:1]:
+        start(attempt_id=str(attempt_id))
 
 
 @shared_task
@@ -80,6 +85,11 @@ def charge(*, attempt_id: str) -> None:
 
 
 @shared_task
+def charge_many(*, attempt_ids: list[str]) -> None:
+    wages.charge_all(now=timezone.now(), attempt_ids=attempt_ids)
+
+
+@shared_task
 def after_stop(*, attempt_id: str) -> None:
     """An attempt was ended from outside: stop its program, charge what it used."""
     attempt = Attempt.objects.select_related("execution").filter(pk=attempt_id).first()
@@ -118,9 +128,9 @@ def _see_to_tasks(now: datetime) -> None:
 
 @shared_task
 def sweep_agents() -> None:
-    """Beats for managed agents, loses silent ones, elects leaders. Our own lateness counts against nobody."""
+    """Beats for managed agents, loses silent ones, elects leaders. Our own lateness or clock counts against none."""
     late = store.seconds_since_last("sweep_agents")
-    if late > LATE_SECONDS:
+    if abs(late) > LATE_SECONDS:
         agents.forgive(seconds=late)
     now = timezone.now()
     agents.beat_managed(now=now)
@@ -133,6 +143,17 @@ def sweep_agents() -> None:
 @shared_task
 def sweep_usage() -> None:
     wages.charge_all(now=timezone.now())
+
+
+@shared_task
+def sweep_memory() -> None:
+    memory.sweep(now=timezone.now())
+
+
+@shared_task
+def index_memory() -> None:
+    """Takes minutes for a large namespace, so it is no sweep that others wait for."""
+    vectors.see_to_indexes()
 
 
 @shared_task

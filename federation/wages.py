@@ -7,12 +7,13 @@ credits never loses a result.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 from decimal import Decimal
 from uuid import UUID
 
 from billing import ledger, metering
-from federation import live
+from federation import live, turns
 from federation.models import Agent, Attempt
 
 SECOND, CALL = "agent_second", "mcp_call"
@@ -58,11 +59,12 @@ def charge_one(*, attempt_id: UUID, now: datetime) -> None:
         charge(attempt=attempt, now=now)
 
 
-def charge_all(*, now: datetime) -> int:
-    """Everything not yet charged; an account that cannot pay is asked once a round."""
+def charge_all(*, now: datetime, attempt_ids: Sequence[str] | None = None) -> int:
+    """Everything (or these) not yet charged, the accounts in turn; one that cannot pay is asked once a round."""
     cannot_pay: set[UUID] = set()
     charged = 0
-    for attempt in _unmetered().order_by("ended_at")[:ROUND]:
+    rows = _unmetered() if attempt_ids is None else _unmetered().filter(pk__in=attempt_ids)
+    for attempt in turns.fairly(rows, by="task__federation__account", order="ended_at", most=ROUND):
         account_id = attempt.task.federation.account_id
         if account_id in cannot_pay:
             continue

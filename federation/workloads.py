@@ -23,6 +23,7 @@ EXECUTE, BACKTEST, STRATEGY, TRAIN = "execute", "backtest", "strategy", "train"
 MCP_TOOL = "mcp.tool"
 MANAGED_TYPES = frozenset({EXECUTE, BACKTEST, STRATEGY, TRAIN})
 RESULT_PATH = "result.json"
+DEPENDENCIES_PATH = "dependencies.json"
 MAX_RESULT_BYTES = 1024 * 1024
 EXECUTION_FIELDS = {
     "code", "language", "template", "pool", "input", "args", "env", "files", "timeout_seconds", "limits", "network",
@@ -47,14 +48,25 @@ class BadPayload(ValueError):
     code = "validation_error"
 
 
-def execution_arguments(*, type: str, payload: Any, handler: Handler | None = None) -> dict[str, Any]:
-    """The keyword arguments of `executions.submit` that do the task. Raises BadPayload."""
+def execution_arguments(
+    *, type: str, payload: Any, handler: Handler | None = None, dependencies: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """The keyword arguments of `executions.submit` that do the task. Raises BadPayload.
+
+    The results of the tasks it depends on, by their ids, are the program's file DEPENDENCIES_PATH; a handler gets
+    them in the payload, as a remote agent does.
+    """
     if type not in MANAGED_TYPES:
-        return _handled(type, payload, handler)
+        return _handled(type, {**payload, "dependencies": dependencies} if dependencies else payload, handler)
     if not isinstance(payload, dict):
         raise BadPayload("The payload must be an object.")
-    if type == EXECUTE:
-        return _execution(payload)
+    arguments = _execution(payload) if type == EXECUTE else _backtest(type, payload)
+    if dependencies:
+        arguments["files"] = {**(arguments.get("files") or {}), DEPENDENCIES_PATH: json.dumps(dependencies)}
+    return arguments
+
+
+def _backtest(type: str, payload: Mapping[str, Any]) -> dict[str, Any]:
     try:
         if type == TRAIN:
             return training.execution_request(training.parse(payload))

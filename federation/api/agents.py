@@ -13,7 +13,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from federation import agents, bus, coordination, remote
-from federation.api import doors, drafts, runtime_shapes, serializers
+from federation.api import doors, drafts, runtime_shapes, serializers, shapes
 from federation.api.doors import Door
 from federation.beats import Beat
 from federation.models import Agent, Attempt, Handler, Task
@@ -106,14 +106,14 @@ class AgentViewSet(Door):
         coordination.read_tools(agent=agent, now=timezone.now())
         return Response(serializers.AgentOut(agent).data, status=status.HTTP_202_ACCEPTED)
 
-    @extend_schema(responses=serializers.HelloOut)
+    @extend_schema(responses=shapes.HelloOut)
     def hello(self, request: Request, pk: UUID) -> Response:
         """Begin, or go on after a broken connection: what it must keep to, and every task it has under way."""
         asked = self.body(request)
         welcome = remote.hello(agent=self._present(pk), connection=asked.get("connection", "rest"), now=timezone.now())
         agent = Agent.objects.with_running().select_related("federation").get(pk=pk)
         running = [_claimed(attempt) for attempt in welcome]
-        return Response(serializers.HelloOut({"agent": agent, "running": running, **_terms(agent)}).data)
+        return Response(shapes.HelloOut({"agent": agent, "running": running, **_terms(agent)}).data)
 
     @extend_schema(request=None, responses=serializers.TokenOut)
     def rotate(self, request: Request, pk: UUID) -> Response:
@@ -153,14 +153,14 @@ class AgentViewSet(Door):
         ]
         return Response({"results": results})
 
-    @extend_schema(responses={200: serializers.ClaimOut, 204: None}, parameters=[doors.WAIT], request=None)
+    @extend_schema(responses={200: shapes.ClaimOut, 204: None}, parameters=[doors.WAIT], request=None)
     def claim(self, request: Request, pk: UUID) -> Response:
         """The agent's next task, with the epoch that every write about it must carry; 204 when none came."""
         wait = doors.seconds(request)
         attempt = remote.claim(agent=self._present(pk), wait_seconds=wait, clock=timezone.now)
         if attempt is None:
             return Response(status=status.HTTP_204_NO_CONTENT)
-        return Response(serializers.ClaimOut(_claimed(attempt)).data)
+        return Response(shapes.ClaimOut(_claimed(attempt)).data)
 
     @extend_schema(
         responses=serializers.InboxOut,
@@ -199,7 +199,7 @@ def full(task_id: UUID) -> Task:
     shown = Prefetch(
         "attempts", Attempt.objects.select_related("execution").defer("execution__code", "execution__files")
     )
-    return Task.objects.prefetch_related(shown).get(pk=task_id)
+    return Task.objects.prefetch_related(shown, "dependencies").get(pk=task_id)
 
 
 def _beat(asked: dict[str, Any]) -> Beat:
