@@ -120,7 +120,7 @@ def test_a_waiting_claim_holds_up_nothing_and_ends_with_the_task(socket, federat
 
     assert socket.ask("heartbeat")[0] == 200
     task = factories.make_task(federation)
-    store.wake(socket.agent.pk)
+    store.wake_all([socket.agent.pk])
 
     (answer,) = socket.hear()
     assert (answer["id"], answer["body"]["task"]["id"]) == (waiting["id"], str(task.pk))

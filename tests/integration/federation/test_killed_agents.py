@@ -23,7 +23,7 @@ def test_a_silent_agents_task_goes_to_another_by_the_first_sweep_after_its_lease
         task = factories.make_task(federation, now=now)
         (attempt,) = dispatch.assign(federation_id=federation.pk, now=now, rng=rng)
         silent = crew[attempt.agent_id]
-        assert dispatch.claim(agent=silent, now=now, rng=rng) is not None
+        assert dispatch.claim(agent=silent, now=now) is not None
         heard = now + timedelta(seconds=rng.uniform(0, 60))
         lease = attempts.extend(task_id=task.pk, agent_id=silent.pk, epoch=1, now=heard)
 
@@ -39,7 +39,7 @@ def test_a_silent_agents_task_goes_to_another_by_the_first_sweep_after_its_lease
         with pytest.raises(attempts.StaleEpoch):
             attempts.complete(task_id=task.pk, epoch=1, agent_id=silent.pk, result="late", now=swept)
         now = swept + timedelta(seconds=1)
-        dispatch.claim(agent=crew[again.assigned_to_id], now=now, rng=rng)
+        dispatch.claim(agent=crew[again.assigned_to_id], now=now)
         attempts.complete(task_id=task.pk, epoch=2, result=number, now=now)
 
     assert Task.objects.filter(state="succeeded").count() == 100
