@@ -89,8 +89,12 @@ def pay_invoice(
 
 
 def _submit(payment: Payment, *, is_new: bool, now: datetime) -> Payment:
-    """A repeat is not sent again, unless whoever sent it first is dead; the gateway knows it by its reference."""
+    """A repeat is not sent again, unless whoever sent it first is dead; the gateway knows it by its reference.
+
+    Not later than the janitor would give it up, since gateways forget references after a day.
+    """
     is_lost = payment.state == State.CREATED and now - payment.created_at >= payment_states.SENT_BY
+    is_lost = is_lost and not payment_states.never_arrived(created_at=payment.created_at, now=now)
     return settlement.submit(payment=payment, now=now) if is_new or is_lost else payment
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+from datetime import timedelta
 
 import pytest
 
@@ -14,7 +15,7 @@ from billing.models import GatewayWebhook
 from tests import fake_stripe
 from tests import ledger_cast as cast
 from tests.fake_gateway import answer
-from tests.payment_cast import buy, now
+from tests.payment_cast import buy, now, opened, send_and_crash
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.allow_hosts(["127.0.0.1"])]
 
@@ -171,6 +172,18 @@ def test_another_payment_is_not_believed(server):
 def test_what_stripe_does_not_take_is_refused_with_a_sentence(server, changes, sentence):
     with pytest.raises(Refused, match=sentence):
         registry.of("stripe").create(order(**changes))
+
+
+def test_a_repeat_after_a_day_is_not_sent_since_stripe_forgot_its_key(server, account):
+    kept = str(methods.add(account=account, token="pm_card_visa", gateway="stripe", now=now()).pk)
+    payment = opened(account, 100, kept, key="topup:late")
+    send_and_crash(payment)
+    server.by_key.clear()
+
+    again = buy(account, 100, kept, key="late", at=now() + timedelta(hours=25))
+
+    assert (again.pk, again.state, len(server.intents)) == (payment.pk, "created", 1)
+    assert janitor.ask(payment=payment, now=now()).state == "succeeded"
 
 
 def test_a_key_stripe_does_not_know_charges_nothing_and_is_told_nobody(server, caplog):
