@@ -15,7 +15,7 @@ from billing import auto_top_ups, ledger, live, methods
 from billing.models import Account
 
 OWN = frozenset(("name", "time_zone", "currency", "locale", "legal_name", "address", "tax_id", "billing_period"))
-STAFFS = frozenset(("status", "tax_rate", "overdraft_ucr"))
+STAFFS = frozenset(("status", "tax_rate", "reverse_charge", "overdraft_ucr"))
 
 
 class StaffOnly(Exception):
@@ -100,7 +100,16 @@ def _set_auto_top_up(account: Account, wanted: Mapping[str, Any] | None, now: da
 def _check(current: Account, changes: Mapping[str, Any]) -> None:
     if current.status == Account.Status.CLOSED and changes.get("status", "closed") != Account.Status.CLOSED:
         raise AccountClosed
+    if changes.get("reverse_charge", current.reverse_charge):
+        _check_reverse_charge(current, changes)
     if changes.get("time_zone", "UTC") not in zoneinfo.available_timezones():
         raise BadDetail("time_zone", "Not a time zone. Use a name such as Europe/Berlin.")
     if changes.get("currency", settings.CREDIT_CURRENCY) != settings.CREDIT_CURRENCY:
         raise BadDetail("currency", f"Credits are priced in {settings.CREDIT_CURRENCY} only.")
+
+
+def _check_reverse_charge(current: Account, changes: Mapping[str, Any]) -> None:
+    if not changes.get("tax_id", current.tax_id):
+        raise BadDetail("tax_id", "Reverse charge needs the customer's tax id.")
+    if changes.get("tax_rate", current.tax_rate):
+        raise BadDetail("tax_rate", "With reverse charge there is no tax on an invoice; set the rate to 0.")

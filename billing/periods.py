@@ -18,6 +18,8 @@ class Cadence(StrEnum):
     WEEKLY = "weekly"
     MONTHLY = "monthly"
     YEARLY = "yearly"
+    # Invoiced when asked for; prices and rounding still run by calendar months.
+    PAY_AS_YOU_GO = "pay_as_you_go"
 
 
 @dataclass(frozen=True, order=True)
@@ -76,7 +78,7 @@ def _first_day(day: date, cadence: Cadence) -> date:
             return day
         case Cadence.WEEKLY:
             return day - timedelta(days=day.weekday())
-        case Cadence.MONTHLY:
+        case Cadence.MONTHLY | Cadence.PAY_AS_YOU_GO:
             return day.replace(day=1)
         case Cadence.YEARLY:
             return day.replace(month=1, day=1)
@@ -88,7 +90,7 @@ def _next_first(first: date, cadence: Cadence) -> date:
             return first + timedelta(days=1)
         case Cadence.WEEKLY:
             return first + timedelta(days=7)
-        case Cadence.MONTHLY:
+        case Cadence.MONTHLY | Cadence.PAY_AS_YOU_GO:
             return (first + timedelta(days=32)).replace(day=1)
         case Cadence.YEARLY:
             return first.replace(year=first.year + 1)

@@ -16,6 +16,16 @@ SCHEDULE: dict[str, dict[str, object]] = {
         "schedule": 2.0,
         "options": {"expires": 2, "queue": "sweeps"},
     },
+    "billing-close-periods": {
+        "task": "billing.tasks.close_periods",
+        "schedule": 600.0,
+        "options": {"expires": 600, "queue": "sweeps"},
+    },
+    "billing-credit-refunds": {
+        "task": "billing.tasks.send_credit_refunds",
+        "schedule": 30.0,
+        "options": {"expires": 30, "queue": "sweeps"},
+    },
     "billing-payments": {
         "task": "billing.tasks.sweep_payments",
         "schedule": 5.0,

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from celery import shared_task
 from django.utils import timezone
 
-from billing import gateway_webhooks, janitor, ledger, restocking
+from billing import closing, credit_notes, gateway_webhooks, janitor, ledger, restocking
 from billing.gateways import registry, simulated
 
 
@@ -19,6 +19,16 @@ def expire_holds() -> None:
 @shared_task
 def expire_grants() -> None:
     ledger.expire_grants(now=timezone.now())
+
+
+@shared_task
+def close_periods() -> None:
+    closing.sweep(now=timezone.now())
+
+
+@shared_task
+def send_credit_refunds() -> None:
+    credit_notes.sweep(now=timezone.now())
 
 
 @shared_task

@@ -2,7 +2,7 @@
 
 from django.urls import path
 
-from billing.views import credits, gateways, invoices, members, methods, paying, payments, staff
+from billing.views import credit_notes, credits, gateways, invoices, members, methods, paying, payments, staff
 
 app_name = "billing"
 # The account itself: members, keys, settings.
@@ -26,6 +26,13 @@ money_pages = [
     path("billing/invoices/preview/", invoices.preview, name="invoice-preview"),
     path("billing/invoices/generate/", invoices.generate, name="invoice-generate"),
     path("billing/invoices/<uuid:pk>/", invoices.invoice, name="invoice"),
+    path("billing/invoices/close/", invoices.close, name="invoice-close"),
+    path("billing/invoices/<uuid:pk>/pdf/", invoices.pdf, name="invoice-pdf"),
+    path("billing/invoices/<uuid:pk>/csv/", invoices.lines_csv, name="invoice-csv"),
+    path("billing/invoices/<uuid:pk>/credit/", credit_notes.new, name="credit-note-new"),
+    path("billing/credit-notes/<uuid:pk>/", credit_notes.credit_note, name="credit-note"),
+    path("billing/credit-notes/<uuid:pk>/pdf/", credit_notes.pdf, name="credit-note-pdf"),
+    path("billing/credit-notes/<uuid:pk>/csv/", credit_notes.lines_csv, name="credit-note-csv"),
     path("billing/invoices/<uuid:pk>/finalize/", invoices.finalize, name="invoice-finalize"),
     path("billing/invoices/<uuid:pk>/void/", invoices.void, name="invoice-void"),
     path("billing/invoices/<uuid:pk>/mark-paid/", invoices.mark_paid, name="invoice-mark-paid"),

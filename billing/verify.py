@@ -71,7 +71,8 @@ STATEMENTS = {
             ('billing_grantconsumption', 'append_only'), ('billing_usagerecord', 'append_only'),
             ('billing_price', 'append_only'), ('billing_entry', 'transaction_balances'),
             ('billing_hold', 'ended_hold_is_final'), ('billing_invoice', 'final_invoice_is_fixed'),
-            ('billing_invoiceline', 'final_lines_are_fixed'), ('billing_paymentevent', 'append_only'),
+            ('billing_invoiceline', 'final_lines_are_fixed'), ('billing_creditnote', 'issued_note_is_fixed'),
+            ('billing_creditnoteline', 'append_only'), ('billing_paymentevent', 'append_only'),
             ('billing_payment', 'payment_goes_forward'), ('billing_refund', 'ended_refund_is_final')
         ) wanted (on_table, trigger)
          where not exists (select 1 from pg_trigger t where t.tgrelid = wanted.on_table::regclass
@@ -94,9 +95,25 @@ STATEMENTS = {
             or i.amount_due <> i.total - i.credits_applied""",
     "invoice_numbers_have_no_gaps": """
         select s.prefix || s.year from billing_invoiceseries s
-          left join billing_invoice i on i.series_id = s.id
+          left join (select id, series_id, sequence from billing_invoice
+                     union all select id, series_id, sequence from billing_creditnote) i on i.series_id = s.id
          group by s.id
         having count(i.id) <> s.last_number or coalesce(max(i.sequence), 0) <> s.last_number""",
+    "credit_notes_take_off_what_they_say": """
+        select c.number from billing_creditnote c left join billing_creditnoteline l on l.note_id = c.id
+         group by c.id having c.subtotal <> coalesce(sum(l.amount), 0)
+        union all
+        select i.id::text from billing_invoice i left join billing_creditnote c on c.invoice_id = i.id
+         group by i.id
+        having i.credited <> coalesce(sum(c.total), 0) or coalesce(sum(c.tax), 0) > i.tax""",
+    "no_line_is_credited_beyond_its_amount": """
+        select i.number from billing_creditnoteline c join billing_invoiceline l on l.id = c.line_id
+          join billing_invoice i on i.id = l.invoice_id
+         group by i.id, l.id having sum(c.amount) > l.amount""",
+    "credit_notes_gave_their_credits": """
+        select c.number from billing_creditnote c
+          left join billing_grant g on g.id = c.grant_id and g.account_id = c.account_id
+         where c.granted_ucr <> coalesce(g.amount_ucr, 0)""",
     "final_periods_do_not_overlap": """
         select a.number from billing_invoice a join billing_invoice b
             on a.account_id = b.account_id and a.id < b.id

@@ -25,7 +25,7 @@ def register() -> None:
 
 
 def check_settings(app_configs: Any, **_: Any) -> list[checks.CheckMessage]:
-    found = [*_urls(), *_gateways(), *_choices(), *_sandboxes(), *_e2b(), *_production()]
+    found = [*_urls(), *_gateways(), *_numbers(), *_choices(), *_sandboxes(), *_e2b(), *_production()]
     errors = [checks.Error(text, hint=hint, id=f"ntd.{code}") for code, text, hint in found]
     return [*errors, *_free_credits()]
 
@@ -68,6 +68,13 @@ def _urls() -> list[Found]:
             )
         )
     return found
+
+
+def _numbers() -> list[Found]:
+    if settings.CREDIT_NOTE_PREFIX != settings.INVOICE_PREFIX:
+        return []
+    text = "INVOICE_PREFIX and CREDIT_NOTE_PREFIX are the same, so invoices and credit notes would share their numbers."
+    return [("E020", text, "Name two prefixes that differ, for example nothing and CN.")]
 
 
 def _gateways() -> list[Found]:

@@ -45,7 +45,7 @@ class AccountAnswer(serializers.ModelSerializer[Account]):
         model = Account
         fields = (
             "id", "name", "slug", "status", "time_zone", "currency", "locale", "legal_name", "address", "tax_id",
-            "tax_rate", "billing_period", "overdraft_credits", "auto_topup", "version",
+            "tax_rate", "reverse_charge", "billing_period", "overdraft_credits", "auto_topup", "version",
             "created_at",
         )  # fmt: skip
         read_only_fields = fields
@@ -61,6 +61,7 @@ class AccountChange(serializers.Serializer[Any]):
     address = serializers.CharField(max_length=1000, required=False, allow_blank=True)
     tax_id = serializers.CharField(max_length=40, required=False, allow_blank=True)
     tax_rate = RateField(required=False)
+    reverse_charge = serializers.BooleanField(required=False)
     billing_period = serializers.ChoiceField(choices=[each.value for each in Cadence], required=False)
     overdraft_credits = CreditsOrZeroField(required=False, source="overdraft_ucr")
     auto_topup = AutoTopUpChange(required=False, allow_null=True)

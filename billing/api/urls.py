@@ -2,7 +2,7 @@
 
 from django.urls import path
 
-from billing.api import account, invoices, ledger, payments, people, usage
+from billing.api import account, credit_notes, invoices, ledger, payments, people, usage
 
 credits_endpoints = [
     path("account", account.AccountViewSet.as_view({"get": "retrieve", "patch": "partial_update"})),
@@ -24,6 +24,12 @@ credits_endpoints = [
     path("invoices/preview", invoices.InvoiceViewSet.as_view({"get": "preview"})),
     path("invoices/generate", invoices.InvoiceViewSet.as_view({"post": "generate"})),
     path("invoices/<uuid:pk>", invoices.InvoiceViewSet.as_view({"get": "retrieve"})),
+    path("invoices/<uuid:pk>/pdf", invoices.InvoiceViewSet.as_view({"get": "pdf"})),
+    path("invoices/<uuid:pk>/csv", invoices.InvoiceViewSet.as_view({"get": "csv"})),
+    path("credit-notes", credit_notes.CreditNoteViewSet.as_view({"get": "list", "post": "create"})),
+    path("credit-notes/<uuid:pk>", credit_notes.CreditNoteViewSet.as_view({"get": "retrieve"})),
+    path("credit-notes/<uuid:pk>/pdf", credit_notes.CreditNoteViewSet.as_view({"get": "pdf"})),
+    path("credit-notes/<uuid:pk>/csv", credit_notes.CreditNoteViewSet.as_view({"get": "csv"})),
     path("invoices/<uuid:pk>/finalize", invoices.InvoiceViewSet.as_view({"post": "finalize"})),
     path("invoices/<uuid:pk>/void", invoices.InvoiceViewSet.as_view({"post": "void"})),
     path("invoices/<uuid:pk>/pay", invoices.InvoiceViewSet.as_view({"post": "pay"})),

@@ -1,5 +1,6 @@
 """What billing remembers, one file per noun."""
 
+from billing.models.credit_notes import CreditNote, CreditNoteLine
 from billing.models.customers import (
     EDITING_ROLES,
     Account,
@@ -23,6 +24,8 @@ __all__ = [
     "AccountQuerySet",
     "ApiKey",
     "AutoTopUp",
+    "CreditNote",
+    "CreditNoteLine",
     "EDITING_ROLES",
     "Entry",
     "GatewayWebhook",

@@ -18,12 +18,12 @@ from django.test import Client
 from django.urls import URLPattern, get_resolver
 from django.utils import timezone
 
-from billing import invitations, invoicing, ledger, methods, periods
+from billing import credit_notes, invitations, invoicing, ledger, methods, periods
 from billing.models import Role
 from federation.models import DeadLetter
 from ntd_site import schema
 from sandboxes.models import Artifact
-from tests import factories, payment_cast
+from tests import factories, ledger_cast, payment_cast
 from tests.scripted import runtime  # noqa: F401 - executions of these tests run nowhere
 
 pytestmark = pytest.mark.django_db
@@ -71,6 +71,14 @@ def _invoice(world: World) -> Any:
     return invoicing.generate(account=world.account, period=periods.Period(start, world.now), now=world.now)[0]
 
 
+def _credit_note(world: World) -> Any:
+    ledger_cast.use(world.account, "mcp_call", 100, now=world.now - timedelta(days=3))
+    period = periods.Period(world.now - timedelta(days=4), world.now - timedelta(days=2))
+    draft, _ = invoicing.generate(account=world.account, period=period, now=world.now)
+    final = invoicing.finalize(invoice_id=draft.pk, now=world.now)
+    return credit_notes.issue(invoice_id=final.pk, reason="walk", key="walk", now=world.now)[0]
+
+
 def _invitation(world: World) -> Any:
     said = {"email": "new@example.com", "role": Role.VIEWER, "by": None, "now": world.now}
     return invitations.invite(account=world.account, **said)
@@ -92,6 +100,7 @@ def _group(world: World) -> Any:
 THINGS: dict[str, Callable[[World], Any]] = {
     "agents": lambda world: world.agent,
     "api-keys": lambda world: factories.make_key(world.account)[0],
+    "credit-notes": _credit_note,
     "balancers": lambda world: factories.make_balancer(),
     "dead-letters": _dead_letter,
     "executions": lambda world: world.execution,
