@@ -42,7 +42,7 @@ def midnight(day: date, zone: ZoneInfo) -> datetime:
 
 def containing(moment: datetime, cadence: Cadence, zone: ZoneInfo) -> Period:
     """The period a moment falls in."""
-    first = _first_day(_local_date(moment, zone), cadence)
+    first = first_day(_local_date(moment, zone), cadence)
     return Period(midnight(first, zone), midnight(_next_first(first, cadence), zone))
 
 
@@ -72,7 +72,8 @@ def _local_date(moment: datetime, zone: ZoneInfo) -> date:
     return tomorrow if midnight(tomorrow, zone) <= moment else day
 
 
-def _first_day(day: date, cadence: Cadence) -> date:
+def first_day(day: date, cadence: Cadence) -> date:
+    """The first day of the period that a day is in."""
     match cadence:
         case Cadence.DAILY:
             return day

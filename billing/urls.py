@@ -2,7 +2,7 @@
 
 from django.urls import path
 
-from billing.views import credit_notes, credits, gateways, invoices, members, methods, paying, payments, staff
+from billing.views import credit_notes, credits, gateways, invoices, members, methods, paying, payments, prices, staff
 
 app_name = "billing"
 # The account itself: members, keys, settings.
@@ -40,6 +40,17 @@ money_pages = [
     path("billing/books/", staff.books, name="books"),
     path("billing/adjust/", staff.adjust, name="adjust"),
 ]
+# What things cost.
+price_pages = [
+    path("billing/price-books/", prices.price_books, name="price-books"),
+    path("billing/price-books/<uuid:pk>/", prices.price_book, name="price-book"),
+    path("billing/price-books/<uuid:pk>/end/", prices.end_book, name="price-book-end"),
+    path("billing/price-drafts/new/", prices.draft_new, name="price-draft-new"),
+    path("billing/price-drafts/<uuid:pk>/", prices.price_draft, name="price-draft"),
+    path("billing/price-drafts/<uuid:pk>/what-if/", prices.compare, name="price-compare"),
+    path("billing/price-drafts/<uuid:pk>/publish/", prices.publish, name="price-publish"),
+    path("billing/price-drafts/<uuid:pk>/discard/", prices.discard, name="price-discard"),
+]
 # Money in and back.
 payment_pages = [
     path("billing/top-up/", paying.top_up, name="top-up"),
@@ -60,4 +71,4 @@ payment_pages = [
     path("billing/gateways/webhooks/<uuid:pk>/", gateways.webhook, name="webhook"),
     path("billing/gateways/webhooks/<uuid:pk>/retry/", gateways.webhook_retry, name="webhook-retry"),
 ]
-urlpatterns = [*account_pages, *money_pages, *payment_pages]
+urlpatterns = [*account_pages, *money_pages, *price_pages, *payment_pages]

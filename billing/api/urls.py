@@ -2,7 +2,7 @@
 
 from django.urls import path
 
-from billing.api import account, credit_notes, invoices, ledger, payments, people, usage
+from billing.api import account, credit_notes, invoices, ledger, payments, people, prices, usage
 
 credits_endpoints = [
     path("account", account.AccountViewSet.as_view({"get": "retrieve", "patch": "partial_update"})),
@@ -19,6 +19,7 @@ credits_endpoints = [
     path("usage/events", usage.UsageViewSet.as_view({"post": "events"})),
     path("usage/export", usage.UsageViewSet.as_view({"get": "export"})),
     path("prices", usage.PriceViewSet.as_view({"get": "current"})),
+    path("prices/what-if", prices.WhatIfViewSet.as_view({"post": "compare"})),
     path("prices/estimate", usage.PriceViewSet.as_view({"post": "estimate"})),
     path("invoices", invoices.InvoiceViewSet.as_view({"get": "list"})),
     path("invoices/preview", invoices.InvoiceViewSet.as_view({"get": "preview"})),

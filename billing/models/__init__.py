@@ -15,7 +15,7 @@ from billing.models.invitations import Invitation
 from billing.models.invoices import Invoice, InvoiceLine, InvoiceSeries
 from billing.models.ledger import Entry, Grant, GrantConsumption, Hold, LedgerAccount, Transaction
 from billing.models.payments import AutoTopUp, GatewayWebhook, Payment, PaymentEvent, PaymentMethod, Refund
-from billing.models.prices import Price, PriceBook
+from billing.models.prices import Price, PriceBook, PriceDraft
 from billing.models.simulated import SimulatedEvent, SimulatedPayment, SimulatedRefund
 from billing.models.usage import Rating, UsageRecord
 
@@ -44,6 +44,7 @@ __all__ = [
     "PaymentMethod",
     "Price",
     "PriceBook",
+    "PriceDraft",
     "Rating",
     "Refund",
     "Role",

@@ -18,7 +18,7 @@ from django.test import Client
 from django.urls import URLPattern, get_resolver
 from django.utils import timezone
 
-from billing import credit_notes, invitations, invoicing, ledger, methods, periods
+from billing import books, credit_notes, invitations, invoicing, ledger, methods, periods, price_drafts
 from billing.models import Role
 from federation.models import DeadLetter
 from ntd_site import schema
@@ -115,6 +115,8 @@ THINGS: dict[str, Callable[[World], Any]] = {
     "payment-methods": lambda world: methods.add(account=world.account, token="sim_ok", now=world.now),
     "payments": lambda world: payment_cast.buy(world.account, 10, "sim_action_required"),
     "pools": lambda world: factories.make_pool(world.account),
+    "price-books": lambda world: books.price_of(account_id=world.account.pk, meter="mcp_call", at=world.now).book,
+    "price-drafts": lambda world: price_drafts.start(account=None, now=world.now),
     "sandboxes": lambda world: factories.make_sandbox(world.account),
     "scaling-groups": _group,
     "tasks": lambda world: factories.make_task(world.federation),
