@@ -15,8 +15,8 @@ from rest_framework import exceptions
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from billing import amounts, books, intake, periods, reports, usage_csv
-from billing.api import acting, metered
+from billing import amounts, books, cloud_events, intake, periods, reports, usage_csv
+from billing.api import acting, cloud, metered
 from billing.api.serializers import Nothing
 from billing.models import Account
 
@@ -37,14 +37,29 @@ class UsageViewSet(acting.BillingViewSet):
 
     pagination_class = None
     serializer_class = Nothing
+    parser_classes = cloud.PARSERS
     request_serializers = {"events": metered.EventsRequest}
     query_serializers = {"summary": metered.WindowQuery, "export": metered.UsageQuery}
 
-    @extend_schema(request=GIVEN, responses={200: EVENTS, 201: metered.EventAnswer})
+    @extend_schema(
+        request={
+            "application/json": GIVEN,
+            cloud_events.SINGLE: cloud.CloudEvent,
+            cloud_events.BATCH: cloud.CloudEvent(many=True),
+        },
+        responses={200: EVENTS, 201: metered.EventAnswer},
+    )
     def events(self, request: Request) -> Response:
-        """Record one event (201, or 200 when it is a duplicate), or up to 1,000 (200, answered one by one)."""
+        """Record one event (201, or 200 when it is a duplicate), or up to 1,000 (200, answered one by one). CloudEvents
+        are taken in structured mode, one or a batch."""
         self.given(request)
         account, now = acting.account_of(request), timezone.now()
+        sent = cloud.kind_of(request)
+        if sent == cloud_events.SINGLE:
+            return _single(account, _cloud_event(request.data["events"][0]), now)
+        if sent:
+            results = [_cloud_result(account, item, now) for item in request.data["events"]]
+            return Response(metered.EventResults({"results": results}).data)
         if "events" not in request.data:
             given = metered.EventRequest(data=request.data)
             given.is_valid(raise_exception=True)
@@ -71,6 +86,25 @@ class UsageViewSet(acting.BillingViewSet):
         """Every usage record of the range as CSV."""
         account, asked = acting.account_of(request), self.asked(request)
         return usage_csv.response(_range(account, asked, ""), name=account.slug)
+
+
+def _cloud_event(item: Any) -> dict[str, Any]:
+    try:
+        given = metered.EventRequest(data=cloud_events.event_of(item))
+    except ValueError as wrong:
+        name, _, sentence = str(wrong).rpartition(": ")
+        raise exceptions.ValidationError({name or "non_field_errors": [sentence]}) from wrong
+    given.is_valid(raise_exception=True)
+    return dict(given.validated_data)
+
+
+def _cloud_result(account: Account, item: Any, now: datetime) -> dict[str, Any]:
+    """One CloudEvent of a batch: what came of it."""
+    try:
+        return _result(account, cloud_events.event_of(item), now)
+    except ValueError as wrong:
+        name = item.get("id") if isinstance(item, dict) and isinstance(item.get("id"), str) else None
+        return {"id": name, "status": "invalid", "detail": str(wrong)}
 
 
 def _single(account: Account, given: dict[str, Any], now: datetime) -> Response:
