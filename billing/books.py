@@ -54,6 +54,16 @@ def _valid(account_id: UUID | None, at: datetime):  # type: ignore[no-untyped-de
     return begun.select_related("book")
 
 
+def history(*, account_id: UUID) -> dict[str, list[Price]]:
+    """Meter -> every price the account has or had or will have, in the order in which the first that holds is its."""
+    publish_default()
+    found: dict[str, list[Price]] = {}
+    mine = Q(book__account=account_id) | Q(book__account=None)
+    for price in Price.objects.filter(mine).select_related("book").order_by(*_CLOSEST):
+        found.setdefault(price.meter, []).append(price)
+    return found
+
+
 def everybodys(*, at: datetime) -> dict[str, Price]:
     """Meter -> the price of who has none of its own."""
     publish_default()

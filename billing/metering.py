@@ -108,18 +108,17 @@ def record(
     properties: Mapping[str, object] | None = None,
 ) -> tuple[UsageRecord, bool]:
     """Like record_usage; the second value is False when the event had been recorded before."""
-    event = Event(source, key, meter, _quantity(quantity), occurred_at or now, agent, properties or {})
+    event = Event(source, key, meter, exact_quantity(quantity), occurred_at or now, agent, properties or {})
     facts = _look_up(event, account_id=account_id)
     # An event without a time of its own happened "now", which differs when it is sent again.
     given = event.fingerprint(with_time=occurred_at is not None)
     if facts.earlier:
         return _earlier(facts.earlier, given), False
-    if not now - OLDEST <= event.occurred_at <= now + NEWEST:
-        raise OutOfRange("occurred_at", "Must be at most 35 days back and at most 5 minutes ahead.")
+    check_time(event.occurred_at, now)
     if not facts.is_active:
         raise ledger.AccountNotActive(facts.status)
     rated = _rate(facts, event)
-    return _keep(facts, event, given, rated, cost_ucr=_chargeable(rated.ucr), now=now), True
+    return _keep(facts, event, given, rated, cost_ucr=chargeable(rated.ucr), now=now), True
 
 
 @transaction.atomic
@@ -140,7 +139,7 @@ def capture(
     When the hold has expired meanwhile, what is still available is charged up to the held amount: the
     work was done, and its record must not be lost.
     """
-    event = Event(source, key, meter, _quantity(quantity), occurred_at, agent, properties or {})
+    event = Event(source, key, meter, exact_quantity(quantity), occurred_at, agent, properties or {})
     facts = _look_up(event, hold_key=hold_key)
     given = event.fingerprint(with_time=True)
     if facts.earlier:
@@ -174,7 +173,7 @@ def settle(
 
     The work was done, and its record must not be lost.
     """
-    event = Event(source, key, meter, _quantity(quantity), occurred_at, agent, properties or {})
+    event = Event(source, key, meter, exact_quantity(quantity), occurred_at, agent, properties or {})
     facts = _look_up(event, account_id=account_id)
     given = event.fingerprint(with_time=True)
     if facts.earlier:
@@ -206,7 +205,8 @@ def _available(facts: Facts, now: datetime) -> int:
     return max(0, ledger.balance(account_id=facts.account_id, now=now).available_ucr)
 
 
-def _quantity(quantity: Decimal) -> Decimal:
+def exact_quantity(quantity: Decimal) -> Decimal:
+    """The quantity with nine places. Raises OutOfRange."""
     if not (quantity.is_finite() and 0 < quantity <= amounts.MAX_QUANTITY):
         raise OutOfRange("quantity", "Must be more than 0 and at most 10^18.")
     exact = quantity.quantize(Decimal("1e-9"), context=amounts.WIDE)
@@ -215,7 +215,14 @@ def _quantity(quantity: Decimal) -> Decimal:
     return exact
 
 
-def _chargeable(ucr: int) -> int:
+def check_time(occurred_at: datetime, now: datetime) -> None:
+    """Raises OutOfRange."""
+    if not now - OLDEST <= occurred_at <= now + NEWEST:
+        raise OutOfRange("occurred_at", "Must be at most 35 days back and at most 5 minutes ahead.")
+
+
+def chargeable(ucr: int) -> int:
+    """Raises OutOfRange."""
     if ucr > amounts.MAX_UCR:
         raise OutOfRange("quantity", f"One event may cost at most {amounts.MAX_CREDITS} credits.")
     return ucr

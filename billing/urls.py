@@ -2,7 +2,19 @@
 
 from django.urls import path
 
-from billing.views import credit_notes, credits, gateways, invoices, members, methods, paying, payments, prices, staff
+from billing.views import (
+    credit_notes,
+    credits,
+    gateways,
+    invoices,
+    members,
+    methods,
+    oversight,
+    paying,
+    payments,
+    prices,
+    staff,
+)
 
 app_name = "billing"
 # The account itself: members, keys, settings.
@@ -38,6 +50,8 @@ money_pages = [
     path("billing/invoices/<uuid:pk>/mark-paid/", invoices.mark_paid, name="invoice-mark-paid"),
     path("billing/accounts/", staff.accounts, name="staff-accounts"),
     path("billing/books/", staff.books, name="books"),
+    path("billing/money/", oversight.money, name="money"),
+    path("billing/ledger/", oversight.ledger, name="ledger"),
     path("billing/adjust/", staff.adjust, name="adjust"),
 ]
 # What things cost.

@@ -82,7 +82,9 @@ STATEMENTS = {
         select source || ' ' || key from billing_transaction group by account_id, source, key having count(*) > 1""",
     # L9
     "usage_is_charged_once": """
-        select u.id::text from billing_usagerecord u
+        select u.first from (
+            select account_id, transaction_id, sum(cost_ucr) as cost_ucr, min(id::text) as first
+              from billing_usagerecord group by account_id, transaction_id) u
           left join billing_transaction t on t.id = u.transaction_id and t.account_id = u.account_id
           left join billing_ledgeraccount w on w.account_id = u.account_id
           left join billing_entry e on e.transaction_id = t.id and e.ledger_account_id = w.id

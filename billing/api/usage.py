@@ -32,6 +32,12 @@ GIVEN = PolymorphicProxySerializer(
 )
 
 
+# Checking an item of a batch copies no fields.
+FORM = metered.EventRequest()
+# An event's values; or the answer that it is not right.
+Checked = tuple[dict[str, Any] | None, dict[str, Any] | None]
+
+
 class UsageViewSet(acting.BillingViewSet):
     """What was used."""
 
@@ -58,16 +64,14 @@ class UsageViewSet(acting.BillingViewSet):
         if sent == cloud_events.SINGLE:
             return _single(account, _cloud_event(request.data["events"][0]), now)
         if sent:
-            results = [_cloud_result(account, item, now) for item in request.data["events"]]
-            return Response(metered.EventResults({"results": results}).data)
+            return _batch(account, [_checked_cloud(item) for item in request.data["events"]], now)
         if "events" not in request.data:
             given = metered.EventRequest(data=request.data)
             given.is_valid(raise_exception=True)
             return _single(account, dict(given.validated_data), now)
         if len(request.data) > 1:
             raise exceptions.ValidationError({"events": ["Send either one event or `events`, not both."]})
-        results = [_result(account, item, now) for item in request.data["events"]]
-        return Response(metered.EventResults({"results": results}).data)
+        return _batch(account, [_checked(item) for item in request.data["events"]], now)
 
     @extend_schema(parameters=[metered.WindowQuery], responses=metered.UsageRows)
     def summary(self, request: Request) -> Response:
@@ -98,13 +102,11 @@ def _cloud_event(item: Any) -> dict[str, Any]:
     return dict(given.validated_data)
 
 
-def _cloud_result(account: Account, item: Any, now: datetime) -> dict[str, Any]:
-    """One CloudEvent of a batch: what came of it."""
+def _checked_cloud(item: Any) -> Checked:
     try:
-        return _result(account, cloud_events.event_of(item), now)
+        return _checked(cloud_events.event_of(item))
     except ValueError as wrong:
-        name = item.get("id") if isinstance(item, dict) and isinstance(item.get("id"), str) else None
-        return {"id": name, "status": "invalid", "detail": str(wrong)}
+        return _invalid(item, str(wrong))
 
 
 def _single(account: Account, given: dict[str, Any], now: datetime) -> Response:
@@ -112,19 +114,34 @@ def _single(account: Account, given: dict[str, Any], now: datetime) -> Response:
     return Response(metered.EventAnswer(_shown(found)).data, status=201 if found.is_new else 200)
 
 
-def _result(account: Account, item: Any, now: datetime) -> dict[str, Any]:
-    """One event of a batch: what came of it, as an answer and never as an error."""
-    name = item.get("id") if isinstance(item, dict) and isinstance(item.get("id"), str) else None
-    serializer = metered.EventRequest(data=item)
-    unknown = sorted(set(item) - set(serializer.fields)) if isinstance(item, dict) else []
+def _checked(item: Any) -> Checked:
+    """One event of a batch: its values, or the answer that it is not right."""
+    unknown = sorted(set(item) - set(FORM.fields)) if isinstance(item, dict) else []
     if unknown:
-        return {"id": name, "status": "invalid", "detail": f"Unknown fields: {', '.join(unknown)}."}
-    if not serializer.is_valid():
-        return {"id": name, "status": "invalid", "detail": _first(serializer.errors)}
+        return _invalid(item, f"Unknown fields: {', '.join(unknown)}.")
     try:
-        return _shown(intake.accept(account=account, event=dict(serializer.validated_data), now=now))
-    except intake.REFUSALS as refused:
-        return {"id": name, "status": intake.status_of(refused), "detail": str(refused)}
+        return FORM.run_validation(item), None
+    except exceptions.ValidationError as wrong:
+        return _invalid(item, _first(wrong.detail))
+
+
+def _invalid(item: Any, sentence: str) -> Checked:
+    name = item.get("id") if isinstance(item, dict) and isinstance(item.get("id"), str) else None
+    return None, {"id": name, "status": "invalid", "detail": sentence}
+
+
+def _batch(account: Account, checked: list[Checked], now: datetime) -> Response:
+    """What came of each event, in their order: an answer and never an error."""
+    events = [event for event, _ in checked if event is not None]
+    outcomes = iter(intake.accept_many(account=account, events=events, now=now))
+    results = [answer if event is None else _result(event, next(outcomes)) for event, answer in checked]
+    return Response(metered.EventResults({"results": results}).data)
+
+
+def _result(event: dict[str, Any], found: intake.Accepted | Exception) -> dict[str, Any]:
+    if isinstance(found, Exception):
+        return {"id": event["id"], "status": intake.status_of(found), "detail": str(found)}
+    return _shown(found)
 
 
 def _shown(found: intake.Accepted) -> dict[str, Any]:

@@ -1,0 +1,189 @@
+"""A charge by eight clients: against pgbench's own transaction, django-hordak's, many accounts against one; and reading
+a balance with a short and a long history. The ledger is verified after every round.
+
+pgbench comes with Debian's postgresql; hordak is asked where NTD_BENCH_HORDAK names a Python that has it. What is not
+there is said and left out.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from decimal import Decimal
+from glob import glob
+from itertools import count
+from pathlib import Path
+from uuid import UUID, uuid4
+
+from django.db import connection
+from django.utils import timezone
+
+from billing import accounts, batches, ledger, metering, verify
+from tests.bench.harness import Bench, Case, timed
+
+CLIENTS, EACH, BATCH = 8, 25, 100
+LONG, SHORT = 100_000, 1_000
+_keys = count(1)
+HISTORY = """
+select billing_charge(%s, array[gen_random_uuid(), gen_random_uuid(), gen_random_uuid(), gen_random_uuid()],
+                      'revenue:mcp_call', 1000, 'history', %s || n, 'x', '', '', '', now())
+  from generate_series(1, %s) n"""
+
+
+def clients(work: Callable[[int], object]) -> Case:
+    """Seconds of one operation when eight clients work at once."""
+
+    def run(client: int) -> None:
+        try:
+            for _ in range(EACH):
+                work(client)
+        finally:
+            connection.close()
+
+    def case() -> float:
+        threads = [threading.Thread(target=run, args=(client,)) for client in range(CLIENTS)]
+        began = time.perf_counter()
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        return (time.perf_counter() - began) / (CLIENTS * EACH)
+
+    return case
+
+
+def pgbench() -> Case | None:
+    program = shutil.which("pgbench") or next(iter(sorted(glob("/usr/lib/postgresql/*/bin/pgbench"))), None)
+    if program is None:
+        print("pgbench is not installed (Debian: postgresql); nothing is compared with it.")
+        return None
+    url = os.environ["DATABASE_URL"]
+    subprocess.run([program, "-i", "-q", "-s", "20", url], check=True, capture_output=True)
+
+    def case() -> float:
+        said = subprocess.run(
+            [program, "-n", "-c", str(CLIENTS), "-j", "2", "-t", str(EACH), "-M", "prepared", url],
+            check=True,
+            capture_output=True,
+            text=True,
+        ).stdout
+        return 1 / float(said.partition("tps = ")[2].split()[0])
+
+    return case
+
+
+@contextmanager
+def hordak() -> Iterator[Case | None]:
+    python = os.environ.get("NTD_BENCH_HORDAK")
+    if not python:
+        print("NTD_BENCH_HORDAK names no Python with django-hordak; nothing is compared with it.")
+        yield None
+        return
+    program = Path(__file__).with_name("hordak_rival.py")
+    with subprocess.Popen(
+        [python, str(program), os.environ["DATABASE_URL"]], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as rival:
+        assert rival.stdin is not None
+        assert rival.stdout is not None
+        assert rival.stdout.readline() == "ready\n"
+        answers, questions = rival.stdout, rival.stdin
+
+        def case() -> float:
+            questions.write(f"{EACH}\n")
+            questions.flush()
+            return float(answers.readline()) / (CLIENTS * EACH)
+
+        yield case
+        questions.close()
+
+
+def with_history(entries: int) -> UUID:
+    account = accounts.open_account(name=f"{entries} entries", credits=1_000_000)
+    with connection.cursor() as cursor:
+        for start in range(0, entries, 10_000):
+            cursor.execute(HISTORY, [account.pk, f"{account.pk}:{start}:", min(entries - start, 10_000)])
+        cursor.execute("analyze")
+    return account.pk
+
+
+def charge(account_id: UUID) -> None:
+    key = f"bench:{next(_keys)}:{uuid4()}"
+    ledger.charge(account_id=account_id, amount_ucr=1000, key=key, source="bench", now=timezone.now())
+
+
+def one_event(account_id: UUID) -> None:
+    metering.record_usage(
+        account_id=account_id, meter="mcp_call", quantity=Decimal(1), occurred_at=None, now=timezone.now(),
+        key=str(uuid4()), source="bench",
+    )  # fmt: skip
+
+
+def hundred_events(account_id: UUID) -> None:
+    now = timezone.now()
+    events = [metering.Event("bench", str(uuid4()), "mcp_call", Decimal(1), now, "", {}) for _ in range(BATCH)]
+    batches.record_many(account_id=account_id, events=[batches.Given(event, False) for event in events], now=now)
+
+
+@contextmanager
+def cases() -> Iterator[dict[str, Case]]:
+    spread = [accounts.open_account(name=f"Bench {n}", credits=100_000).pk for n in range(200)]
+    hot = accounts.open_account(name="Hot", credits=100_000_000).pk
+    places = count()
+    with ExitStack() as stack:
+        found = {
+            "pgbench, tpcb-like": pgbench(),
+            "hordak, transfer_to": stack.enter_context(hordak()),
+            "charge": clients(lambda _: charge(spread[next(places) % len(spread)])),
+            "charge, one account": clients(lambda _: charge(hot)),
+            "event": timed(lambda: one_event(hot)),
+            "event, 100 at once": lambda: timed(lambda: hundred_events(hot))() / BATCH,
+        }
+        found["charge (against hordak)"] = found["hordak, transfer_to"] and found["charge"]
+        for entries in (SHORT, LONG):
+            account_id = with_history(entries)
+            found[f"balance, {entries:,} entries"] = timed(
+                lambda account_id=account_id: ledger.balance(account_id=account_id, now=timezone.now())
+            )
+        yield {name: case for name, case in found.items() if case is not None}
+
+
+def books_are_right() -> None:
+    failed = [check for check in verify.checks() if not check.ok]
+    assert not failed, failed
+
+
+def _bench() -> Bench:
+    has_hordak = bool(os.environ.get("NTD_BENCH_HORDAK"))
+    has_pgbench = bool(shutil.which("pgbench") or glob("/usr/lib/postgresql/*/bin/pgbench"))
+    rivals = {"charge (against hordak)": "hordak, transfer_to"} if has_hordak else {}
+    return Bench(
+        name="charge",
+        baseline="pgbench, tpcb-like" if has_pgbench else "charge",
+        cases=cases,
+        rounds=5,
+        repeats=3,
+        baselines={
+            "charge, one account": "charge",
+            "event, 100 at once": "event",
+            f"balance, {LONG:,} entries": f"balance, {SHORT:,} entries",
+            **rivals,
+        },
+        # Times, so the inverse of rates: 0.6 of pgbench's rate is 1/0.6 of its time.
+        goals={
+            **({"charge": 1 / 0.6} if has_pgbench else {}),
+            **dict.fromkeys(rivals, 1 / 2.5),
+            "charge, one account": 1 / 0.4,
+            "event, 100 at once": 1 / 3,
+            f"balance, {LONG:,} entries": 1.5,
+        },
+        after_round=books_are_right,
+        note=f"{CLIENTS} clients at once for charges and their rivals; seconds of one operation",
+    )
+
+
+BENCH = _bench()
