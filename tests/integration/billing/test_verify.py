@@ -1,12 +1,13 @@
 """Each invariant is broken on purpose, past the guards, and the verifier names it."""
 
 import json
+from datetime import timedelta
 
 import pytest
 from django.core.management import call_command
 from django.db import connection
 
-from billing import ledger, payments, verify
+from billing import credit_notes, invoicing, ledger, payments, periods, verify
 from tests import ledger_cast as cast
 from tests import payment_cast
 
@@ -29,6 +30,9 @@ BREAKS = {
     "credits_bought_sum_to_the_payments": "update billing_payment set credits_ucr = credits_ucr + 1",
     "refunds_add_up_to_what_was_refunded": "update billing_payment set refunded = refunded - 1",
     "refunds_took_back_what_they_say": "update billing_refund set credits_ucr = credits_ucr + 1",
+    "credit_notes_take_off_what_they_say": "update billing_invoice set credited = credited - 1",
+    "no_line_is_credited_beyond_its_amount": "update billing_creditnoteline set amount = amount + 100",
+    "credit_notes_gave_their_credits": "update billing_creditnote set granted_ucr = granted_ucr + 1",
     "open_payments_are_asked_about": "update billing_payment set ask_at = now()",
     "rated_totals_are_the_price_of_the_total": "update billing_rating set rated_ucr = rated_ucr + 1",
 }
@@ -42,6 +46,10 @@ def busy():
     ledger.capture(hold_key=held.key, amount_ucr=5, key="c", source="t", now=cast.NOON)
     payment = payment_cast.buy(account, 10)
     payments.refund(payment=payment, amount=5, key="r", now=payment_cast.now())
+    march = periods.Period(cast.NOON - timedelta(days=1), cast.NOON + timedelta(days=1))
+    draft, _ = invoicing.generate(account=account, period=march, now=march.end)
+    invoicing.finalize(invoice_id=draft.pk, now=march.end)
+    credit_notes.issue(invoice_id=draft.pk, reason="r", key="k", now=march.end, amount=2)
     cast.assert_books_are_right()
     return account
 
