@@ -20,7 +20,7 @@ from itertools import count
 from pathlib import Path
 from uuid import UUID, uuid4
 
-from django.db import connection
+from django.db import connection, transaction
 from django.utils import timezone
 
 from billing import accounts, batches, ledger, metering, verify
@@ -29,10 +29,23 @@ from tests.bench.harness import Bench, Case, timed
 CLIENTS, EACH, BATCH = 8, 25, 100
 LONG, SHORT = 100_000, 1_000
 _keys = count(1)
+# As many charges would have written, in a few statements.
 HISTORY = """
-select billing_charge(%s, array[gen_random_uuid(), gen_random_uuid(), gen_random_uuid(), gen_random_uuid()],
-                      'revenue:mcp_call', 1000, 'history', %s || n, 'x', '', '', '', now())
-  from generate_series(1, %s) n"""
+create temp table history on commit drop as select n, gen_random_uuid() as id from generate_series(1, %(count)s) n;
+insert into billing_transaction
+    (id, account_id, kind, source, key, request_hash, description, actor, request_id, created_at)
+select id, %(account)s, 'charge', 'history', n::text, '', '', '', '', now() from history;
+insert into billing_grantconsumption (grant_id, transaction_id, amount_ucr)
+select g.id, h.id, 1000 from history h, billing_grant g where g.account_id = %(account)s;
+insert into billing_entry (id, transaction_id, ledger_account_id, amount_ucr, balance_after_ucr, line, created_at)
+select gen_random_uuid(), h.id, w.id, -1000, w.posted_ucr - 1000 * n, w.last_line + n, now()
+  from history h, billing_ledgeraccount w where w.account_id = %(account)s
+union all
+select gen_random_uuid(), h.id, r.id, 1000, null, null, now()
+  from history h, (select id from billing_ledgeraccount where kind = 'revenue' limit 1) r;
+update billing_grant set remaining_ucr = remaining_ucr - 1000 * %(count)s where account_id = %(account)s;
+update billing_ledgeraccount set posted_ucr = posted_ucr - 1000 * %(count)s, last_line = last_line + %(count)s
+ where account_id = %(account)s"""
 
 
 def clients(work: Callable[[int], object]) -> Case:
@@ -104,9 +117,10 @@ def hordak() -> Iterator[Case | None]:
 
 def with_history(entries: int) -> UUID:
     account = accounts.open_account(name=f"{entries} entries", credits=1_000_000)
+    charge(account.pk)
+    with transaction.atomic(), connection.cursor() as cursor:
+        cursor.execute(HISTORY, {"account": account.pk, "count": entries})
     with connection.cursor() as cursor:
-        for start in range(0, entries, 10_000):
-            cursor.execute(HISTORY, [account.pk, f"{account.pk}:{start}:", min(entries - start, 10_000)])
         cursor.execute("analyze")
     return account.pk
 
