@@ -11,6 +11,7 @@ from billing import credit_notes, invoicing, ledger, payments, periods, refunds
 from billing.models import CreditNote, Invoice, Payment, Refund
 from billing.payment_states import State
 from tests import ledger_cast as cast
+from tests.integration.billing.test_ledger_races import at_once, kinds
 from tests.ledger_cast import UCR
 
 pytestmark = pytest.mark.django_db
@@ -273,3 +274,14 @@ def test_a_payment_that_failed_does_not_stand_in_the_way():
     credit(invoice)
 
     assert invoice.state == "paid"
+
+
+@pytest.mark.django_db(transaction=True)
+def test_many_who_credit_at_once_never_take_more_than_the_invoice_and_leave_no_gap():
+    invoice = final(calls=100)
+    said = {"invoice_id": invoice.pk, "reason": "r", "now": timezone.now(), "amount": 40}
+
+    outcomes = at_once([lambda n=n: credit_notes.issue(key=f"k{n}", **said)[0] for n in range(6)])
+
+    numbers = sorted(note.number[-4:] for note in outcomes if isinstance(note, CreditNote))
+    assert (numbers, kinds(outcomes)["CreditExceedsInvoice"]) == (["0001", "0002"], 4)
