@@ -9,17 +9,19 @@ from __future__ import annotations
 
 import os
 import shutil
+import statistics
 import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from decimal import Decimal
 from glob import glob
 from itertools import count
 from pathlib import Path
 from uuid import UUID, uuid4
 
+import psutil
 from django.db import connection, transaction
 from django.utils import timezone
 
@@ -48,7 +50,35 @@ update billing_ledgeraccount set posted_ucr = posted_ucr - 1000 * %(count)s, las
  where account_id = %(account)s"""
 
 
-def clients(work: Callable[[int], object]) -> Case:
+# Case -> what an operation cost of a processor, here and in the database: a busy machine changes it little.
+_worked: dict[str, list[tuple[float, float]]] = {}
+
+
+def database_cpu() -> float:
+    """Seconds of a processor that all of the database's processes have used, also those that have ended."""
+    with connection.cursor() as cursor:
+        cursor.execute("select pg_backend_pid()")
+        server = psutil.Process(cursor.fetchone()[0]).parent()
+    assert server is not None
+    used = 0.0
+    for each in server.children():
+        with suppress(psutil.NoSuchProcess):  # it ends this very moment
+            used += sum(each.cpu_times()[:2])
+    ended = server.cpu_times()
+    return used + ended.children_user + ended.children_system
+
+
+def note_work(name: str, ours: float, theirs: float) -> None:
+    _worked.setdefault(name, []).append((ours / (CLIENTS * EACH), theirs / (CLIENTS * EACH)))
+
+
+def work_said() -> None:
+    for name, found in _worked.items():
+        ours, theirs = (statistics.median(each) * 1e6 for each in zip(*found, strict=True))
+        print(f"  processor, {name:<24} {ours:>6.0f} us in Python + {theirs:>6.0f} us in the database")
+
+
+def clients(name: str, work: Callable[[int], object]) -> Case:
     """Seconds of one operation when eight clients work at once."""
 
     def run(client: int) -> None:
@@ -60,12 +90,14 @@ def clients(work: Callable[[int], object]) -> Case:
 
     def case() -> float:
         threads = [threading.Thread(target=run, args=(client,)) for client in range(CLIENTS)]
-        began = time.perf_counter()
+        database, worked, began = database_cpu(), time.process_time(), time.perf_counter()
         for thread in threads:
             thread.start()
         for thread in threads:
             thread.join()
-        return (time.perf_counter() - began) / (CLIENTS * EACH)
+        took, worked = time.perf_counter() - began, time.process_time() - worked
+        note_work(name, worked, database_cpu() - database)
+        return took / (CLIENTS * EACH)
 
     return case
 
@@ -107,9 +139,12 @@ def hordak() -> Iterator[Case | None]:
         answers, questions = rival.stdout, rival.stdin
 
         def case() -> float:
+            database = database_cpu()
             questions.write(f"{EACH}\n")
             questions.flush()
-            return float(answers.readline()) / (CLIENTS * EACH)
+            took, worked = map(float, answers.readline().split())
+            note_work("hordak, transfer_to", worked, database_cpu() - database)
+            return took / (CLIENTS * EACH)
 
         yield case
         questions.close()
@@ -152,8 +187,8 @@ def cases() -> Iterator[dict[str, Case]]:
         found = {
             "pgbench, tpcb-like": pgbench(),
             "hordak, transfer_to": stack.enter_context(hordak()),
-            "charge": clients(lambda _: charge(spread[next(places) % len(spread)])),
-            "charge, one account": clients(lambda _: charge(hot)),
+            "charge": clients("charge", lambda _: charge(spread[next(places) % len(spread)])),
+            "charge, one account": clients("charge, one account", lambda _: charge(hot)),
             "event": timed(lambda: one_event(hot)),
             "event, 100 at once": lambda: timed(lambda: hundred_events(hot))() / BATCH,
         }
@@ -164,6 +199,7 @@ def cases() -> Iterator[dict[str, Case]]:
                 lambda account_id=account_id: ledger.balance(account_id=account_id, now=timezone.now())
             )
         yield {name: case for name, case in found.items() if case is not None}
+        work_said()
 
 
 def books_are_right() -> None:

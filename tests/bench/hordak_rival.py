@@ -1,4 +1,4 @@
-"""django-hordak 2 on the same server, in a process and a database of its own: a number in, seconds out.
+"""django-hordak 2 on the same server, in a process and a database of its own: a number in, seconds (of the clock, of the processor) out.
 
 NTD_BENCH_HORDAK=/path/to/python    a Python with django-hordak and psycopg (never a dependency of ours)
 """
@@ -69,12 +69,12 @@ def main(url: str) -> None:
     for line in sys.stdin:
         each = int(line)
         threads = [threading.Thread(target=run, args=(client, each)) for client in range(CLIENTS)]
-        began = time.perf_counter()
+        began, worked = time.perf_counter(), time.process_time()
         for thread in threads:
             thread.start()
         for thread in threads:
             thread.join()
-        sys.stdout.write(f"{time.perf_counter() - began}\n")
+        sys.stdout.write(f"{time.perf_counter() - began} {time.process_time() - worked}\n")
         sys.stdout.flush()
 
 
