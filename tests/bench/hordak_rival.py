@@ -6,8 +6,8 @@ NTD_BENCH_HORDAK=/path/to/python    a Python with django-hordak and psycopg (nev
 from __future__ import annotations
 
 import sys
-import threading
 import time
+from concurrent.futures import ThreadPoolExecutor, wait
 
 CLIENTS = 8
 
@@ -46,7 +46,6 @@ def setup(url: str) -> None:
 
 def main(url: str) -> None:
     setup(url)
-    from django.db import connection
     from hordak.models import Account, AccountType
     from moneyed import Money
 
@@ -58,22 +57,16 @@ def main(url: str) -> None:
     ]
 
     def run(client: int, each: int) -> None:
-        try:
-            for n in range(each):
-                wallets[(client * each + n) % len(wallets)].transfer_to(income, Money("0.01", "EUR"))
-        finally:
-            connection.close()
+        for n in range(each):
+            wallets[(client * each + n) % len(wallets)].transfer_to(income, Money("0.01", "EUR"))
 
+    clients = ThreadPoolExecutor(CLIENTS)
     sys.stdout.write("ready\n")
     sys.stdout.flush()
     for line in sys.stdin:
         each = int(line)
-        threads = [threading.Thread(target=run, args=(client, each)) for client in range(CLIENTS)]
         began, worked = time.perf_counter(), time.process_time()
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
+        wait([clients.submit(run, client, each) for client in range(CLIENTS)])
         sys.stdout.write(f"{time.perf_counter() - began} {time.process_time() - worked}\n")
         sys.stdout.flush()
 
