@@ -15,7 +15,8 @@ class SiteConfig(AppConfig):
 
     def ready(self) -> None:
         # Importing the Celery application makes it the one that every process enqueues to.
-        from ntd_site import celery, checks
+        from ntd_site import celery, checks, database
 
+        database.install()
         celery.app.set_default()
         checks.register()

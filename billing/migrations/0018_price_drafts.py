@@ -8,7 +8,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('billing', '0012_credit_note_guards'),
+        ("billing", "0017_credit_note_guards"),
     ]
 
     operations = [

@@ -1,4 +1,4 @@
-"""Triggers that keep credit notes as they were issued, within their invoice; see sql/0012_credit_note_guards.sql."""
+"""Triggers that keep credit notes as they were issued, within their invoice; see sql/0017_credit_note_guards.sql."""
 
 from pathlib import Path
 
@@ -21,7 +21,7 @@ def _old_guard() -> str:
 
 
 class Migration(migrations.Migration):
-    dependencies = [("billing", "0011_credit_notes_and_reverse_charge")]
+    dependencies = [("billing", "0016_credit_notes_and_reverse_charge")]
     operations = [
-        migrations.RunSQL((SQL / "0012_credit_note_guards.sql").read_text(), reverse_sql=REVERSE + _old_guard())
+        migrations.RunSQL((SQL / "0017_credit_note_guards.sql").read_text(), reverse_sql=REVERSE + _old_guard())
     ]

@@ -1,4 +1,4 @@
-"""Usage is priced by books that have not ended, and published books are fixed; see sql/0014_price_book_ends.sql."""
+"""Usage is priced by books that have not ended, and published books are fixed; see sql/0019_price_book_ends.sql."""
 
 from pathlib import Path
 
@@ -18,7 +18,7 @@ def _old_facts() -> str:
 
 
 class Migration(migrations.Migration):
-    dependencies = [("billing", "0013_price_drafts")]
+    dependencies = [("billing", "0018_price_drafts")]
     operations = [
-        migrations.RunSQL((SQL / "0014_price_book_ends.sql").read_text(), reverse_sql=REVERSE + _old_facts())
+        migrations.RunSQL((SQL / "0019_price_book_ends.sql").read_text(), reverse_sql=REVERSE + _old_facts())
     ]

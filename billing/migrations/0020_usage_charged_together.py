@@ -5,7 +5,7 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
-    dependencies = [("billing", "0014_price_book_ends")]
+    dependencies = [("billing", "0019_price_book_ends")]
     operations = [
         migrations.AlterField(
             model_name="usagerecord",
