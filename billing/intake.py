@@ -11,8 +11,7 @@ from billing import ledger, metering, pricing
 from billing.models import Account, UsageRecord
 
 REFUSALS = (
-    ledger.InsufficientCredits,
-    ledger.AccountNotActive,
+    *ledger.CANNOT_SPEND,
     ledger.KeyReused,
     metering.EventConflict,
     metering.OutOfRange,
@@ -26,7 +25,7 @@ class Accepted:
     is_new: bool
 
 
-def accept(*, account: Account, event: Mapping[str, Any], now: datetime) -> Accepted:
+def accept(*, account: Account, event: Mapping[str, Any], now: datetime, api_key: str = "") -> Accepted:
     """Record and charge one event; the same event again answers the first record."""
     return Accepted(
         *metering.record(
@@ -40,6 +39,7 @@ def accept(*, account: Account, event: Mapping[str, Any], now: datetime) -> Acce
             source=f"api:{event['source']}",
             agent=event["agent"] or "",
             properties=event["properties"],
+            api_key=api_key,
         )
     )
 
@@ -48,6 +48,8 @@ def status_of(refused: Exception) -> str:
     """How a batch answers for an event that was refused."""
     if isinstance(refused, ledger.InsufficientCredits):
         return "insufficient_credits"
+    if isinstance(refused, ledger.BudgetExceeded):
+        return "budget_exceeded"
     if isinstance(refused, metering.EventConflict | ledger.AccountNotActive | ledger.KeyReused):
         return "conflict"
     return "invalid"

@@ -19,7 +19,7 @@ from django.conf import settings
 from django.db import transaction
 from django.db.models import QuerySet, Sum
 
-from billing import ledger, live, periods, pricing, rating, statements
+from billing import announcements, ledger, live, periods, pricing, rating, statements
 from billing.models import Account, Grant, Invoice, InvoiceLine, InvoiceSeries, LedgerAccount, Price, UsageRecord
 
 LONGEST = timedelta(days=400)
@@ -177,6 +177,7 @@ def finalize(*, invoice_id: UUID, now: datetime) -> Invoice:
     invoice.seller = seller()
     invoice.customer = customer(invoice.account)
     invoice.save()
+    announcements.invoice_moved(invoice, now=now)
     live.invoice_changed(invoice.account_id, invoice.pk)
     return invoice
 
@@ -242,6 +243,7 @@ def settle(*, invoice_id: UUID, reason: str, now: datetime) -> bool:
 def _close(invoice: Invoice, *, reason: str, now: datetime) -> None:
     invoice.state, invoice.paid_at, invoice.reason = Invoice.State.PAID, now, reason
     invoice.save(update_fields=["state", "paid_at", "reason"])
+    announcements.invoice_moved(invoice, now=now)
     live.invoice_changed(invoice.account_id, invoice.pk)
 
 

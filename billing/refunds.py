@@ -13,7 +13,7 @@ from uuid import UUID
 from django.db import transaction
 from django.db.models import Q, Sum
 
-from billing import ledger, live, payment_states
+from billing import announcements, ledger, live, payment_states
 from billing.gateways import AnswerLost, NotFound, Refused, Repayment, RepaymentState, registry
 from billing.models import Grant, Payment, PaymentEvent, Refund
 from billing.payment_states import SENT_BY, RefundState, State
@@ -162,6 +162,7 @@ def _record(
     if not is_open:
         _close(refund, now)
     refund.save()
+    announcements.refund_moved(refund, now=now)
     _note(refund, source, state, Effect.APPLIED, detail, now)
     live.payment_changed(refund.account_id, refund.payment_id)
     return refund

@@ -2,7 +2,7 @@
 
 from django.urls import path
 
-from billing.views import credits, gateways, invoices, members, methods, paying, payments, staff
+from billing.views import budgets, credits, gateways, invoices, members, methods, paying, payments, staff, webhooks
 
 app_name = "billing"
 # The account itself: members, keys, settings.
@@ -14,6 +14,18 @@ account_pages = [
     path("settings/account/", members.account_settings, name="account"),
     path("developers/api-keys/", members.api_keys, name="api-keys"),
     path("developers/api-keys/<uuid:pk>/revoke/", members.api_key_revoke, name="api-key-revoke"),
+]
+webhook_pages = [
+    path("developers/webhooks/", webhooks.webhooks, name="webhooks"),
+    path("developers/webhook-endpoints/<uuid:pk>/", webhooks.endpoint, name="endpoint"),
+    path("developers/webhook-endpoints/<uuid:pk>/change/", webhooks.change, name="endpoint-change"),
+    path("developers/webhook-endpoints/<uuid:pk>/rotate/", webhooks.rotate, name="endpoint-rotate"),
+    path("developers/webhook-endpoints/<uuid:pk>/switch/", webhooks.switch, name="endpoint-switch"),
+    path("developers/webhook-endpoints/<uuid:pk>/test/", webhooks.test, name="endpoint-test"),
+    path("developers/webhook-endpoints/<uuid:pk>/replay/", webhooks.replay, name="endpoint-replay"),
+    path("developers/webhook-endpoints/<uuid:pk>/remove/", webhooks.remove, name="endpoint-remove"),
+    path("developers/webhook-deliveries/<uuid:pk>/", webhooks.delivery, name="delivery"),
+    path("developers/webhook-deliveries/<uuid:pk>/replay/", webhooks.delivery_replay, name="delivery-replay"),
 ]
 # Credits, usage, invoices.
 money_pages = [
@@ -29,6 +41,10 @@ money_pages = [
     path("billing/invoices/<uuid:pk>/finalize/", invoices.finalize, name="invoice-finalize"),
     path("billing/invoices/<uuid:pk>/void/", invoices.void, name="invoice-void"),
     path("billing/invoices/<uuid:pk>/mark-paid/", invoices.mark_paid, name="invoice-mark-paid"),
+    path("billing/budgets/", budgets.budgets, name="budgets"),
+    path("billing/budgets/<uuid:pk>/", budgets.budget, name="budget"),
+    path("billing/budgets/<uuid:pk>/remove/", budgets.remove, name="budget-remove"),
+    path("billing/low-balance/", budgets.low_balance, name="low-balance"),
     path("billing/accounts/", staff.accounts, name="staff-accounts"),
     path("billing/books/", staff.books, name="books"),
     path("billing/adjust/", staff.adjust, name="adjust"),
@@ -53,4 +69,4 @@ payment_pages = [
     path("billing/gateways/webhooks/<uuid:pk>/", gateways.webhook, name="webhook"),
     path("billing/gateways/webhooks/<uuid:pk>/retry/", gateways.webhook_retry, name="webhook-retry"),
 ]
-urlpatterns = [*account_pages, *money_pages, *payment_pages]
+urlpatterns = [*account_pages, *webhook_pages, *money_pages, *payment_pages]

@@ -143,6 +143,17 @@ STATEMENTS = {
          where r.credits_ucr <> -coalesce(e.amount_ucr, 0)
             or (r.state = 'failed' and r.credits_ucr > 0) <> (undone.id is not null)
             or (undone.id is not null and (g.id is null or g.amount_ucr <> r.credits_ucr))""",
+    # Budgets
+    "budgets_hold_what_their_holds_reserve": """
+        select c.id::text from billing_budgetcounter c
+          left join billing_budgetreservation r on r.counter_id = c.id
+         group by c.id having c.held_ucr <> coalesce(sum(r.amount_ucr), 0)
+        union all
+        select r.id::text from billing_budgetreservation r join billing_hold h on h.id = r.hold_id
+         where h.state <> 'active'""",
+    "wallets_know_whether_budgets_watch_them": """
+        select w.code from billing_ledgeraccount w
+         where w.has_budgets <> exists (select 1 from billing_budget b where b.account_id = w.account_id)""",
     "open_payments_are_asked_about": """
         select id::text from billing_payment
          where (state in ('created', 'unknown', 'requires_action', 'processing')) <> (ask_at is not null)

@@ -17,6 +17,7 @@ from uuid import UUID
 from django.db import transaction
 from django.db.models import F, Q
 
+from billing.outgoing import outbox
 from federation import attempts, bus, dispatch, journal, live
 from federation.models import Agent, Attempt, Event, Federation, Task
 
@@ -225,6 +226,8 @@ def lose(*, agent: Agent, now: datetime) -> bool:
         return False
     seconds = int((now - agent.last_heartbeat_at).total_seconds())
     journal.record(federation, Event.Kind.LOST, f"{agent} was silent for {seconds} s: lost.", now=now, agent=agent)
+    told = {"agent": str(agent.pk), "federation": str(federation.pk), "name": agent.name}
+    outbox.publish(account_id=federation.account_id, type="agent.lost", data=told, now=now)
     _release_all(agent, why=f"{agent} was lost.", now=now)
     _rewire(federation, now=now)
     return True

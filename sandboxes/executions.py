@@ -15,9 +15,10 @@ from django.db import connection, transaction
 from django.db.models import Q
 
 from billing import ledger, pricing
+from billing.keys import KeyPrincipal
 from billing.models import Account, User
-from sandboxes import cancels, engine, lifecycle, lifetimes, live, programs, tasks, transcript
-from sandboxes.executor import METER, WAITS_AT_MOST, WAITS_AT_MOST_HOURS, announce_end, let_go
+from sandboxes import cancels, engine, lifecycle, lifetimes, live, programs, tasks, telling, transcript
+from sandboxes.executor import METER, WAITS_AT_MOST, WAITS_AT_MOST_HOURS, let_go
 from sandboxes.limits import InvalidLimits, Limits
 from sandboxes.models import Execution, Pool, Sandbox, Template
 from sandboxes.runtimes import LOCAL, Needs
@@ -93,7 +94,7 @@ def submit(
     """Queue code to run, with its worst-case cost held; in a long-lived sandbox only `queue` waits for another.
 
     Raises programs.Refused, programs.TooLarge, NetworkNotAllowed, engine.EngineUnavailable, QueueFull,
-    ledger.InsufficientCredits, ledger.AccountNotActive, SandboxIsBusy, lifetimes.Ended; then nothing is written.
+    those of ledger.CANNOT_SPEND, SandboxIsBusy, lifetimes.Ended; then nothing is written.
     """
     program = programs.check(
         code=code,
@@ -125,7 +126,8 @@ def submit(
         available_at=now,
         **_stored(program),
     )
-    return _queue(execution, now) if place.sandbox is None else _enter(execution, now, may_wait=queue)
+    api_key = str(by.pk) if isinstance(by, KeyPrincipal) else ""
+    return _queue(execution, now, api_key) if place.sandbox is None else _enter(execution, now, may_wait=queue)
 
 
 def _stored(program: programs.Program) -> dict[str, Any]:
@@ -142,7 +144,7 @@ def _stored(program: programs.Program) -> dict[str, Any]:
 
 
 @transaction.atomic
-def _queue(execution: Execution, now: datetime) -> Execution:
+def _queue(execution: Execution, now: datetime, api_key: str) -> Execution:
     if not Template.objects.hold(execution.template):
         raise programs.Refused({"template": ["There is no such template."]})
     execution.turn = _turn(execution.account_id)
@@ -155,6 +157,9 @@ def _queue(execution: Execution, now: datetime) -> Execution:
         expires_at=now + 2 * WAITS_AT_MOST,
         now=now,
         purpose="execution",
+        meter=METER,
+        agent=execution.agent,
+        api_key=api_key,
     )
     transaction.on_commit(partial(transcript.tell_queued, execution))
     live.execution_changed(execution)
@@ -338,8 +343,9 @@ def _mark_cancelled(execution: Execution, now: datetime) -> str:
     Execution.objects.filter(pk=row.pk).update(state=lifecycle.CANCELLED, finished_at=now)
     if row.state == lifecycle.QUEUED:
         let_go(row, now)
-        transaction.on_commit(partial(announce_end, row))
-    live.execution_changed(row)
+        telling.ended(row, now=now)
+    else:
+        live.execution_changed(row)
     execution.refresh_from_db()
     return str(row.state)
 

@@ -2,7 +2,7 @@
 
 from django.urls import path
 
-from billing.api import account, invoices, ledger, payments, people, usage
+from billing.api import account, budgets, invoices, ledger, payments, people, usage, webhooks
 
 credits_endpoints = [
     path("account", account.AccountViewSet.as_view({"get": "retrieve", "patch": "partial_update"})),
@@ -59,4 +59,30 @@ people_endpoints = [
     path("invitations", people.Invitations.as_view({"get": "list"}), name="api-invitations"),
     path("invitations/<str:pk>", people.Invitations.as_view({"delete": "destroy"}), name="api-invitation"),
 ]
-urlpatterns = [*people_endpoints, *credits_endpoints, *payment_endpoints]
+
+# Limits, and what was told of them.
+budget_endpoints = [
+    path("budgets", budgets.BudgetViewSet.as_view({"get": "list", "post": "create"})),
+    path(
+        "budgets/<uuid:pk>",
+        budgets.BudgetViewSet.as_view({"get": "retrieve", "patch": "partial_update", "delete": "destroy"}),
+    ),
+    path("alerts", budgets.AlertViewSet.as_view({"get": "list"})),
+]
+
+# What customers' own servers are told.
+webhook_endpoints = [
+    path("webhook-event-types", webhooks.EventTypeViewSet.as_view({"get": "catalogue"})),
+    path("webhook-endpoints", webhooks.EndpointViewSet.as_view({"get": "list", "post": "create"})),
+    path(
+        "webhook-endpoints/<uuid:pk>",
+        webhooks.EndpointViewSet.as_view({"get": "retrieve", "patch": "partial_update", "delete": "destroy"}),
+    ),
+    path("webhook-endpoints/<uuid:pk>/rotate", webhooks.EndpointViewSet.as_view({"post": "rotate"})),
+    path("webhook-endpoints/<uuid:pk>/test", webhooks.EndpointViewSet.as_view({"post": "test"})),
+    path("webhook-endpoints/<uuid:pk>/replay", webhooks.EndpointViewSet.as_view({"post": "replay"})),
+    path("webhook-endpoints/<uuid:pk>/deliveries", webhooks.EndpointViewSet.as_view({"get": "deliveries"})),
+    path("webhook-deliveries/<uuid:pk>", webhooks.DeliveryViewSet.as_view({"get": "retrieve"})),
+    path("webhook-deliveries/<uuid:pk>/replay", webhooks.DeliveryViewSet.as_view({"post": "replay"})),
+]
+urlpatterns = [*people_endpoints, *credits_endpoints, *payment_endpoints, *budget_endpoints, *webhook_endpoints]

@@ -44,14 +44,14 @@ class UsageViewSet(acting.BillingViewSet):
     def events(self, request: Request) -> Response:
         """Record one event (201, or 200 when it is a duplicate), or up to 1,000 (200, answered one by one)."""
         self.given(request)
-        account, now = acting.account_of(request), timezone.now()
+        account, now, api_key = acting.account_of(request), timezone.now(), acting.api_key(request)
         if "events" not in request.data:
             given = metered.EventRequest(data=request.data)
             given.is_valid(raise_exception=True)
-            return _single(account, dict(given.validated_data), now)
+            return _single(account, dict(given.validated_data), now, api_key)
         if len(request.data) > 1:
             raise exceptions.ValidationError({"events": ["Send either one event or `events`, not both."]})
-        results = [_result(account, item, now) for item in request.data["events"]]
+        results = [_result(account, item, now, api_key) for item in request.data["events"]]
         return Response(metered.EventResults({"results": results}).data)
 
     @extend_schema(parameters=[metered.WindowQuery], responses=metered.UsageRows)
@@ -73,12 +73,12 @@ class UsageViewSet(acting.BillingViewSet):
         return usage_csv.response(_range(account, asked, ""), name=account.slug)
 
 
-def _single(account: Account, given: dict[str, Any], now: datetime) -> Response:
-    found = intake.accept(account=account, event=given, now=now)
+def _single(account: Account, given: dict[str, Any], now: datetime, api_key: str) -> Response:
+    found = intake.accept(account=account, event=given, now=now, api_key=api_key)
     return Response(metered.EventAnswer(_shown(found)).data, status=201 if found.is_new else 200)
 
 
-def _result(account: Account, item: Any, now: datetime) -> dict[str, Any]:
+def _result(account: Account, item: Any, now: datetime, api_key: str) -> dict[str, Any]:
     """One event of a batch: what came of it, as an answer and never as an error."""
     name = item.get("id") if isinstance(item, dict) and isinstance(item.get("id"), str) else None
     serializer = metered.EventRequest(data=item)
@@ -88,7 +88,8 @@ def _result(account: Account, item: Any, now: datetime) -> dict[str, Any]:
     if not serializer.is_valid():
         return {"id": name, "status": "invalid", "detail": _first(serializer.errors)}
     try:
-        return _shown(intake.accept(account=account, event=dict(serializer.validated_data), now=now))
+        event = dict(serializer.validated_data)
+        return _shown(intake.accept(account=account, event=event, now=now, api_key=api_key))
     except intake.REFUSALS as refused:
         return {"id": name, "status": intake.status_of(refused), "detail": str(refused)}
 

@@ -12,27 +12,32 @@ from billing import live
 from billing.ledger import granting, refusals, spending
 from billing.models import Hold
 
-HOLD = "select * from billing_hold(%s, %s, %s, %s, %s, %s, %s)"
+HOLD = "select * from billing_hold(%s, %s, %s, %s, %s, %s, %s, %s, %s, %s)"
 END = "select * from billing_end_hold(%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)"
 SWEEP_BATCH = 500
 
 
 def hold(
-    *, account_id: UUID, amount_ucr: int, key: str, expires_at: datetime, now: datetime, purpose: str = ""
-) -> Hold:
-    """Set credits aside. The same key again answers the same hold."""
+    *, account_id: UUID, amount_ucr: int, key: str, expires_at: datetime, now: datetime, purpose: str = "",
+    meter: str = "", agent: str = "", api_key: str = "",
+) -> Hold:  # fmt: skip
+    """Set credits aside. The same key again answers the same hold.
+
+    `meter`, `agent` and `api_key` say on which budgets it counts, and what is captured of it.
+    """
     refusals.check_amount(amount_ucr)
     with connection.cursor() as cursor:
-        cursor.execute(HOLD, [account_id, uuid7(), key, amount_ucr, purpose, expires_at, now])
+        cursor.execute(HOLD, [account_id, uuid7(), key, amount_ucr, purpose, expires_at, now, meter, agent, api_key])
         outcome, found, available_ucr = cursor.fetchone()
     if outcome == "expire_first":
         granting.expire_wallet(account_id=account_id, now=now)
         return hold(
-            account_id=account_id, amount_ucr=amount_ucr, key=key, expires_at=expires_at, now=now, purpose=purpose
-        )
+            account_id=account_id, amount_ucr=amount_ucr, key=key, expires_at=expires_at, now=now, purpose=purpose,
+            meter=meter, agent=agent, api_key=api_key,
+        )  # fmt: skip
     if outcome not in ("ok", "replay"):
         raise spending.refusal(
-            outcome, account_id=account_id, key=key, needed_ucr=amount_ucr, available_ucr=available_ucr
+            outcome, account_id=account_id, key=key, needed_ucr=amount_ucr, available_ucr=available_ucr, found=found
         )
     if outcome == "replay":
         return Hold.objects.get(pk=found)

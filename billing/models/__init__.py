@@ -1,5 +1,6 @@
 """What billing remembers, one file per noun."""
 
+from billing.models.budgets import Alert, BalanceWatch, Budget, BudgetCounter, BudgetReservation
 from billing.models.customers import (
     EDITING_ROLES,
     Account,
@@ -13,6 +14,7 @@ from billing.models.idempotency import IdempotencyRecord
 from billing.models.invitations import Invitation
 from billing.models.invoices import Invoice, InvoiceLine, InvoiceSeries
 from billing.models.ledger import Entry, Grant, GrantConsumption, Hold, LedgerAccount, Transaction
+from billing.models.outgoing import OutgoingEvent, WebhookAttempt, WebhookDelivery, WebhookEndpoint
 from billing.models.payments import AutoTopUp, GatewayWebhook, Payment, PaymentEvent, PaymentMethod, Refund
 from billing.models.prices import Price, PriceBook
 from billing.models.simulated import SimulatedEvent, SimulatedPayment, SimulatedRefund
@@ -21,8 +23,13 @@ from billing.models.usage import Rating, UsageRecord
 __all__ = [
     "Account",
     "AccountQuerySet",
+    "Alert",
     "ApiKey",
     "AutoTopUp",
+    "BalanceWatch",
+    "Budget",
+    "BudgetCounter",
+    "BudgetReservation",
     "EDITING_ROLES",
     "Entry",
     "GatewayWebhook",
@@ -36,6 +43,7 @@ __all__ = [
     "InvoiceSeries",
     "LedgerAccount",
     "Membership",
+    "OutgoingEvent",
     "Payment",
     "PaymentEvent",
     "PaymentMethod",
@@ -50,4 +58,7 @@ __all__ = [
     "Transaction",
     "UsageRecord",
     "User",
+    "WebhookAttempt",
+    "WebhookDelivery",
+    "WebhookEndpoint",
 ]

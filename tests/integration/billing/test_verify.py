@@ -6,7 +6,7 @@ import pytest
 from django.core.management import call_command
 from django.db import connection
 
-from billing import ledger, payments, verify
+from billing import budgets, ledger, payments, verify
 from tests import ledger_cast as cast
 from tests import payment_cast
 
@@ -30,6 +30,8 @@ BREAKS = {
     "refunds_add_up_to_what_was_refunded": "update billing_payment set refunded = refunded - 1",
     "refunds_took_back_what_they_say": "update billing_refund set credits_ucr = credits_ucr + 1",
     "open_payments_are_asked_about": "update billing_payment set ask_at = now()",
+    "budgets_hold_what_their_holds_reserve": "update billing_budgetcounter set held_ucr = held_ucr + 1",
+    "wallets_know_whether_budgets_watch_them": "update billing_ledgeraccount set has_budgets = false",
     "rated_totals_are_the_price_of_the_total": "update billing_rating set rated_ucr = rated_ucr + 1",
 }
 
@@ -37,6 +39,8 @@ BREAKS = {
 @pytest.fixture
 def busy():
     account = cast.make_account(100)
+    said = {"scope": "account", "period": "day", "action": "notify", "now": cast.NOON}
+    budgets.create(account=account, limit_ucr=1000, **said)
     cast.use(account, "mcp_call", 3)
     held = cast.hold(account, 10)
     ledger.capture(hold_key=held.key, amount_ucr=5, key="c", source="t", now=cast.NOON)
