@@ -78,6 +78,8 @@ def change(
     if "low_balance_ucr" in changes:
         alerts.watch_balance(account=current, threshold_ucr=changes["low_balance_ucr"])
     fields = {name: value for name, value in changes.items() if name not in ELSEWHERE}
+    if "status" in changes:
+        fields["suspended_for_debt"] = False  # From here on it is staff's word.
     if changes:
         Account.objects.filter(pk=account.pk).update(**fields, version=F("version") + 1)
         live.credits_changed(account.pk)

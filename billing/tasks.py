@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from celery import shared_task
 from django.utils import timezone
 
-from billing import alerts, gateway_webhooks, janitor, ledger, restocking
+from billing import alerts, dunning, gateway_webhooks, janitor, ledger, restocking
 from billing.gateways import registry, simulated
 from billing.outgoing import courier, outbox
 
@@ -66,6 +66,11 @@ def send_webhooks() -> None:
 @shared_task
 def forget_webhooks() -> None:
     outbox.forget(now=timezone.now())
+
+
+@shared_task
+def remind_of_invoices() -> None:
+    dunning.sweep(now=timezone.now())
 
 
 @shared_task

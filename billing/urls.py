@@ -2,7 +2,19 @@
 
 from django.urls import path
 
-from billing.views import budgets, credits, gateways, invoices, members, methods, paying, payments, staff, webhooks
+from billing.views import (
+    arrears,
+    budgets,
+    credits,
+    gateways,
+    invoices,
+    members,
+    methods,
+    paying,
+    payments,
+    staff,
+    webhooks,
+)
 
 app_name = "billing"
 # The account itself: members, keys, settings.
@@ -64,6 +76,11 @@ payment_pages = [
     path("billing/payment-methods/<uuid:pk>/remove/", methods.method_remove, name="payment-method-remove"),
     path("billing/auto-top-up/", methods.auto_top_up, name="auto-top-up"),
     path("billing/auto-top-up/end/", methods.auto_top_up_end, name="auto-top-up-end"),
+    path("billing/payments/<uuid:pk>/dispute/", arrears.begin, name="dispute-begin"),
+    path("billing/disputes/", arrears.disputes, name="disputes"),
+    path("billing/disputes/<uuid:pk>/", arrears.dispute, name="dispute"),
+    path("billing/disputes/<uuid:pk>/play/", arrears.play, name="dispute-play"),
+    path("billing/arrears/", arrears.arrears, name="arrears"),
     path("billing/gateways/", gateways.gateways, name="gateways"),
     path("billing/gateways/payments/<uuid:pk>/ask/", gateways.ask, name="gateway-ask"),
     path("billing/gateways/webhooks/<uuid:pk>/", gateways.webhook, name="webhook"),

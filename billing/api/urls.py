@@ -2,7 +2,7 @@
 
 from django.urls import path
 
-from billing.api import account, budgets, invoices, ledger, payments, people, usage, webhooks
+from billing.api import account, budgets, disputes, invoices, ledger, payments, people, usage, webhooks
 
 credits_endpoints = [
     path("account", account.AccountViewSet.as_view({"get": "retrieve", "patch": "partial_update"})),
@@ -43,6 +43,8 @@ payment_endpoints = [
         "payment-methods/<uuid:pk>",
         payments.MethodViewSet.as_view({"get": "retrieve", "patch": "partial_update", "delete": "destroy"}),
     ),
+    path("disputes", disputes.DisputeViewSet.as_view({"get": "list"})),
+    path("disputes/<uuid:pk>", disputes.DisputeViewSet.as_view({"get": "retrieve"})),
     path("gateways/<str:name>/webhook", payments.GatewayWebhookView.as_view(), name="gateway-webhook"),
 ]
 

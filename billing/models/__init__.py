@@ -1,5 +1,6 @@
 """What billing remembers, one file per noun."""
 
+from billing.models.arrears import Dispute, DunningStep
 from billing.models.budgets import Alert, BalanceWatch, Budget, BudgetCounter, BudgetReservation
 from billing.models.customers import (
     EDITING_ROLES,
@@ -30,6 +31,8 @@ __all__ = [
     "Budget",
     "BudgetCounter",
     "BudgetReservation",
+    "Dispute",
+    "DunningStep",
     "EDITING_ROLES",
     "Entry",
     "GatewayWebhook",

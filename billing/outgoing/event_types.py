@@ -18,6 +18,7 @@ _BUDGET = {"budget": _ID, "scope": "account", "target": None, "window": "month",
 _INVOICE = {"invoice": _ID, "number": "2026-0001", "total": _MONEY, "amount_due": _MONEY, "due_at": None}
 _PAYMENT = {"payment": _ID, "purpose": "top_up", "total": _MONEY, "credits": "1000.000000", "invoice": None}
 _REFUND = {"refund": _ID, "payment": _ID, "total": _MONEY, "credits": "1000.000000"}
+_DISPUTE = {"dispute": _ID, "payment": _ID, "total": _MONEY, "credits": "1000.000000", "reason": ""}
 _TASK = {"task": _ID, "federation": _ID, "type": "backtest", "state": "completed", "error": ""}
 
 
@@ -45,6 +46,13 @@ CATALOGUE = (
               _PAYMENT | {"failure_code": "card_declined", "failure_message": "The card was declined."}),
     EventType("refund.succeeded", "Money went back to the customer.", _REFUND),
     EventType("refund.failed", "A refund was refused; its credits were given back.", _REFUND),
+    EventType("account.suspended", "The account was suspended; nothing new is started.",
+              {"account": _ID, "reason": "unpaid_invoice"}),
+    EventType("account.resumed", "What was owed is paid, and the account is active again.", {"account": _ID}),
+    EventType("dispute.opened", "A payer disputes a payment; its unspent credits are set aside.", _DISPUTE),
+    EventType("dispute.under_review", "The gateway looks at a dispute.", _DISPUTE),
+    EventType("dispute.won", "A dispute was won; the credits are back.", _DISPUTE),
+    EventType("dispute.lost", "A dispute was lost; what of the credits was spent is owed.", _DISPUTE),
     EventType("execution.finished", "An execution reached its last state.",
               {"execution": _ID, "state": "succeeded", "exit_code": 0, "breach": None, "agent": None}),
     EventType("task.finished", "A task of a federation was completed or failed for good.", _TASK),

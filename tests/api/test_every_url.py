@@ -18,7 +18,7 @@ from django.test import Client
 from django.urls import URLPattern, get_resolver
 from django.utils import timezone
 
-from billing import budgets, invitations, invoicing, ledger, methods, periods
+from billing import budgets, invitations, invoicing, ledger, methods, payments, periods
 from billing.models import Role
 from billing.outgoing import endpoints
 from federation.models import DeadLetter
@@ -82,6 +82,12 @@ def _budget(world: World) -> Any:
     return budgets.create(account=world.account, **said)
 
 
+def _dispute(world: World) -> Any:
+    payment = payment_cast.buy(world.account, 10)
+    payments.raise_dispute(payment=payment, now=world.now)
+    return payment.disputes.get()
+
+
 def _delivery(world: World) -> Any:
     return endpoints.test(endpoint=outgoing_cast.make_endpoint(world.account), now=world.now)
 
@@ -105,6 +111,7 @@ THINGS: dict[str, Callable[[World], Any]] = {
     "balancers": lambda world: factories.make_balancer(),
     "budgets": _budget,
     "dead-letters": _dead_letter,
+    "disputes": _dispute,
     "executions": lambda world: world.execution,
     "federations": lambda world: world.federation,
     "groups": _group,
