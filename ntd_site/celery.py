@@ -20,7 +20,7 @@ app.steps["worker"].add(DjangoStructLogInitStep)
 app.autodiscover_tasks()
 
 
-@after_task_publish.connect(sender="ntd_site.tasks.mark_alive")
+@after_task_publish.connect(sender="ntd_site.tasks.sweep")
 def scheduler_is_alive(**_: object) -> None:
     """Only the scheduler sends this task, so sending it proves that it lives."""
     heartbeats.beat("scheduler")

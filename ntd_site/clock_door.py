@@ -6,7 +6,6 @@ import logging
 from datetime import timedelta
 from typing import Any
 
-from django.conf import settings
 from django.http import Http404
 from django.utils import timezone
 from drf_spectacular.utils import extend_schema
@@ -15,7 +14,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from ntd_site import clock
+from ntd_site import clock, schedules
 from ntd_site.celery import app
 
 MOST = timedelta(days=3653)
@@ -56,7 +55,7 @@ class TestClock(APIView):
 def sweep_once() -> None:
     """Every task of the schedule, here and now; one that fails is logged and the others still run."""
     app.loader.import_default_modules()
-    for name, entry in settings.CELERY_BEAT_SCHEDULE.items():
+    for name, entry in schedules.DECLARED.items():
         try:
             app.tasks[entry["task"]](*entry.get("args", ()), **entry.get("kwargs", {}))
         except Exception:

@@ -1,9 +1,9 @@
 """The periodic background tasks: each app declares its own in `<app>/schedule.py`; here they meet.
 
-A message costs more than most sweeps do, so the sweeps of one pace go round in one message (tasks.sweep).
+A message costs more than most sweeps do, so all that are swept often go round in one message a second, and the
+worker knows which of them are due (tasks.sweep). Rare ones have messages of their own.
 """
 
-from collections import defaultdict
 from typing import Any
 
 from billing.schedule import SCHEDULE as BILLING
@@ -13,22 +13,27 @@ from sandboxes.schedule import SCHEDULE as SANDBOXES
 from scaling.schedule import SCHEDULE as SCALING
 
 # Nodes come first: how late they are swept counts.
-DECLARED: dict[str, dict[str, Any]] = {**SITE, **SCALING, **BILLING, **SANDBOXES, **FEDERATION}
-OFTEN_SECONDS = 5.0
+DECLARED: dict[str, dict[str, Any]] = {**SCALING, **SITE, **BILLING, **SANDBOXES, **FEDERATION}
+ROUND_SECONDS = 1.0
+OFTEN_SECONDS = 10.0
 
 
 def merged() -> dict[str, dict[str, Any]]:
-    rounds: defaultdict[float, list[str]] = defaultdict(list)
-    alone = {}
-    for name, entry in DECLARED.items():
-        # Whether the schedule itself is alive is told by a message of its own.
-        if entry["schedule"] <= OFTEN_SECONDS and name not in SITE:
-            rounds[entry["schedule"]].append(entry["task"])
-        else:
-            alone[name] = entry
-    return alone | {f"sweeps-every-{seconds:g}-s": _round(seconds, tasks) for seconds, tasks in rounds.items()}
+    """What the scheduler sends: one round of sweeps, and each rare task."""
+    often = {name: entry for name, entry in DECLARED.items() if entry["schedule"] <= OFTEN_SECONDS}
+    rare = {name: entry for name, entry in DECLARED.items() if name not in often}
+    sweeps = {
+        "task": "ntd_site.tasks.sweep",
+        "schedule": ROUND_SECONDS,
+        "kwargs": {"tasks": {entry["task"]: entry["schedule"] for entry in often.values()}},
+        "options": {"expires": 2 * ROUND_SECONDS, "queue": "sweeps"},
+    }
+    return {"sweeps": sweeps} | rare
 
 
-def _round(seconds: float, tasks: list[str]) -> dict[str, Any]:
-    options = {"expires": max(seconds, 2.0), "queue": "sweeps"}
-    return {"task": "ntd_site.tasks.sweep", "schedule": seconds, "kwargs": {"tasks": tasks}, "options": options}
+def due(tasks: dict[str, float], *, before: float, now: float) -> list[str]:
+    """Of tasks with their paces in seconds, those that began a window of theirs since the last round (Unix times).
+
+    A round that came a little early must not pass over what every round does.
+    """
+    return [task for task, seconds in tasks.items() if seconds <= ROUND_SECONDS or before // seconds < now // seconds]

@@ -59,8 +59,8 @@ def test_its_processor_time_is_counted(soft: Daemon, language: str):
 @pytest.mark.parametrize("language", LANGUAGES)
 def test_what_it_uses_is_told_of_all_its_processes_while_it_runs(soft: Daemon, language: str):
     code = {
-        "python": "import os, time\nif os.fork() == 0:\n    held = bytearray(b'x') * (40 << 20)\n    while True: pass\ntime.sleep(1.5)",
-        "node": "require('child_process').spawn(process.execPath, ['-e', 'const held = Buffer.alloc(40 << 20, 1); for (;;) held[0]++']); setTimeout(process.exit, 1500)",
+        "python": "import os, time\nr, w = os.pipe()\nif os.fork() == 0:\n    held = bytearray(b'x') * (40 << 20)\n    os.write(w, b'!')\n    while True: pass\nos.read(r, 1)\ntime.sleep(1.5)",
+        "node": "require('child_process').spawn(process.execPath, ['-e', 'const held = Buffer.alloc(40 << 20, 1); require(\\'fs\\').writeSync(1, \\'!\\'); for (;;) held[0]++']).stdout.once('data', () => setTimeout(process.exit, 1500))",
     }
     told = []
     request = make_request(code[language], language=language)
