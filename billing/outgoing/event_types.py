@@ -40,7 +40,7 @@ CATALOGUE = (
     EventType("budget.blocked", "A budget that blocks has refused a spend, told once in its window.", _BUDGET),
     EventType("invoice.opened", "An invoice was issued and waits to be paid.", _INVOICE),
     EventType("invoice.paid", "An invoice was paid.", _INVOICE),
-    EventType("invoice.overdue", "An invoice is past its due date; `days` says how many.", _INVOICE | {"days": 3}),
+    EventType("invoice.overdue", "An invoice is past its due date, told with each reminder.", _INVOICE | {"days": 3}),
     EventType("payment.succeeded", "A payment went through.", _PAYMENT),
     EventType("payment.failed", "A payment failed or was cancelled.",
               _PAYMENT | {"failure_code": "card_declined", "failure_message": "The card was declined."}),

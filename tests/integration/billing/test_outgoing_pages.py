@@ -156,7 +156,7 @@ def test_budgets_show_how_they_stand_and_what_was_told(alice):
     shown = text(page(alice, "budgets"))
 
     assert "(60" in shown
-    assert "50 % of everything in total" in shown
+    assert "50 % of the budget for everything in total" in shown
     assert Alert.objects.count() == 1
 
 
