@@ -4,7 +4,7 @@
     no invoice is left that had its last reminder        the account is active again
 
 Each step is made once, in the transaction that writes it down. Steps that nothing ran for are made together later,
-with one e-mail.
+with one e-mail. While a payment of the invoice is under way nobody is reminded.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ from django.db import transaction
 from django.db.models import F
 
 from billing import announcements, ledger, live, overdue, owners
-from billing.models import Account, DunningStep, Invoice
+from billing.models import Account, DunningStep, Invoice, Payment
+from billing.models.payments import LIVE
 from billing.outgoing import outbox
 
 BATCH = 200
@@ -33,8 +34,11 @@ def sweep(*, now: datetime) -> int:
 
 def _due(now: datetime) -> list[UUID]:
     late = Invoice.objects.filter(state=Invoice.State.OPEN, due_at__lte=now, amount_due__gt=0)
+    paying = Payment.objects.filter(invoice__isnull=False, state__in=LIVE).values("invoice")
     finished = DunningStep.objects.filter(days=overdue.SUSPENDS).values("invoice")
-    rows = late.exclude(pk__in=finished).order_by("due_at", "pk").prefetch_related("dunning_steps")
+    rows = (
+        late.exclude(pk__in=finished).exclude(pk__in=paying).order_by("due_at", "pk").prefetch_related("dunning_steps")
+    )
     found = []
     for invoice in rows[:BATCH]:
         done = [step.days for step in invoice.dunning_steps.all()]
@@ -48,7 +52,8 @@ def _remind(invoice_id: UUID, now: datetime) -> int:
     """Under the wallet's lock, as whatever pays the invoice is."""
     ledger.lock_wallet(Invoice.objects.values_list("account_id", flat=True).get(pk=invoice_id))
     invoice = Invoice.objects.select_related("account").get(pk=invoice_id)
-    if invoice.state != Invoice.State.OPEN or invoice.due_at is None:
+    is_paying = invoice.payments.filter(state__in=LIVE).exists()
+    if invoice.state != Invoice.State.OPEN or invoice.due_at is None or is_paying:
         return 0
     done = list(invoice.dunning_steps.values_list("days", flat=True))
     steps = overdue.reached(invoice.due_at, now=now, done=done)

@@ -13,7 +13,8 @@ from django.db import transaction
 from django.utils import timezone
 from standardwebhooks import Webhook
 
-from billing.models import Account, OutgoingEvent, User, WebhookDelivery, WebhookEndpoint
+from billing import accounts
+from billing.models import Account, OutgoingEvent, Role, User, WebhookDelivery, WebhookEndpoint
 from billing.outgoing import courier, endpoints, outbox
 from tests import factories
 from tests.fake_receiver import Got
@@ -77,6 +78,13 @@ def until_nothing_is_due(clock: Clock, endpoint: WebhookEndpoint, *, then: Calla
         clock.now = max(clock.now, due)
         then()
         made += 1
+
+
+def make_staff_of(account: Account) -> User:
+    """Somebody of staff who is a member of this account."""
+    stella = factories.make_staff()
+    accounts.add_member(account=account, user=stella, role=Role.OWNER)
+    return stella
 
 
 def make_account() -> Account:

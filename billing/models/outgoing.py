@@ -38,7 +38,7 @@ class WebhookEndpoint(models.Model):
     description = models.CharField(max_length=200, blank=True)
     # Types of events, or "*" for all.
     events = models.JSONField(default=list)
-    # Made by staff: it hears of the machines too, which belong to no account.
+    # Made by staff in their own account: it hears of the machines too, which belong to no account.
     is_operator = models.BooleanField(default=False)
     secret = models.CharField(max_length=100)
     # While one secret replaces another, both sign.

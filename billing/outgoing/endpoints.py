@@ -59,15 +59,21 @@ def create(
     Account.objects.select_for_update(no_key=True).get(pk=account.pk)
     if WebhookEndpoint.objects.filter(account=account).count() >= MOST:
         raise TooManyEndpoints
+    is_operator = hears_of_machines(by, account)
     return WebhookEndpoint.objects.create(
         account=account,
         url=addresses.check(url),
         description=description,
-        events=_events(events, is_operator=by.is_staff),
-        is_operator=by.is_staff,
+        events=_events(events, is_operator=is_operator),
+        is_operator=is_operator,
         secret=new_secret(),
         created_at=now,
     )
+
+
+def hears_of_machines(by: Principal, account: Account) -> bool:
+    """Staff in an account of their own; what they add for a customer tells of the customer's things alone."""
+    return by.is_staff and Account.objects.filter(by.membership_filter(), pk=account.pk).exists()
 
 
 def _events(wanted: list[str], *, is_operator: bool) -> list[str]:
@@ -76,7 +82,7 @@ def _events(wanted: list[str], *, is_operator: bool) -> list[str]:
         raise BadEvents(f"There are no such events: {', '.join(unknown)}.")
     beyond = [] if is_operator else event_types.operators_only(wanted)
     if beyond:
-        raise BadEvents(f"Only staff hear of {', '.join(beyond)}.")
+        raise BadEvents(f"Only staff, in an account of their own, hear of {', '.join(beyond)}.")
     if not wanted:
         raise BadEvents("Choose at least one event.")
     return [event_types.EVERYTHING] if event_types.EVERYTHING in wanted else sorted(set(wanted))

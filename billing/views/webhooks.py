@@ -27,14 +27,15 @@ ATTEMPTS_SHOWN = 100
 @require_http_methods(["GET", "HEAD", "POST"])
 def webhooks(request: HttpRequest, account: Account) -> HttpResponse:
     """The list, and making an endpoint, whose secret is in this one answer and nowhere else."""
-    form = EndpointForm(request.POST or None, is_operator=request.user.is_staff)
+    is_operator = endpoints.hears_of_machines(request.user, account)
+    form = EndpointForm(request.POST or None, is_operator=is_operator)
     made = None
     if request.method == "POST":
         roles.require_owner(request.user, account)
         if form.is_valid():
             made = _create(request, account, form)
     context = {
-        "form": form if made is None else EndpointForm(is_operator=request.user.is_staff),
+        "form": form if made is None else EndpointForm(is_operator=is_operator),
         "made": made,
         "is_owner": roles.is_owner(request.user, account),
         "endpoints": WebhookEndpoint.objects.filter(account=account).order_by("-created_at", "-pk"),

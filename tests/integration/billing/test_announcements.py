@@ -115,7 +115,7 @@ def test_it_is_told_once_with_its_facts(
 
 
 def test_a_node_that_becomes_unhealthy_is_told_to_staff_s_endpoints_alone(account: Account) -> None:
-    operators = outgoing_cast.make_endpoint(account, by=factories.make_staff(), events=["node.unhealthy"])
+    operators = outgoing_cast.make_endpoint(account, by=outgoing_cast.make_staff_of(account), events=["node.unhealthy"])
     for second in range(6):
         at = NOW + timedelta(seconds=second * 5)
         nodes.report(name="alpha", cpu=0.999, memory=0.999, disk=0.999, observed_at=at, now=at)

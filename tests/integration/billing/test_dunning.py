@@ -10,7 +10,7 @@ import pytest
 from django.core import mail
 from django.db import connection
 
-from billing import details, dunning, invoicing, ledger, periods
+from billing import details, dunning, invoicing, ledger, payments, periods
 from billing.models import Account, DunningStep, Invoice
 from tests import ledger_cast, outgoing_cast
 from tests.ledger_cast import NOON, UCR
@@ -104,6 +104,15 @@ def test_an_invoice_that_is_paid_in_time_or_has_nothing_due_is_left_alone() -> N
 
     assert dunning.sweep(now=after(paid, 0)) == 1
     assert (steps(paid), steps(nothing)) == ([], [0])
+
+
+def test_while_it_is_being_paid_nobody_is_reminded(invoice: Invoice) -> None:
+    said = {"invoice": invoice, "key": "pay", "now": NOON}
+    payment = payments.pay_invoice(method="sim_action_required", **said)
+
+    assert dunning.sweep(now=after(invoice, 14)) == 0
+    payments.decline(payment=payment, now=NOON)
+    assert dunning.sweep(now=after(invoice, 14)) == 4
 
 
 def test_another_unpaid_invoice_keeps_the_account_suspended(invoice: Invoice) -> None:

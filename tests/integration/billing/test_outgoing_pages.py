@@ -192,3 +192,19 @@ def test_what_cannot_be_disputed_is_refused(stella):
 
 
 NO_SUCH = "0198c0de-0000-7000-8000-000000000000"
+
+
+@pytest.mark.parametrize(
+    "model",
+    ["webhookendpoint", "outgoingevent", "webhookdelivery", "budget", "alert", "dunningstep", "dispute"],
+)
+def test_the_admin_shows_what_was_told_and_no_secret(stella, model):
+    endpoint = outgoing_cast.make_endpoint(stella.account, URL)
+    outgoing_cast.tell(stella.account)
+    payments.raise_dispute(payment=payment_cast.buy(stella.account, 10), now=timezone.now())
+    stella.force_login(factories.make_user("Root", is_staff=True, is_superuser=True))
+
+    assert stella.get(f"/admin/billing/{model}/").status_code == 200
+    assert stella.get(f"/admin/billing/{model}/add/").status_code == 403
+    if model == "webhookendpoint":
+        assert endpoint.secret not in text(stella.get(f"/admin/billing/{model}/{endpoint.pk}/change/"))

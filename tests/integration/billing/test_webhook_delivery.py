@@ -350,13 +350,25 @@ def test_an_event_of_one_key_is_told_once() -> None:
 def test_what_no_account_owns_goes_to_endpoints_of_staff_alone() -> None:
     account = cast.make_account()
     customers = cast.make_endpoint(account)
-    operators = cast.make_endpoint(account, by=cast.factories.make_staff())
+    operators = cast.make_endpoint(account, by=cast.make_staff_of(account))
 
     cast.tell(None, "node.unhealthy")
     cast.tell(account)
 
     assert [each.event.type for each in cast.deliveries(customers)] == ["credits.low"]
     assert [each.event.type for each in cast.deliveries(operators)] == ["node.unhealthy", "credits.low"]
+
+
+def test_what_staff_add_for_a_customer_hears_of_no_machine() -> None:
+    account = cast.make_account()
+    added = cast.make_endpoint(account, by=cast.factories.make_staff())
+
+    cast.tell(None, "node.unhealthy")
+
+    assert not added.is_operator
+    assert not added.deliveries.exists()
+    with pytest.raises(endpoints.BadEvents):
+        cast.make_endpoint(account, by=cast.factories.make_staff(), events=["node.unhealthy"])
 
 
 def test_old_events_are_forgotten_but_not_what_still_waits() -> None:
