@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal
@@ -131,7 +132,6 @@ def record(
     return kept, True
 
 
-@transaction.atomic
 def capture(
     *,
     hold_key: str,
@@ -149,21 +149,23 @@ def capture(
     When the hold has expired meanwhile, what is still available is charged up to the held amount: the
     work was done, and its record must not be lost.
     """
-    event = Event(source, key, meter, _quantity(quantity), occurred_at, agent, properties or {})
-    facts = _look_up(event, hold_key=hold_key)
-    given = event.fingerprint(with_time=True)
-    if facts.earlier:
-        return _earlier(facts.earlier, given)
-    held = facts.held
-    assert held is not None
-    if held.state in (Hold.State.CAPTURED, Hold.State.RELEASED):
-        raise ledger.HoldEnded(held.state)
-    rated = _rate(facts, event)
-    cost_ucr = min(rated.ucr, held.amount_ucr)
-    if held.is_good(now):
-        return _keep(facts, event, given, rated, cost_ucr=cost_ucr, now=now, held=held)
-    cost_ucr = min(cost_ucr, _left(facts, held, now))
-    return _keep(facts, event, given, rated, cost_ucr=cost_ucr, now=now)
+    # Whatever is raised here is raised before anything is written, so a caller's transaction needs no savepoint.
+    with nullcontext() if connection.in_atomic_block else transaction.atomic():
+        event = Event(source, key, meter, _quantity(quantity), occurred_at, agent, properties or {})
+        facts = _look_up(event, hold_key=hold_key)
+        given = event.fingerprint(with_time=True)
+        if facts.earlier:
+            return _earlier(facts.earlier, given)
+        held = facts.held
+        assert held is not None
+        if held.state in (Hold.State.CAPTURED, Hold.State.RELEASED):
+            raise ledger.HoldEnded(held.state)
+        rated = _rate(facts, event)
+        cost_ucr = min(rated.ucr, held.amount_ucr)
+        if held.is_good(now):
+            return _keep(facts, event, given, rated, cost_ucr=cost_ucr, now=now, held=held)
+        cost_ucr = min(cost_ucr, _left(facts, held, now))
+        return _keep(facts, event, given, rated, cost_ucr=cost_ucr, now=now)
 
 
 @transaction.atomic

@@ -1,14 +1,13 @@
-"""Members: they join, send heartbeats, leave, are lost; one of them leads for as long as its lease lasts.
+"""Members: they join, send heartbeats, are drained, leave, are lost.
 
-Everything here that changes membership or the leader locks the federation, raises `topology_version` by one
-and, for a leader, the epoch. A leader that let its lease run out and leads again also gets a new epoch.
+Whatever changes membership locks the federation and re-wires it: one version of its topology more (`wiring`).
 """
 
 from __future__ import annotations
 
 import hashlib
 import secrets
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -16,10 +15,13 @@ from uuid import UUID
 
 from django.db import transaction
 from django.db.models import F, Q
+from django.db.models.expressions import RawSQL
 
 from billing.outgoing import outbox
-from federation import attempts, bus, dispatch, journal, live
-from federation.models import Agent, Attempt, Event, Federation, Task
+from federation import attempts, bus, dispatch, journal, live, maps, wiring
+from federation import beats as statements
+from federation.beats import Beat, Heard
+from federation.models import Agent, Attempt, Event, Federation
 
 TOKEN_PREFIX = "nta_"
 WORDS_FOR_GONE = "This agent is no longer a member. Register again to get a new token."
@@ -53,6 +55,7 @@ class Reply:
     epoch: int
     cancel: list[UUID]
     neighbours: list[UUID]
+    came_back: bool = False  # it was unavailable before and takes work again
 
 
 # Joining and leaving
@@ -81,7 +84,7 @@ def join(
     )
     locked.next_position += 1
     journal.record(locked, Event.Kind.JOINED, f"{agent} joined.", now=now, agent=agent)
-    _rewire(locked, now=now)
+    wiring.rewire(federation=locked, why=f"{agent} joined.", now=now)
     return agent, token
 
 
@@ -103,21 +106,69 @@ def leave(*, agent: Agent, now: datetime, by: str = "") -> None:
     words = f"{agent} was removed by {by}." if by else f"{agent} left."
     journal.record(federation, Event.Kind.LEFT, words, now=now, agent=agent)
     _release_all(agent, why=f"{agent} left.", now=now)
-    _rewire(federation, now=now)
-    transaction.on_commit(lambda: bus.close_inbox(agent=agent))
+    wiring.rewire(federation=federation, why=words, now=now)
+    transaction.on_commit(lambda: bus.close_inbox(agent=agent, now=now))
 
 
 @transaction.atomic
-def change(*, agent: Agent, now: datetime, **changes: Any) -> Agent:
+def change(*, agent: Agent, now: datetime, by: str = "", **changes: Any) -> Agent:
     """Change what a member can do and how much of it."""
     federation = _locked(agent.federation)
     if "capabilities" in changes:
         changes["capabilities"] = sorted(set(changes["capabilities"]))
-    for name, value in changes.items():
+    changed = {name: value for name, value in changes.items() if getattr(agent, name) != value}
+    if not changed:
+        return agent
+    for name, value in changed.items():
         setattr(agent, name, value)
-    agent.save(update_fields=list(changes))
+    agent.save(update_fields=list(changed))
+    words = f"{by or 'The system'} changed {', '.join(changed).replace('_', ' ')} of {agent}."
+    journal.record(federation, Event.Kind.CHANGED, words, now=now, agent=agent)
     live.federation_changed(federation)
     return agent
+
+
+@transaction.atomic
+def drain(*, agent: Agent, now: datetime, by: str = "", then_leave: bool = False) -> None:
+    """No new work for it: what it has not begun goes to others, what it runs it finishes (and then leaves)."""
+    federation = _locked(agent.federation)
+    wanted = Agent.Drain.LEAVE if then_leave else Agent.Drain.STAY
+    if not Agent.objects.members().filter(pk=agent.pk).exclude(drain=wanted).update(drain=wanted):
+        return
+    agent.drain = wanted
+    purpose = " and leaves when it is done" if then_leave else ""
+    journal.record(federation, Event.Kind.DRAINING, f"{agent} drains{purpose}{_by(by)}.", now=now, agent=agent)
+    waiting = Attempt.objects.filter(agent=agent, state=Attempt.State.ASSIGNED).order_by("task")
+    for attempt in waiting.select_related("agent"):
+        attempts.take_back(attempt=attempt, why=f"{agent} drains.", now=now)
+    live.agents_changed(federation, [agent.pk])
+    if then_leave and not Attempt.objects.live().filter(agent=agent).exists():
+        leave(agent=agent, now=now)
+
+
+@transaction.atomic
+def resume(*, agent: Agent, now: datetime, by: str = "") -> None:
+    """It takes work again."""
+    federation = _locked(agent.federation)
+    draining = Agent.objects.members().filter(pk=agent.pk).exclude(drain=Agent.Drain.NO)
+    if not draining.update(drain=Agent.Drain.NO):
+        return
+    agent.drain = Agent.Drain.NO
+    journal.record(federation, Event.Kind.CHANGED, f"{agent} takes work again{_by(by)}.", now=now, agent=agent)
+    live.agents_changed(federation, [agent.pk])
+
+
+def see_off(*, now: datetime) -> int:
+    """Let go of those that were to leave when they are done, and are."""
+    done = Agent.objects.members().filter(drain=Agent.Drain.LEAVE).with_running().filter(running=0)
+    gone = list(done.select_related("federation").order_by("pk")[:100])
+    for agent in gone:
+        leave(agent=agent, now=now)
+    return len(gone)
+
+
+def _by(by: str) -> str:
+    return f", by {by}" if by else ""
 
 
 def _locked(federation: Federation) -> Federation:
@@ -132,64 +183,67 @@ def _release_all(agent: Agent, *, why: str, now: datetime) -> None:
         attempts.release(attempt=attempt, why=why, now=now)
 
 
-def _rewire(federation: Federation, *, now: datetime) -> None:
-    """Membership or shape changed: a new version of the topology, with a leader if anyone can lead."""
-    federation.topology_version += 1
-    _see_to_leader(federation, now=now)
-    federation.save(update_fields=["topology_version", "next_position", "leader", "leader_lease_expires_at", "epoch"])
-    live.federation_changed(federation)
-
-
-def rewire(*, federation: Federation, why: str, now: datetime) -> None:
-    """Like `_rewire`, for a change of shape; inside the caller's transaction and lock."""
-    journal.record(federation, Event.Kind.REWIRED, why, now=now)
-    _rewire(federation, now=now)
-
-
 # Heartbeats
 
 
-@transaction.atomic
 def heartbeat(
     *, agent: Agent, status: str, load: float | None, running: Iterable[dict[str, Any]], now: datetime
 ) -> Reply:
     """A sign of life: renews the leases of what it runs, and says what it should stop."""
-    availability = Agent.Availability.UNAVAILABLE if status == "unavailable" else Agent.Availability.AVAILABLE
+    answer = heartbeat_many(beats=[Beat(agent.pk, status, load, list(running))], now=now)[0]
+    if isinstance(answer, Gone):
+        raise answer
+    return answer
+
+
+@transaction.atomic
+def heartbeat_many(*, beats: Sequence[Beat], now: datetime) -> list[Reply | Gone]:
+    """Signs of life of any number of agents, of any federations, in a handful of statements; answered in order.
+
+    Of several by one agent the last counts.
+    """
+    last = {beat.agent_id: beat for beat in beats}
     # The federation before the agent, as everyone locks them.
-    _renew_leadership(Q(leader=agent), now=now)
-    alive = Agent.objects.linked().filter(pk=agent.pk)
-    if not alive.update(last_heartbeat_at=now, availability=availability, reported_load=load):
-        raise Gone
-    federation = agent.federation
-    stop = _renew(agent, federation, running, now)
-    if (availability, load) != (agent.availability, agent.reported_load):
-        live.agents_changed(federation, [agent.pk])
-    members = list(Agent.objects.linked().filter(federation=federation).only("pk", "position"))
-    federation.refresh_from_db(fields=["topology_version", "epoch", "topology", "fan_out", "leader"])
-    return Reply(federation.topology_version, federation.epoch, stop, federation.shaped(members).neighbours(agent.pk))
+    wiring.renew(leaders=Q(leader__in=RawSQL("select unnest(%s::uuid[])", [list(last)])), now=now)
+    heard = statements.note(last.values(), now=now)
+    held = statements.renew([beat for pk, beat in last.items() if pk in heard], now=now)
+    federations = Federation.objects.in_bulk({known.federation_id for known in heard.values()})
+    shapes = {pk: maps.shape(federation) for pk, federation in federations.items()}
+    _tell_changes(last, heard, federations)
 
-
-def _renew(agent: Agent, federation: Federation, running: Iterable[dict[str, Any]], now: datetime) -> list[UUID]:
-    """Renews each (task, epoch) that is still the agent's; returns the tasks that are not."""
-    until = attempts.lease_end(federation, now)
-    stop = []
-    # In the order, and the task before its attempt, in which everyone locks them.
-    for each in sorted(running, key=lambda each: str(each["task"])):
-        if each.get("progress") is not None:
-            held = Task.objects.live().filter(pk=each["task"], epoch=each["epoch"], assigned_to=agent)
-            held.update(progress=each["progress"])
-        current = Attempt.objects.live().filter(task=each["task"], epoch=each["epoch"], agent=agent)
-        if not current.update(lease_expires_at=until):
-            stop.append(each["task"])
-    return stop
-
-
-def _renew_leadership(whose: Q, *, now: datetime) -> None:
-    """Only a lease that still runs can be renewed; a lapsed one is for `see_to_leaders`."""
-    for federation in Federation.objects.present().filter(whose, leader_lease_expires_at__gt=now):
-        Federation.objects.filter(pk=federation.pk, epoch=federation.epoch).update(
-            leader_lease_expires_at=now + federation.leader_lease
+    def reply(beat: Beat) -> Reply | Gone:
+        if beat.agent_id not in heard:
+            return Gone()
+        before = heard[beat.agent_id]
+        federation, shape = federations[before.federation_id], shapes[before.federation_id]
+        asked = [(beat.agent_id, each["task"], each["epoch"]) for each in beat.running]
+        return Reply(
+            topology_version=federation.topology_version,
+            epoch=federation.epoch,
+            cancel=[task for agent, task, epoch in asked if (agent, task, epoch) not in held],
+            neighbours=shape.neighbours(beat.agent_id) if beat.agent_id in shape else [],
+            came_back=(before.availability, beat.availability) == ("unavailable", "available"),
         )
+
+    return [reply(beat) for beat in beats]
+
+
+def _tell_changes(
+    beats: Mapping[UUID, Beat], heard: Mapping[UUID, Heard], federations: Mapping[UUID, Federation]
+) -> None:
+    """Another availability, or a load that looks different."""
+    changed: dict[UUID, list[UUID]] = {}
+    for pk, before in heard.items():
+        beat = beats[pk]
+        if (beat.availability, _shade(beat.load)) != (before.availability, _shade(before.load)):
+            changed.setdefault(before.federation_id, []).append(pk)
+    for federation_id, agent_ids in changed.items():
+        live.agents_changed(federations[federation_id], agent_ids)
+
+
+def _shade(load: float | None) -> int:
+    """Steps of five percent: less is no difference to the eye."""
+    return -1 if load is None else round(load * 20)
 
 
 def beat_managed(*, now: datetime) -> int:
@@ -199,7 +253,7 @@ def beat_managed(*, now: datetime) -> int:
     beaten = managed.exclude(availability=Agent.Availability.LOST).filter(last_heartbeat_at__lt=recently)
     count = beaten.update(last_heartbeat_at=now)
     if count:
-        _renew_leadership(Q(leader__runtime=Agent.Runtime.MANAGED), now=now)
+        wiring.renew(leaders=Q(leader__runtime=Agent.Runtime.MANAGED), now=now)
     return count
 
 
@@ -225,11 +279,12 @@ def lose(*, agent: Agent, now: datetime) -> bool:
     if not still_silent.update(availability=Agent.Availability.LOST, reported_load=None):
         return False
     seconds = int((now - agent.last_heartbeat_at).total_seconds())
-    journal.record(federation, Event.Kind.LOST, f"{agent} was silent for {seconds} s: lost.", now=now, agent=agent)
+    words = f"{agent} was silent for {seconds} s: lost."
+    journal.record(federation, Event.Kind.LOST, words, now=now, agent=agent)
     told = {"agent": str(agent.pk), "federation": str(federation.pk), "name": agent.name}
     outbox.publish(account_id=federation.account_id, type="agent.lost", data=told, now=now)
     _release_all(agent, why=f"{agent} was lost.", now=now)
-    _rewire(federation, now=now)
+    wiring.rewire(federation=federation, why=words, now=now)
     return True
 
 
@@ -239,58 +294,3 @@ def forgive(*, seconds: float) -> None:
     Agent.objects.linked().update(last_heartbeat_at=F("last_heartbeat_at") + late)
     Attempt.objects.live().update(lease_expires_at=F("lease_expires_at") + late)
     Federation.objects.exclude(leader=None).update(leader_lease_expires_at=F("leader_lease_expires_at") + late)
-
-
-# Leading
-
-
-def see_to_leaders(*, now: datetime) -> list[UUID]:
-    """Elect where the lease ran out; returns the federations that have a new leader."""
-    lapsed = Q(leader_lease_expires_at__lte=now) | Q(
-        leader=None, agents__left_at=None, agents__availability="available"
-    )
-    found = Federation.objects.present().filter(lapsed).values_list("pk", flat=True).distinct()
-    return [pk for pk in found[:100] if elect(federation_id=pk, now=now)]
-
-
-@transaction.atomic
-def elect(*, federation_id: UUID, now: datetime) -> bool:
-    """One of two that elect at once finds it done."""
-    federation = dispatch.lock(federation_id)
-    if federation is None or _has_leader(federation, now):
-        return False
-    before = federation.epoch
-    _rewire(federation, now=now)
-    return federation.epoch != before
-
-
-def _has_leader(federation: Federation, now: datetime) -> bool:
-    if federation.leader_id is None or federation.leader_lease_expires_at <= now:
-        return False
-    return Agent.objects.available().filter(pk=federation.leader_id).exists()
-
-
-def _see_to_leader(federation: Federation, *, now: datetime) -> None:
-    if _has_leader(federation, now):
-        return
-    chosen = _best_candidate(federation, now)
-    if chosen is None:
-        if federation.leader_id is not None:
-            journal.record(federation, Event.Kind.LEADERLESS, "Nobody can lead now.", now=now)
-        federation.leader, federation.leader_lease_expires_at = None, None
-        return
-    federation.epoch += 1
-    federation.leader, federation.leader_lease_expires_at = chosen, now + federation.leader_lease
-    words = f"{chosen} leads, epoch {federation.epoch}."
-    journal.record(federation, Event.Kind.ELECTED, words, now=now, agent=chosen)
-
-
-def _best_candidate(federation: Federation, now: datetime) -> Agent | None:
-    """Those heard from lately first, then who can do most, then who joined first."""
-    fresh_after = now - federation.leader_lease
-    candidates = Agent.objects.available().filter(federation=federation)
-    return min(
-        candidates,
-        key=lambda agent: (agent.last_heartbeat_at <= fresh_after, -len(agent.capabilities), agent.position),
-        default=None,
-    )

@@ -164,7 +164,8 @@ def release(*, attempt: Attempt, why: str, now: datetime) -> None:
 def take_back(*, attempt: Attempt, why: str, now: datetime) -> Task | None:
     """End an attempt that has not started and queue its task, inside the caller's transaction."""
     task = lock_task(attempt.task_id)
-    if not _end(attempt, state=Attempt.State.LAPSED, now=now, error=why):
+    has_begun = not Attempt.objects.filter(pk=attempt.pk, state=Attempt.State.ASSIGNED).exists()
+    if has_begun or not _end(attempt, state=Attempt.State.LAPSED, now=now, error=why):
         return None
     _queue_again(task, now=now, delay_seconds=0, reason="")
     return task

@@ -1,9 +1,10 @@
 """Messages between agents: sent along the topology, kept in an inbox per agent, acknowledged, counted.
 
-An inbox is a Redis stream. What is offered and not acknowledged within `redelivery_seconds` is offered again.
-Each step is one script, so that at every instant
+An inbox is a Redis stream of packs (`packs`). What is offered and not acknowledged within `redelivery_seconds` is
+offered again. Each step is one script, so that at every instant
     accepted = delivered + expired + dead + queued        (one for each recipient of a message)
-`history` brings what happened into the database.
+`history` brings what happened into the database; `relays` says how a message goes hop by hop; `requests` waits for
+replies.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -23,14 +24,16 @@ import redis
 from redis.commands.core import Script
 from uuid_utils.compat import uuid7
 
-from federation import history, live, store
+from federation import history, live, packs, relays, store
 from federation.models import Agent, Federation
-from federation.topology import Topology
+from federation.packs import Draft, Item, Offer, Pack, Receipt
 
 SCRIPTS = Path(__file__).parent / "lua"
 DEDUP_SECONDS = 24 * 3600
-MAX_PAYLOAD_BYTES = 256 * 1024
 FULL_RETRY_SECONDS = 5
+SWEEP = 500
+# One script call fills at most so many inboxes: it keeps everybody else waiting.
+FILLS = 2000
 
 
 class UnknownAgent(Exception):
@@ -51,16 +54,6 @@ class ToOneself(Exception):
 
     def __init__(self) -> None:
         super().__init__("An agent cannot send to itself.")
-
-
-class PayloadTooLarge(Exception):
-    """Raised for a message beyond the size that inboxes take."""
-
-    code = "payload_too_large"
-    extras = {"limit": MAX_PAYLOAD_BYTES}
-
-    def __init__(self) -> None:
-        super().__init__(f"A message's payload may have {MAX_PAYLOAD_BYTES:,} bytes.")
 
 
 class InboxFull(Exception):
@@ -84,44 +77,7 @@ class BusUnavailable(Exception):
         super().__init__("The message bus does not answer at the moment. Try again with the same message_id.")
 
 
-@dataclass(frozen=True, slots=True)
-class Draft:
-    """A message to be sent. `recipient` None is a broadcast."""
-
-    sender: UUID
-    recipient: UUID | None
-    type: str = "custom"
-    payload: Any = None
-    priority: int = 5
-    ttl_seconds: int = 300
-    correlation_id: str = ""
-    message_id: str = ""
-    durable: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Receipt:
-    """What was accepted: for a broadcast `path` is empty and `hops` the longest way."""
-
-    id: UUID
-    path: list[UUID]
-    hops: int
-    recipients: int
-    expires_at: datetime
-
-
-@dataclass(frozen=True, slots=True)
-class Item:
-    """A message as an agent finds it in its inbox."""
-
-    message: dict[str, Any]
-    path: list[str]
-    expires_at: datetime
-    delivery_count: int
-
-    @property
-    def hops(self) -> int:
-        return max(len(self.path) - 1, 0)
+REFUSALS = (UnknownAgent, ToOneself, packs.PayloadTooLarge, packs.UnfitPayload, InboxFull, BusUnavailable)
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,10 +86,11 @@ class Accounting:
     delivered: int
     expired: int
     dead: int
+    queued: int
 
     @property
-    def queued(self) -> int:
-        return self.accepted - self.delivered - self.expired - self.dead
+    def balances(self) -> bool:
+        return self.accepted == self.delivered + self.expired + self.dead + self.queued
 
 
 # Sending
@@ -149,110 +106,146 @@ def send(*, federation: Federation, draft: Draft, now: datetime) -> Receipt:
 
 def send_many(*, federation: Federation, drafts: Sequence[Draft], now: datetime) -> list[Receipt | Exception]:
     """Each draft for itself; the answers are in the order asked."""
-    members = list(Agent.objects.linked().filter(federation=federation).only("pk", "position"))
-    shape = federation.shaped(members)
-    with answering(), store.client().pipeline(transaction=False) as pipeline:
-        plans = [_plan(federation, shape, draft, now, pipeline) for draft in drafts]
-        replies = iter(pipeline.execute())
-    answers = [plan if isinstance(plan, Exception) else plan(next(replies)) for plan in plans]
+    sending = _Sending(federation, drafts, now)
+    with answering():
+        sending.send(packs.packed(sending.fit()))
     if any(draft.durable for draft in drafts):
         history.flush_all(now=now)
     live.messages_moved(federation)
-    return answers
+    return sending.answers
 
 
-Plan = Callable[[Any], Receipt | Exception]
+class _Sending:
+    """One call of `send_many`: what was asked, the ways looked up so far, and the answers."""
 
+    def __init__(self, federation: Federation, drafts: Sequence[Draft], now: datetime) -> None:
+        self.map = relays.Map(federation)
+        self.federation, self.drafts, self.now = federation, drafts, now
+        # Every answer is set before it is given: a draft is refused here or answered by its pack.
+        self.answers: list[Any] = [None] * len(drafts)
+        self.ways: dict[tuple[UUID, UUID | None], relays.Way | Exception] = {}
 
-def _plan(
-    federation: Federation, shape: Topology[UUID], draft: Draft, now: datetime, pipeline: Any
-) -> Plan | Exception:
-    """Puts the script's call on the pipeline; the plan turns its reply into the answer."""
-    members = set(shape.members)
-    if draft.sender not in members:
-        return UnknownAgent("from")
-    if draft.recipient is not None and draft.recipient not in members:
-        return UnknownAgent("to")
-    if draft.recipient == draft.sender:
-        return ToOneself()
-    payload = json.dumps(draft.payload)
-    if len(payload.encode()) > MAX_PAYLOAD_BYTES:
-        return PayloadTooLarge()
-    paths = _paths(shape, draft)
-    receipt = Receipt(
-        id=uuid7(),
-        path=paths[draft.recipient] if draft.recipient else [],
-        hops=max((len(path) - 1 for path in paths.values()), default=0),
-        recipients=len(paths),
-        expires_at=now + timedelta(seconds=draft.ttl_seconds),
-    )
-    body = _body(federation, draft, receipt, now)
-    if draft.recipient and federation.max_hops and receipt.hops > federation.max_hops:
-        keys = [_counts(federation.pk), _history()]
-        arguments = [str(federation.pk), str(receipt.id), body, str(draft.recipient), "hops"]
-        _script("bury")(keys, arguments, client=pipeline)
-        return lambda reply: receipt
-    _script("send")(*_call(federation, draft, receipt, paths, body), client=pipeline)
-    return lambda reply: _answer(reply, federation)
+    def fit(self) -> Iterator[tuple[int, Draft, bytes]]:
+        """What can be sent; the others are answered with why not."""
+        way: relays.Way | Exception | None = None
+        sender = recipient = None
+        for place, draft in enumerate(self.drafts):
+            if way is None or draft.sender is not sender or draft.recipient is not recipient:
+                way, sender, recipient = self._way(draft), draft.sender, draft.recipient
+            if isinstance(way, Exception):
+                self.answers[place] = way
+                continue
+            try:
+                yield place, draft, packs.body_of(draft)
+            except (packs.PayloadTooLarge, packs.UnfitPayload) as refused:
+                self.answers[place] = refused
 
+    def _way(self, draft: Draft) -> relays.Way | Exception:
+        key = (draft.sender, draft.recipient)
+        if key not in self.ways:
+            self.ways[key] = self._refusal(draft) or self.map.way(draft.sender, draft.recipient)
+        return self.ways[key]
 
-def _paths(shape: Topology[UUID], draft: Draft) -> dict[UUID, list[UUID]]:
-    """The way to each recipient, both ends included."""
-    if draft.recipient is not None:
-        return {draft.recipient: shape.route(draft.sender, draft.recipient)}
-    ways: dict[UUID, list[UUID]] = {draft.sender: [draft.sender]}
-    for step in shape.broadcast_plan(draft.sender):
-        ways[step.receiver] = [*ways[step.sender], step.receiver]
-    del ways[draft.sender]
-    return ways
+    def _refusal(self, draft: Draft) -> Exception | None:
+        if draft.sender not in self.map.members:
+            return UnknownAgent("from")
+        if draft.recipient is not None and draft.recipient not in self.map.members:
+            return UnknownAgent("to")
+        return ToOneself() if draft.recipient == draft.sender else None
 
+    def send(self, waiting: list[Pack]) -> None:
+        waiting = self._alone_when_relayed(waiting)
+        while waiting:
+            chunk, fills = [], 0
+            while waiting and (not chunk or fills < FILLS):
+                chunk.append(waiting.pop(0))
+                fills += self._known_way(chunk[-1]).recipients
+            waiting = self._send(chunk) + waiting
 
-def _body(federation: Federation, draft: Draft, receipt: Receipt, now: datetime) -> str:
-    return json.dumps(
-        {
-            "id": str(receipt.id),
-            "from": str(draft.sender),
-            "to": str(draft.recipient) if draft.recipient else None,
-            "type": draft.type,
-            "payload": draft.payload,
-            "priority": draft.priority,
-            "ttl_seconds": draft.ttl_seconds,
-            "correlation_id": draft.correlation_id,
-            "created_at": now.isoformat(),
-            "path": [str(member) for member in receipt.path],
-            "hops": receipt.hops,
-            "recipients": receipt.recipients,
-            "topology_version": federation.topology_version,
-        }
-    )
+    def _alone_when_relayed(self, found: list[Pack]) -> list[Pack]:
+        """What goes hop by hop is passed on message by message."""
+        if not self.map.is_relayed:
+            return found
+        alone = []
+        for pack in found:
+            for place, body in zip(pack.places, pack.bodies, strict=True):
+                alone.append(Pack(self.drafts[place], [place], [body]))
+        return alone
 
+    def _known_way(self, pack: Pack) -> relays.Way:
+        way = self._way(pack.draft)
+        assert isinstance(way, relays.Way)
+        return way
 
-def _call(
-    federation: Federation, draft: Draft, receipt: Receipt, paths: dict[UUID, list[UUID]], body: str
-) -> tuple[list[str], list[str | int]]:
-    dedup = store.key("dedup", federation.pk, draft.message_id)
-    keys = [_counts(federation.pk), _history(), dedup, _active(), *(_inbox(agent) for agent in paths)]
-    answer = json.dumps(
-        [
-            str(receipt.id),
-            [str(each) for each in receipt.path],
-            receipt.hops,
-            receipt.recipients,
-            _ms(receipt.expires_at),
-        ]
-    )
-    arguments: list[str | int] = [str(federation.pk), str(receipt.id), body, answer, _ms(receipt.expires_at)]
-    arguments += [federation.inbox_limit, DEDUP_SECONDS if draft.message_id else 0]
-    for agent, path in paths.items():
-        arguments += [str(agent), json.dumps([str(member) for member in path])]
-    return keys, arguments
+    def _send(self, chunk: list[Pack]) -> list[Pack]:
+        """Returns what is still to be sent: the pack that found only some room, cut to it, and those after it."""
+        arguments: list[Any] = [self.federation.inbox_limit, _again_at(self.federation, self.now), len(chunk)]
+        receipts = []
+        for pack in chunk:
+            receipts.append(self._put(pack, arguments))
+        replies = run("send", self.federation.pk, self.now, *arguments)
+        for pack, receipt, reply in zip(chunk, receipts, replies, strict=False):
+            if isinstance(reply, int) and reply > 0:
+                cut, refused = pack.split(reply)
+                self._answer(refused, InboxFull(self.federation.inbox_limit))
+                return [cut, *chunk[len(replies) :]]
+            self._settle(pack, receipt, reply)
+        return chunk[len(replies) :]
 
+    def _settle(self, pack: Pack, receipt: Receipt, reply: int | bytes) -> None:
+        if isinstance(reply, bytes):
+            self._answer(pack.places, Receipt.from_text(reply))
+        elif reply == 0:
+            self._answer(pack.places, InboxFull(self.federation.inbox_limit))
+        else:
+            pack_id, _, *same = receipt
+            for place, position in enumerate(pack.places):
+                self.answers[position] = Receipt(pack_id, place, *same)
 
-def _answer(reply: list[bytes], federation: Federation) -> Receipt | Exception:
-    if reply[0] == b"full":
-        return InboxFull(federation.inbox_limit)
-    pk, path, hops, recipients, expires = json.loads(reply[1])
-    return Receipt(UUID(pk), [UUID(member) for member in path], hops, recipients, _moment(expires))
+    def _answer(self, positions: list[int], answer: Receipt | Exception) -> None:
+        for position in positions:
+            self.answers[position] = answer
+
+    def _put(self, pack: Pack, arguments: list[Any]) -> Receipt:
+        """Adds a pack's arguments for the script; returns the receipt of its first message."""
+        draft, way = pack.draft, self._known_way(pack)
+        receipt = Receipt(
+            pack_id=str(uuid7())[: packs.PREFIX],
+            place=0,
+            path=way.path,
+            hops=way.hops,
+            recipients=way.recipients,
+            expires_at=packs.moment(packs.milliseconds(self.now + timedelta(seconds=draft.ttl_seconds))),
+        )
+        correlation = draft.correlation_id
+        asks = draft.reply_timeout_seconds is not None
+        if asks and not correlation:
+            correlation = packs.message_id(receipt.pack_id, 0)
+            pack.bodies = [packs.body_of(draft._replace(correlation_id=correlation))]
+        receipt = receipt._replace(correlation_id=correlation)
+        arguments += [receipt.pack_id, len(pack.places), str(draft.sender), self._shared(draft, way)]
+        arguments += [b"\n".join(pack.bodies), packs.milliseconds(receipt.expires_at), draft.priority, correlation]
+        arguments += [draft.message_id, receipt.as_text() if draft.message_id else "", DEDUP_SECONDS]
+        timeout = draft.reply_timeout_seconds or 0
+        arguments += [packs.milliseconds(self.now + timedelta(seconds=timeout)) if asks else ""]
+        arguments += [str(draft.recipient or ""), int(draft.awaited), *way.targets]
+        return receipt
+
+    def _shared(self, draft: Draft, way: relays.Way) -> str:
+        """What the messages of a pack have in common, for inboxes and the history."""
+        return json.dumps(
+            {
+                "from": str(draft.sender),
+                "to": str(draft.recipient) if draft.recipient else None,
+                "priority": draft.priority,
+                "ttl_seconds": draft.ttl_seconds,
+                "created_at": self.now.isoformat(),
+                "path": way.path,
+                "hops": way.hops,
+                "recipients": way.recipients,
+                "topology_version": self.federation.topology_version,
+            }
+        )
 
 
 # Receiving
@@ -261,80 +254,101 @@ def _answer(reply: list[bytes], federation: Federation) -> Receipt | Exception:
 def receive(*, agent: Agent, most: int, wait_seconds: float = 0, clock: Callable[[], datetime]) -> list[Item]:
     """What is in the inbox, waiting so long for something; everything must be acknowledged."""
     end = time.monotonic() + wait_seconds
+    inbox = store.bus_key("inbox", agent.pk)
     with answering():
         while True:
-            items = _offered(agent, most, clock())
+            newest, items = _offered(agent, most, clock())
             left = end - time.monotonic()
             if items or left <= 0:
                 return items
             # Wakes on the next message; a redelivery that comes due meanwhile is found a second later at most.
-            newest = store.client().xrevrange(_inbox(agent.pk), count=1)
-            after = newest[0][0] if newest else "0-0"
-            store.client().xread({_inbox(agent.pk): after}, block=max(int(min(left, 1.0) * 1000), 1))
+            store.client().xread({inbox: f"{newest}-0"}, block=max(int(min(left, 1.0) * 1000), 1))
 
 
-def _offered(agent: Agent, most: int, now: datetime) -> list[Item]:
-    again_at = now + timedelta(seconds=agent.federation.redelivery_seconds)
-    arguments = [str(agent.federation_id), str(agent.pk), _ms(now), _ms(again_at), most]
-    found = _script("receive")(_box(agent), arguments)
-    return [
-        Item(json.loads(body), json.loads(path), _moment(expires), int(count)) for body, path, expires, count in found
-    ]
+def _offered(agent: Agent, most: int, now: datetime) -> tuple[int, list[Item]]:
+    again_at = _again_at(agent.federation, now)
+    newest, *found = run("receive", agent.federation_id, now, str(agent.pk), again_at, most)
+    items: list[Item] = []
+    for pack_id, shared, bodies, first, path, expires, to, times, ended in found:
+        header, moment = json.loads(shared), packs.moment(expires)
+        offer = Offer(pack_id.decode(), header, json.loads(path), moment, times, to.decode())
+        items += packs.items(offer, int(first), bodies, ended)
+    return newest, items
 
 
-def acknowledge(*, agent: Agent, message_ids: Sequence[UUID]) -> int:
-    """How many were waiting for it; repeating it changes nothing."""
+def acknowledge(*, agent: Agent, message_ids: Sequence[UUID | str], now: datetime) -> int:
+    """How many were waiting for it; repeating it changes nothing. What is for others is passed on."""
+    named = [part for pair in packs.masks(message_ids).items() for part in pair]
     with answering():
-        done = int(_script("acknowledge")(_box(agent), [str(agent.federation_id), *map(str, message_ids)]))
+        done, *further = run("acknowledge", agent.federation_id, now, str(agent.pk), *named)
+        if further:
+            done += _pass_on(agent.federation, str(agent.pk), further, now=now)
     if done:
         live.messages_moved(agent.federation)
-    return done
+    return int(done)
 
 
-def close_inbox(*, agent: Agent) -> None:
-    """The agent left: what waits for it becomes dead letters."""
+def _pass_on(federation: Federation, holder: str, entries: list[list[bytes]], *, now: datetime) -> int:
+    """How many went on, or ended as dead letters. What cannot go on now stays, to be tried again."""
+    ways = relays.Map(federation)
+    moved = 0
+    for entry, path, to in entries:
+        leg = ways.leg_from(json.loads(path), to.decode())
+        if leg is not None:
+            arguments = [holder, entry, federation.inbox_limit, _again_at(federation, now), *leg]
+            moved += run("pass", federation.pk, now, *arguments) == 1
+    return moved
+
+
+def close_inbox(*, agent: Agent, now: datetime) -> None:
+    """The agent left: what waits for it becomes dead letters, what it passed on goes another way."""
+    reroute(agent=agent, now=now)
     with answering():
-        _script("clear")(_box(agent), [str(agent.federation_id), str(agent.pk), "all"])
+        run("clear", agent.federation_id, now, str(agent.pk))
+
+
+def reroute(*, agent: Agent, now: datetime) -> int:
+    """What an agent that is not linked any more was to pass on goes another way."""
+    with answering():
+        further = run("carried", agent.federation_id, now, str(agent.pk))
+        if not further:
+            return 0
+        federation = Federation.objects.get(pk=agent.federation_id)
+        return _pass_on(federation, str(agent.pk), further, now=now)
+
+
+def see_to(*, federation_id: UUID, now: datetime) -> None:
+    """What waited too long ends; what lost agents were to pass on goes another way."""
+    expire(federation_id=federation_id, now=now)
+    lost = Agent.objects.members().filter(availability=Agent.Availability.LOST)
+    for agent in lost.filter(federation=federation_id, federation__delivery=Federation.Delivery.RELAYED):
+        reroute(agent=agent, now=now)
 
 
 def expire(*, federation_id: UUID, now: datetime) -> None:
     """End what waited too long in any inbox."""
-    members = Agent.objects.members().filter(federation=federation_id).only("pk", "federation_id")
-    with answering(), store.client().pipeline(transaction=False) as pipeline:
-        for agent in members:
-            arguments = [str(federation_id), str(agent.pk), _ms(now)]
-            _script("clear")(_box(agent), arguments, client=pipeline)
-        left = pipeline.execute()
-    if not any(left):
-        _forget(federation_id, [_inbox(agent.pk) for agent in members])
-
-
-def _forget(federation_id: UUID, inboxes: list[str]) -> None:
-    """Nothing waits here any more; what was sent in this very moment is looked for after forgetting."""
-    with answering(), store.client().pipeline(transaction=False) as pipeline:
-        pipeline.srem(_active(), str(federation_id))
-        for inbox in inboxes:
-            pipeline.xlen(inbox)
-        if any(pipeline.execute()[1:]):
-            store.client().sadd(_active(), str(federation_id))
+    with answering():
+        while run("expire", federation_id, now, SWEEP) == SWEEP:
+            pass
 
 
 def accounting(*, federation: Federation, now: datetime) -> Accounting:
     expire(federation_id=federation.pk, now=now)
     with answering():
-        counts = store.client().hgetall(_counts(federation.pk))
-    return Accounting(*(int(counts.get(name, 0)) for name in (b"accepted", b"delivered", b"expired", b"dead")))
+        counts = store.client().hgetall(store.bus_key("counts", federation.pk))
+    names = (b"accepted", b"delivered", b"expired", b"dead", b"queued")
+    return Accounting(*(int(counts.get(name, 0)) for name in names))
 
 
 def federations_with_messages() -> list[UUID]:
     """Where messages may be waiting."""
     with answering():
-        return [UUID(found.decode()) for found in store.client().smembers(_active())]
+        return [UUID(found.decode()) for found in store.client().smembers(store.bus_key("active"))]
 
 
 def waiting_in_inbox(*, agent: Agent) -> int:
     with answering():
-        return int(store.client().xlen(_inbox(agent.pk)))
+        return int(store.client().hget(store.bus_key("box", agent.pk), "n") or 0)
 
 
 @contextmanager
@@ -345,35 +359,16 @@ def answering() -> Iterator[None]:
         raise BusUnavailable from error
 
 
+def run(name: str, federation_id: UUID, now: datetime, *arguments: Any) -> Any:
+    """One step, as one script."""
+    return _script(name)([store.bus_key("")], [str(federation_id), packs.milliseconds(now), *arguments])
+
+
 @cache
 def _script(name: str) -> Script:
-    return store.client().register_script((SCRIPTS / f"{name}.lua").read_text())
+    shared = (SCRIPTS / "box.lua").read_text()
+    return store.client().register_script(shared + (SCRIPTS / f"{name}.lua").read_text())
 
 
-def _counts(federation_id: UUID) -> str:
-    return store.key("counts", federation_id)
-
-
-def _history() -> str:
-    return store.key("history")
-
-
-def _active() -> str:
-    return store.key("active")
-
-
-def _inbox(agent_id: UUID) -> str:
-    return store.key("inbox", agent_id)
-
-
-def _box(agent: Agent) -> list[str]:
-    offers, pending = store.key("offers", agent.pk), store.key("pending", agent.pk)
-    return [_counts(agent.federation_id), _history(), _inbox(agent.pk), pending, offers]
-
-
-def _ms(moment: datetime) -> int:
-    return int(moment.timestamp() * 1000)
-
-
-def _moment(milliseconds: int | bytes) -> datetime:
-    return datetime.fromtimestamp(int(milliseconds) / 1000, tz=UTC)
+def _again_at(federation: Federation, now: datetime) -> int:
+    return packs.milliseconds(now + timedelta(seconds=federation.redelivery_seconds))

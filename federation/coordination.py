@@ -11,10 +11,11 @@ from uuid import UUID
 from django.db import transaction
 
 from billing.models import Account
-from federation import agents, attempts, bus, dispatch, journal, live, tasks, topology, workloads
+from federation import agents, attempts, bus, dispatch, journal, live, tasks, topology, wiring, workloads
 from federation.models import Agent, DeadLetter, Event, Federation, Task
 
 SHAPE = ("topology", "fan_out")
+REPLAYS = 1000
 
 
 class NoAgents(Exception):
@@ -53,9 +54,9 @@ class Order:
 @transaction.atomic
 def create_federation(*, account: Account, name: str, by: Any, now: datetime, **settings: Any) -> Federation:
     federation = Federation.objects.create(account=account, name=name, created_at=now, **settings)
-    journal.record(
-        federation, Event.Kind.CREATED, f"Created as a {federation.topology} by {by or 'the system'}.", now=now
-    )
+    words = f"Created as a {federation.topology} by {by or 'the system'}."
+    journal.record(federation, Event.Kind.CREATED, words, now=now)
+    wiring.begin(federation=federation, why=words, now=now)
     live.federation_changed(federation)
     return federation
 
@@ -76,10 +77,14 @@ def change_federation(
     before = locked.topology
     for name, value in changed.items():
         setattr(locked, name, value)
+    if locked.topology != before:
+        locked.adapted = ""
     locked.version += 1
-    locked.save(update_fields=[*changed, "version"])
+    locked.save(update_fields=[*changed, "adapted", "version"])
     if set(changed) & set(SHAPE):
-        agents.rewire(federation=locked, why=_rewiring(before, locked, by), now=now)
+        why = _rewiring(before, locked, by)
+        journal.record(locked, Event.Kind.REWIRED, why, now=now)
+        wiring.rewire(federation=locked, why=why, now=now)
     else:
         words = ", ".join(f"{name} {value}" for name, value in changed.items())
         journal.record(locked, Event.Kind.CHANGED, f"{by or 'The system'} set {words}.", now=now)
@@ -117,14 +122,25 @@ def add_agent(*, federation: Federation, name: str, now: datetime, **fields: Any
     return agent, token
 
 
-def change_agent(*, agent: Agent, now: datetime, **changes: Any) -> Agent:
-    changed = agents.change(agent=agent, now=now, **changes)
+def change_agent(*, agent: Agent, by: Any, now: datetime, draining: bool | None = None, **changes: Any) -> Agent:
+    """Change what it can do; `draining` stops or resumes new work for it."""
+    who = str(by) if by else ""
+    changed = agents.change(agent=agent, by=who, now=now, **changes)
+    if draining is True and not agent.is_draining:
+        agents.drain(agent=changed, by=who, now=now)
+    elif draining is False:
+        agents.resume(agent=changed, by=who, now=now)
     tasks.assign.delay_on_commit(federation_id=str(agent.federation_id))
     return changed
 
 
-def remove_agent(*, agent: Agent, by: Any, now: datetime) -> None:
-    agents.leave(agent=agent, by=str(by) if by else "", now=now)
+def remove_agent(*, agent: Agent, by: Any, now: datetime, when_done: bool = False) -> None:
+    """It leaves: at once (its tasks go to others), or when it has finished what it runs."""
+    who = str(by) if by else ""
+    if when_done:
+        agents.drain(agent=agent, by=who, now=now, then_leave=True)
+    else:
+        agents.leave(agent=agent, by=who, now=now)
     tasks.assign.delay_on_commit(federation_id=str(agent.federation_id))
 
 
@@ -208,9 +224,17 @@ def replay(*, letter: DeadLetter, now: datetime) -> UUID:
         raise Replayed
     if letter.task is not None:
         return retry_task(task=letter.task, now=now).pk
+    draft = _draft_again(letter)
+    return bus.send(federation=letter.federation, draft=draft, now=now).id
+
+
+def _draft_again(letter: DeadLetter) -> bus.Draft:
+    """To the one it did not reach. The id lets a replay that was cut off in the middle be sent once all the same."""
     body = letter.message
     recipient = UUID(body["to"]) if body["to"] else letter.agent_id
-    draft = bus.Draft(
+    if recipient is None:
+        raise bus.UnknownAgent("to")
+    return bus.Draft(
         sender=UUID(body["from"]),
         recipient=recipient,
         type=body["type"],
@@ -218,5 +242,26 @@ def replay(*, letter: DeadLetter, now: datetime) -> UUID:
         priority=body["priority"],
         ttl_seconds=body["ttl_seconds"],
         correlation_id=body["correlation_id"],
+        message_id=f"replay:{letter.pk}",
     )
-    return bus.send(federation=letter.federation, draft=draft, now=now).id
+
+
+@dataclass(frozen=True, slots=True)
+class Replays:
+    replayed: int
+    refused: int
+
+
+def replay_all(*, federation: Federation, now: datetime, reason: str = "") -> Replays:
+    """Every dead letter that was not replayed, the oldest first, up to REPLAYS; each for itself."""
+    letters = DeadLetter.objects.filter(federation=federation, replayed_at=None).select_related("federation", "task")
+    if reason:
+        letters = letters.filter(reason=reason)
+    refused = 0
+    chosen = list(letters.order_by("created_at", "pk")[:REPLAYS])
+    for letter in chosen:
+        try:
+            replay(letter=letter, now=now)
+        except (*bus.REFUSALS, Replayed, attempts.TaskSettled):
+            refused += 1
+    return Replays(replayed=len(chosen) - refused, refused=refused)

@@ -80,7 +80,8 @@ def lock(federation_id: UUID) -> Federation | None:
 
 
 def crew_of(federation: Federation) -> list[Candidate]:
-    return [_candidate(agent) for agent in Agent.objects.available().filter(federation=federation).with_running()]
+    found = Agent.objects.taking_work().filter(federation=federation).with_running().defer("metadata")
+    return [_candidate(agent) for agent in found]
 
 
 def _candidate(agent: Agent) -> Candidate:

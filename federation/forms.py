@@ -9,8 +9,8 @@ from typing import Any
 from django import forms
 
 from federation import topology, workloads
-from federation.models import Agent, Federation, Task
-from federation.models.traffic import MESSAGE_TYPES
+from federation.models import Agent, Event, Federation, Task
+from federation.models.traffic import MESSAGE_TYPES, OUTCOMES
 from federation.sample import shelf
 
 TEMPLATE = '''import pandas as pd
@@ -30,7 +30,7 @@ SHAPE_WORDS = {
     topology.RING: "Ring: each with two neighbours",
     topology.STAR: "Star: all through one leader",
     topology.HIERARCHICAL: "Hierarchical: layers under a leader",
-    topology.ADAPTIVE: "Adaptive: chosen by size",
+    topology.ADAPTIVE: "Adaptive: what costs least for its traffic",
 }
 STRATEGY_WORDS = {
     "round_robin": "Round robin: in turn",
@@ -38,6 +38,10 @@ STRATEGY_WORDS = {
     "capability_match": "Capability match: the least over-qualified",
     "random": "Random",
     "priority": "Priority: urgent tasks on the freest agent",
+}
+DELIVERY_WORDS = {
+    "logical": "Logical: straight into the recipient's inbox",
+    "relayed": "Relayed: through the inboxes of those on the way",
 }
 CODE = {"class": "textarea code", "rows": 18, "spellcheck": "false", "autocapitalize": "off"}
 
@@ -50,6 +54,22 @@ class FederationForm(forms.Form):
 
 
 class SettingsForm(FederationForm):
+    """Shape and strategy, limits, timings."""
+
+    GROUPS = (
+        ("Wiring", ("name", "topology", "fan_out", "strategy")),
+        ("Limits", ("max_agents", "max_hops", "inbox_limit")),
+        (
+            "Timings",
+            ("heartbeat_seconds", "agent_timeout_seconds", "lease_seconds", "ageing_seconds", "redelivery_seconds"),
+        ),
+    )
+    max_hops = forms.IntegerField(
+        min_value=0, max_value=1000, help_text="A message with a longer way is a dead letter. 0: no limit."
+    )
+    redelivery_seconds = forms.IntegerField(
+        min_value=1, max_value=3600, help_text="A message that is not acknowledged is offered again after this time."
+    )
     fan_out = forms.IntegerField(min_value=2, max_value=64, help_text="Children of each member of a hierarchy.")
     lease_seconds = forms.IntegerField(
         min_value=2, max_value=3600, help_text="How long a remote agent may keep a task without a sign of life."
@@ -57,13 +77,31 @@ class SettingsForm(FederationForm):
     ageing_seconds = forms.IntegerField(
         min_value=1, max_value=86_400, help_text="A waiting task gains one step of priority in this time."
     )
-    heartbeat_seconds = forms.IntegerField(min_value=1, max_value=300)
+    heartbeat_seconds = forms.IntegerField(
+        min_value=1,
+        max_value=300,
+        help_text="How often agents say they are alive. A leader that misses two is replaced.",
+    )
     agent_timeout_seconds = forms.IntegerField(min_value=2, max_value=3600, help_text="Silent longer: lost.")
     inbox_limit = forms.IntegerField(min_value=1, max_value=1_000_000, help_text="Messages an inbox takes.")
+    delivery = forms.ChoiceField(choices=list(DELIVERY_WORDS.items()))
+    max_hops = forms.IntegerField(
+        min_value=0, max_value=1000, help_text="Links a message may go over; 0 is no limit, or 5 where relayed."
+    )
 
     @classmethod
     def of(cls, federation: Federation, *given: Any) -> SettingsForm:
         return cls(*given, initial={name: getattr(federation, name) for name in cls.base_fields})
+
+    def groups(self) -> list[tuple[str, list[Any]]]:
+        return [(title, [self[name] for name in names]) for title, names in self.GROUPS]
+
+    def clean(self) -> dict[str, Any]:
+        found = super().clean() or {}
+        beat, timeout = found.get("heartbeat_seconds"), found.get("agent_timeout_seconds")
+        if beat and timeout and timeout <= beat:
+            self.add_error("agent_timeout_seconds", f"Give more than the {beat} s between two heartbeats.")
+        return found
 
 
 class _Capabilities(forms.CharField):
@@ -76,16 +114,27 @@ class _Capabilities(forms.CharField):
         return sorted(set(words))
 
 
-class AgentForm(forms.Form):
+class AgentChangeForm(forms.Form):
     name = forms.CharField(max_length=120)
+    capabilities = _Capabilities(required=False, help_text="Such as: momentum research")
+    max_concurrent_tasks = forms.IntegerField(min_value=1, max_value=1000, initial=2, label="Tasks at once")
+    weight = forms.IntegerField(min_value=0, max_value=1_000_000, initial=1, help_text="Its weight in votes.")
+    region = forms.CharField(max_length=60, required=False)
+
+    @classmethod
+    def of(cls, agent: Agent, *given: Any) -> AgentChangeForm:
+        initial = {name: getattr(agent, name) for name in cls.base_fields}
+        return cls(*given, initial=initial | {"capabilities": " ".join(agent.capabilities)})
+
+
+class AgentForm(AgentChangeForm):
+    field_order = ("name", "runtime")
     runtime = forms.ChoiceField(
         choices=[
             (Agent.Runtime.MANAGED, "Managed: the product runs its tasks in sandboxes"),
             (Agent.Runtime.REMOTE, "Remote: your own program claims its tasks by the API"),
         ]
     )
-    capabilities = _Capabilities(required=False, help_text="Such as: momentum research")
-    max_concurrent_tasks = forms.IntegerField(min_value=1, max_value=1000, initial=2)
 
 
 class TaskForm(forms.Form):
@@ -171,12 +220,17 @@ class MessageForm(forms.Form):
     type = forms.ChoiceField(choices=[(kind, kind.replace("_", " ")) for kind in MESSAGE_TYPES], initial="custom")
     payload = forms.CharField(required=False, widget=forms.Textarea(attrs={"class": "textarea code", "rows": 3}))
     ttl_seconds = forms.IntegerField(min_value=1, max_value=604_800, initial=300, label="Lives for (seconds)")
+    priority = forms.IntegerField(min_value=0, max_value=9, initial=5, required=False, help_text="9 is most urgent.")
 
     def __init__(self, *given: Any, agents: list[Agent], **named: Any) -> None:
         super().__init__(*given, **named)
         names = [(str(agent.pk), agent.name) for agent in agents]
         self.fields["sender"].choices = names  # type: ignore[attr-defined]
         self.fields["recipient"].choices = [("", "Everyone"), *names]  # type: ignore[attr-defined]
+
+    def clean_priority(self) -> int:
+        given = self.cleaned_data["priority"]
+        return 5 if given is None else int(given)
 
     def clean_payload(self) -> Any:
         """JSON, or else the text itself."""
@@ -185,6 +239,76 @@ class MessageForm(forms.Form):
             return json.loads(text, parse_constant=_no_constant) if text else None
         except (ValueError, RecursionError):
             return text
+
+
+class AgentFilter(forms.Form):
+    """Query parameters of a list; what makes no sense filters nothing."""
+
+    q = forms.CharField(required=False, max_length=100)
+    status = forms.ChoiceField(required=False, choices=[("", ""), *((each, each) for each in Agent.MARKS)])
+    runtime = forms.ChoiceField(required=False, choices=[("", ""), *Agent.Runtime.choices])
+    capability = forms.CharField(required=False, max_length=60)
+
+    def narrow(self, rows: Any) -> Any:
+        self.is_valid()
+        found = self.cleaned_data
+        if found.get("status"):
+            rows = rows.in_status(found["status"])
+        if found.get("runtime"):
+            rows = rows.filter(runtime=found["runtime"])
+        if found.get("capability"):
+            rows = rows.filter(capabilities__contains=[found["capability"]])
+        if found.get("q"):
+            rows = rows.filter(name__icontains=found["q"]) | rows.filter(capabilities__contains=[found["q"]])
+        return rows
+
+    @property
+    def is_used(self) -> bool:
+        return any(self.cleaned_data.values())
+
+
+class EventFilter(forms.Form):
+    """Query parameters of a list; what makes no sense filters nothing."""
+
+    q = forms.CharField(required=False, max_length=200)
+    kind = forms.ChoiceField(required=False, choices=[("", ""), *Event.Kind.choices])
+
+    def narrow(self, rows: Any) -> Any:
+        self.is_valid()
+        found = self.cleaned_data
+        if found.get("kind"):
+            rows = rows.filter(kind=found["kind"])
+        if found.get("q"):
+            rows = rows.filter(text__icontains=found["q"])
+        return rows
+
+    @property
+    def is_used(self) -> bool:
+        return any(self.cleaned_data.values())
+
+
+class MessageFilter(forms.Form):
+    """Query parameters of the messages' page; what makes no sense filters nothing."""
+
+    q = forms.CharField(required=False, max_length=200)
+    type = forms.ChoiceField(required=False, choices=[("", ""), *((kind, kind) for kind in MESSAGE_TYPES)])
+    state = forms.ChoiceField(required=False, choices=[("", ""), *((outcome, outcome) for outcome in OUTCOMES)])
+    agent = forms.UUIDField(required=False)
+
+    def narrow(self, rows: Any) -> Any:
+        self.is_valid()
+        found = self.cleaned_data
+        if found.get("type"):
+            rows = rows.filter(type=found["type"])
+        if found.get("agent"):
+            rows = rows.of_agent(found["agent"])
+        if found.get("state"):
+            rows = rows.in_outcome(found["state"])
+        return rows.saying(found["q"]) if found.get("q") else rows
+
+    @property
+    def is_used(self) -> bool:
+        return any(self.cleaned_data.values())
 
 
 class TaskFilter(forms.Form):

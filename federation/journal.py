@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 
+from federation import live
 from federation.models import Agent, Event, Federation, Task
 
 
@@ -16,6 +17,7 @@ def record(
     agent: Agent | None = None,
     task: Task | None = None,
 ) -> Event:
+    live.event_recorded(federation)
     return Event.objects.create(
         federation=federation, kind=kind, text=text[:300], agent=agent, task=task, created_at=now
     )

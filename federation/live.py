@@ -2,7 +2,7 @@
 
 federation-<id>, federations     settings, membership, leader
 topology-<id>                    a nudge when links changed; agents' states as data
-agents-<id>, agent-<id>          a federation's list of agents, one agent
+agents-<id>, agent-<id>          a federation's list of agents (membership, or many at once), one agent
 tasks-<id>, task-<id>, results-<id>
 messages-<id>, events-<id>
 """
@@ -20,12 +20,14 @@ from django.db import transaction
 from federation import store
 from federation.models import Agent, Federation, Task
 
+# So many rows of a list at once are better read again as one list.
+MANY = 100
 log = logging.getLogger(__name__)
 
 
 def federation_changed(federation: Federation) -> None:
     """Its settings, members or leader: everything drawn from them is drawn again."""
-    names = ("federation", "topology", "agents", "events")
+    names = ("federation", "topology", "agents")
     topics = [f"{name}-{federation.pk}" for name in names] + ["federations"]
     _on_commit(federation.account_id, topics)
 
@@ -40,8 +42,8 @@ def agents_changed(federation: Federation, agent_ids: Iterable[UUID]) -> None:
 def _send_states(federation: Federation, agent_ids: list[UUID]) -> None:
     layer = get_channel_layer()
     states = [
-        [str(agent.pk), agent.status, agent.load]
-        for agent in Agent.objects.linked().filter(pk__in=agent_ids).with_running()
+        [str(agent.pk), agent.mark, agent.load]
+        for agent in Agent.objects.linked().filter(pk__in=agent_ids).with_running().defer("metadata")
     ]
     try:
         version = store.next_graph_version(federation.pk)
@@ -51,7 +53,8 @@ def _send_states(federation: Federation, agent_ids: list[UUID]) -> None:
     layer.nudge(
         federation.account_id, [f"topology-{federation.pk}"], data={"v0": version - 1, "v": version, "nodes": states}
     )
-    layer.nudge(federation.account_id, [f"agents-{federation.pk}", *(f"agent-{pk}" for pk in agent_ids)])
+    rows = [f"agent-{pk}" for pk in agent_ids] if len(agent_ids) <= MANY else [f"agents-{federation.pk}"]
+    layer.nudge(federation.account_id, rows)
 
 
 def tasks_changed(federation: Federation, tasks: Sequence[Task] | None = None) -> None:
@@ -61,6 +64,10 @@ def tasks_changed(federation: Federation, tasks: Sequence[Task] | None = None) -
     if any(task.is_backtest and not task.is_live for task in tasks or ()):
         topics.append(f"results-{federation.pk}")
     _on_commit(federation.account_id, topics)
+
+
+def event_recorded(federation: Federation) -> None:
+    _on_commit(federation.account_id, [f"events-{federation.pk}"])
 
 
 def messages_moved(federation: Federation) -> None:

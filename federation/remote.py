@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 from random import SystemRandom
 from typing import Any
 from uuid import UUID
 
 from federation import agents, attempts, dispatch, store, tasks
+from federation.beats import Beat
 from federation.models import Agent, Attempt, Task
 
 
@@ -17,9 +18,18 @@ def heartbeat(
     *, agent: Agent, status: str, load: float | None, running: Iterable[dict[str, Any]], now: datetime
 ) -> agents.Reply:
     reply = agents.heartbeat(agent=agent, status=status, load=load, running=running, now=now)
-    if agent.availability != Agent.Availability.AVAILABLE and status != "unavailable":
+    if reply.came_back:
         tasks.assign.delay_on_commit(federation_id=str(agent.federation_id))
     return reply
+
+
+def heartbeat_many(*, beats: Sequence[Beat], now: datetime) -> list[agents.Reply | agents.Gone]:
+    """Many at once, answered in order; whoever takes work again may get some."""
+    answers = agents.heartbeat_many(beats=beats, now=now)
+    back = {beat.agent_id for beat, answer in zip(beats, answers, strict=True) if getattr(answer, "came_back", False)}
+    for federation_id in Agent.objects.filter(pk__in=back).values_list("federation", flat=True).distinct():
+        tasks.assign.delay_on_commit(federation_id=str(federation_id))
+    return answers
 
 
 def claim(*, agent: Agent, wait_seconds: float, clock: Callable[[], datetime]) -> Attempt | None:

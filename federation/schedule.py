@@ -10,5 +10,6 @@ SCHEDULE: dict[str, dict[str, object]] = {
     "federation": _every(1.0, "sweep"),
     "federation-agents": _every(2.0, "sweep_agents"),
     "federation-inboxes": _every(10.0, "sweep_inboxes"),
+    "federation-shapes": _every(10.0, "sweep_shapes"),
     "federation-usage": _every(60.0, "sweep_usage"),
 }

@@ -21,6 +21,11 @@ def key(*parts: object) -> str:
     return ":".join(("ntd:federation", *map(str, parts)))
 
 
+def bus_key(*parts: object) -> str:
+    """Inboxes, counts and history of the bus; `lua/box.lua` lists them."""
+    return key("bus", *parts)
+
+
 def next_graph_version(federation_id: UUID) -> int:
     return int(client().incr(key("graph", federation_id)))
 

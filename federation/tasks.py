@@ -9,7 +9,7 @@ from random import SystemRandom
 from celery import shared_task
 from django.utils import timezone
 
-from federation import agents, attempts, bus, dispatch, history, managed, store, wages
+from federation import adaptation, agents, attempts, bus, dispatch, history, managed, store, wages, wiring
 from federation.models import Agent, Attempt
 from sandboxes import executions, lifecycle
 
@@ -93,7 +93,8 @@ def sweep_agents() -> None:
         agents.forgive(seconds=late)
     now = timezone.now()
     agents.beat_managed(now=now)
-    agents.see_to_leaders(now=now)
+    wiring.see_to_leaders(now=now)
+    agents.see_off(now=now)
     for federation_id in agents.lose_silent(now=now):
         assign.delay(federation_id=str(federation_id))
 
@@ -105,7 +106,13 @@ def sweep_usage() -> None:
 
 @shared_task
 def sweep_inboxes() -> None:
-    """What waited too long ends, also when nobody looks."""
+    """What waited too long ends, and what waits at a lost agent goes on, also when nobody looks."""
     now = timezone.now()
     for federation_id in bus.federations_with_messages():
-        bus.expire(federation_id=federation_id, now=now)
+        bus.see_to(federation_id=federation_id, now=now)
+
+
+@shared_task
+def sweep_shapes() -> None:
+    """Measure the adaptive federations' last window; change the shape where that pays."""
+    adaptation.see_to_shapes(now=timezone.now())

@@ -1,32 +1,35 @@
-"""Pure. Who is linked with whom, how a message travels, and where each member is drawn.
+"""Pure. Who is linked with whom, and how a message travels. Where each is drawn, says `drawing`.
 
 A shape is derived from the ordered members alone, so joining, leaving and losing heal it: the ring
 closes, the next member becomes the hub, children find a new parent.
 
-    mesh           everyone with everyone
+    mesh           everyone with everyone; above MESH_UP_TO members each with six (`overlay`)
     ring           each with the one before and the one after
     star           the first member (the leader) with all others
     hierarchical   the first member leads; each member has up to `fan_out` below it
-    adaptive       one of these, chosen by size (`effective`)
+    adaptive       one of these: by measured cost (`adapting`), by size until there is enough to go by
 """
 
 from __future__ import annotations
 
-import math
+from array import array
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Generic, TypeVar
 
+from federation import overlay
+
 MESH, RING, STAR, HIERARCHICAL, ADAPTIVE = "mesh", "ring", "star", "hierarchical", "adaptive"
-SHAPES = (MESH, RING, STAR, HIERARCHICAL, ADAPTIVE)
-MESH_UP_TO, STAR_UP_TO = 10, 50
-# A mesh of more members has too many links to list; it is known by its size alone.
-LISTED_MESH = 64
-MARGIN = 0.06
+FIXED = (MESH, RING, STAR, HIERARCHICAL)
+SHAPES = (*FIXED, ADAPTIVE)
+# By size, until there is enough measurement.
+SMALL, MIDDLING = 10, 50
+# A full mesh of more members would be mostly links.
+MESH_UP_TO = 64
 
 Member = TypeVar("Member")
-Point = tuple[float, float]
 
 
 class NotAMember(LookupError):
@@ -49,13 +52,15 @@ class Metrics:
     mean_hops: float
 
 
-def effective(shape: str, size: int) -> str:
-    """The shape in force; adaptive is a mesh while small, then a star, then a hierarchy."""
+def effective(shape: str, size: int, adapted: str = "") -> str:
+    """The shape in force; adaptive is what was measured best, or (nothing yet) goes by size."""
     if shape != ADAPTIVE:
         return shape
-    if size <= MESH_UP_TO:
+    if adapted:
+        return adapted
+    if size <= SMALL:
         return MESH
-    return STAR if size <= STAR_UP_TO else HIERARCHICAL
+    return STAR if size <= MIDDLING else HIERARCHICAL
 
 
 class Topology(Generic[Member]):
@@ -76,6 +81,22 @@ class Topology(Generic[Member]):
     def __len__(self) -> int:
         return len(self.members)
 
+    def __contains__(self, member: object) -> bool:
+        return member in self._place
+
+    @property
+    def is_overlay(self) -> bool:
+        return self.shape == MESH and len(self) > MESH_UP_TO
+
+    @cached_property
+    def _near(self) -> overlay.Near:
+        return overlay.neighbours([str(member) for member in self.members])
+
+    @cached_property
+    def _distances(self) -> dict[int, array[int]]:
+        """Of the overlay: hops to each place that was asked for."""
+        return {}
+
     def _index(self, member: Member) -> int:
         try:
             return self._place[member]
@@ -87,7 +108,9 @@ class Topology(Generic[Member]):
     def links(self) -> Iterator[tuple[int, int]]:
         """Every link once, as places of members, the smaller first."""
         size = len(self)
-        if self.shape == MESH:
+        if self.is_overlay:
+            yield from ((a, b) for a, others in enumerate(self._near) for b in others if a < b)
+        elif self.shape == MESH:
             yield from ((a, b) for a in range(size) for b in range(a + 1, size))
         elif self.shape == RING:
             yield from ((place, place + 1) for place in range(size - 1))
@@ -96,26 +119,30 @@ class Topology(Generic[Member]):
         elif self.shape == STAR:
             yield from ((0, place) for place in range(1, size))
         else:
-            yield from ((self._parent(place), place) for place in range(1, size))
+            yield from ((self.parent(place), place) for place in range(1, size))
 
     def neighbours(self, member: Member) -> list[Member]:
         return [self.members[place] for place in self._around(self._index(member))]
 
     def _around(self, place: int) -> list[int]:
         size = len(self)
+        if self.is_overlay:
+            return self._near[place]
         if self.shape == MESH:
             return [other for other in range(size) if other != place]
         if self.shape == RING:
             return sorted({(place - 1) % size, (place + 1) % size} - {place})
         if self.shape == STAR:
             return list(range(1, size)) if place == 0 else [0]
-        above = [self._parent(place)] if place else []
-        return above + list(self._children(place))
+        above = [self.parent(place)] if place else []
+        return above + list(self.children(place))
 
-    def _parent(self, place: int) -> int:
+    def parent(self, place: int) -> int:
+        """The place above this one in a hierarchy."""
         return (place - 1) // self.fan_out
 
-    def _children(self, place: int) -> range:
+    def children(self, place: int) -> range:
+        """Places below this one in a hierarchy."""
         first = place * self.fan_out + 1
         return range(min(first, len(self)), min(first + self.fan_out, len(self)))
 
@@ -126,6 +153,8 @@ class Topology(Generic[Member]):
         return self.members[self._next(self._index(here), self._index(there))]
 
     def _next(self, here: int, there: int) -> int:
+        if self.is_overlay:
+            return self._next_in_overlay(here, there)
         if here == there or self.shape == MESH:
             return there
         if self.shape == STAR:
@@ -136,14 +165,21 @@ class Topology(Generic[Member]):
             return (here + 1) % len(self) if ahead <= len(self) - ahead else (here - 1) % len(self)
         return self._next_in_tree(here, there)
 
+    def _next_in_overlay(self, here: int, there: int) -> int:
+        """The first neighbour that is nearer; every member finds the same way."""
+        if there not in self._distances:
+            self._distances[there] = overlay.distances(self._near, there)
+        hops = self._distances[there]
+        return next((other for other in self._near[here] if hops[other] < hops[here]), there)
+
     def _next_in_tree(self, here: int, there: int) -> int:
         """The child whose branch holds `there`, else the parent."""
         while there > here:
-            above = self._parent(there)
+            above = self.parent(there)
             if above == here:
                 return there
             there = above
-        return self._parent(here)
+        return self.parent(here)
 
     def route(self, start: Member, end: Member) -> list[Member]:
         """Every member on the way, both ends included."""
@@ -181,15 +217,17 @@ class Topology(Generic[Member]):
     def _depth(self, place: int) -> int:
         depth = 0
         while place > 0:
-            place = self._parent(place)
+            place = self.parent(place)
             depth += 1
         return depth
 
     def metrics(self) -> Metrics:
-        """Counts in closed form; zero for fewer than two members."""
+        """Exact, in closed form but for the overlay; zero for fewer than two members."""
         size = len(self)
         if size < 2:
             return Metrics(0, 0, 0.0)
+        if self.is_overlay:
+            return self._overlay_metrics
         if self.shape == MESH:
             return Metrics(size * (size - 1) // 2, 1, 1.0)
         if self.shape == STAR:
@@ -199,11 +237,24 @@ class Topology(Generic[Member]):
             return Metrics(size if size > 2 else 1, size // 2, mean)
         return Metrics(size - 1, self._tree_diameter(), self._tree_mean_hops())
 
+    @cached_property
+    def _overlay_metrics(self) -> Metrics:
+        return Metrics(overlay.RINGS * len(self), *overlay.spread(self._near))
+
+    def stranded(self) -> float:
+        """How many others the loss of one member cuts off until the shape has healed, on average."""
+        size = len(self)
+        if size < 3 or self.shape in (MESH, RING):
+            return 0.0
+        if self.shape == STAR:
+            return (size - 1) / size
+        return sum(self._depth(place) for place in range(size)) / size
+
     def _tree_diameter(self) -> int:
         last = len(self) - 1
         depth = self._depth(last)
         while last > self.fan_out:
-            last = self._parent(last)
+            last = self.parent(last)
         # Does the lowest level reach into a second branch of the root?
         return 2 * depth if last > 1 else 2 * depth - 1
 
@@ -212,48 +263,6 @@ class Topology(Generic[Member]):
         size = len(self)
         below = [1] * size
         for place in range(size - 1, 0, -1):
-            below[self._parent(place)] += below[place]
+            below[self.parent(place)] += below[place]
         crossings = sum(count * (size - count) for count in below[1:])
         return crossings / (size * (size - 1) / 2)
-
-    # Drawing
-
-    def layout(self) -> list[Point]:
-        """Where each member is drawn in the unit square, in the order of the members."""
-        if len(self) < 2:
-            return [(0.5, 0.5)] * len(self)
-        if self.shape == HIERARCHICAL:
-            return self._layers()
-        if self.shape == STAR:
-            return [(0.5, 0.5), *_circle(len(self) - 1)]
-        return _circle(len(self))
-
-    def _layers(self) -> list[Point]:
-        """One row for each level; a member stands over the middle of its branch."""
-        rows = self._depth(len(self) - 1)
-        across: list[float] = [0.0] * len(self)
-        leaves = [place for place in self._in_depth_order() if not self._children(place)]
-        for number, place in enumerate(leaves):
-            across[place] = (number + 0.5) / len(leaves)
-        for place in range(len(self) - 1, -1, -1):
-            children = self._children(place)
-            if children:
-                across[place] = (across[children[0]] + across[children[-1]]) / 2
-        return [(_inset(x), _inset(self._depth(place) / rows)) for place, x in enumerate(across)]
-
-    def _in_depth_order(self) -> Iterator[int]:
-        waiting = [0] if self.members else []
-        while waiting:
-            place = waiting.pop()
-            yield place
-            waiting.extend(reversed(self._children(place)))
-
-
-def _circle(size: int) -> list[Point]:
-    """Evenly around, from the top, clockwise."""
-    angles = (2 * math.pi * number / size for number in range(size))
-    return [(_inset(0.5 + math.sin(angle) / 2), _inset(0.5 - math.cos(angle) / 2)) for angle in angles]
-
-
-def _inset(share: float) -> float:
-    return round(MARGIN + share * (1 - 2 * MARGIN), 4)

@@ -36,7 +36,7 @@ MARKS: dict[str, str] = {
     "enabled online alive applied granted leader up resolved processed",
     "busy": "running starting creating building busy processing open voting assigned reserved resetting "
     "rebalancing joining electing created received",
-    "warn": "degraded unavailable timed_out requires_action stale rejected warning undecided",
+    "warn": "degraded unavailable timed_out requires_action stale rejected warning undecided late_reply",
     "err": "failed unhealthy lost dead overdue uncollectible suspended blocked down error invalid not_believed",
     "idle": "idle queued pending draft void cancelled expired gone aborted unknown closed released revoked "
     "disabled invited none offline ignored duplicate",

@@ -14,53 +14,11 @@ from django.conf import settings
 from django.db import connection, transaction
 from django.db.models import Exists, OuterRef
 
-from sandboxes import engine, leases, lifecycle, live
+from sandboxes import engine, leases, lifecycle, live, steps
 from sandboxes.models import Execution
 from sandboxes.runtimes import LOCAL
 
 LOCK = 0x6E746401
-CLAIM = """
-with live as (
-    select pool_id, runtime, count(*) as n from sandboxes_execution
-    where state in ('starting', 'running') and kept_sandbox_id is null group by pool_id, runtime
-),
-runtime as (
-    select offered.name, offered.most - coalesce(sum(live.n), 0) as free
-    from unnest(%(names)s::text[], %(most)s::int[]) as offered(name, most)
-    left join live on live.runtime = offered.name
-    group by offered.name, offered.most
-    having coalesce(sum(live.n), 0) < offered.most
-),
-room as (
-    select pool.id, pool.size - coalesce(sum(live.n), 0) as free,
-           case when pool.runtimes = '{}' then %(usual)s::varchar[] else pool.runtimes end as runtimes
-    from sandboxes_pool pool left join live on live.pool_id = pool.id
-    group by pool.id
-    having coalesce(sum(live.n), 0) < pool.size
-),
-next as (
-    select execution.id, chosen.name as runtime, least(room.free, chosen.free) as free
-    from sandboxes_execution execution
-    join room on room.id = execution.pool_id
-    cross join lateral (
-        select runtime.name, runtime.free
-        from unnest(room.runtimes) with ordinality as listed(name, place) join runtime using (name)
-        where listed.name = any(execution.runtimes)
-        order by listed.place limit 1
-    ) chosen
-    where execution.state = 'queued' and execution.available_at <= %(now)s
-    order by execution.turn, execution.id
-    limit 1
-    for update of execution skip locked
-)
-update sandboxes_execution execution
-set state = 'starting', attempt = attempt + 1, claimed_by = %(me)s, claimed_at = %(now)s,
-    lease_expires_at = %(lease)s, node = %(node)s, runtime = next.runtime
-from next, sandboxes_template template
-where execution.id = next.id and template.id = execution.template_id
-returning execution.*, template.address as template_address, next.free <= 1 as fills_pool
-"""
-
 CLAIM_IN_SANDBOX = """
 with next as (
     select execution.id
@@ -84,7 +42,6 @@ returning execution.*, template.address as template_address, false as fills_pool
 """
 
 
-@transaction.atomic
 def claim(*, now: datetime) -> Execution | None:
     """The fairest execution that can run now, leased to this process; None when there is none.
 
@@ -94,18 +51,19 @@ def claim(*, now: datetime) -> Execution | None:
     offered = {name: most for name, most in engine.rooms().items() if engine.is_up(name)}
     if not offered:
         return None
-    return _claimed(CLAIM, now, names=list(offered), most=list(offered.values()), usual=settings.DEFAULT_RUNTIMES)
+    offer = {"names": list(offered), "most": list(offered.values()), "usual": settings.DEFAULT_RUNTIMES}
+    return _claimed(steps.CLAIM, now, lock=LOCK, **offer)
 
 
 @transaction.atomic
 def claim_in_sandbox(*, now: datetime) -> Execution | None:
     """The fairest execution that waits for one of this node's long-lived sandboxes which serves no other."""
+    with connection.cursor() as cursor:
+        cursor.execute("select pg_advisory_xact_lock(%s)", [LOCK])
     return _claimed(CLAIM_IN_SANDBOX, now, runtime=LOCAL)
 
 
 def _claimed(statement: str, now: datetime, **more: object) -> Execution | None:
-    with connection.cursor() as cursor:
-        cursor.execute("select pg_advisory_xact_lock(%s)", [LOCK])
     values = {
         "now": now,
         "lease": now + leases.LEASE,

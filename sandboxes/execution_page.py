@@ -23,6 +23,7 @@ def about(execution: Execution) -> dict[str, Any]:
         "breach_words": words,
         "waits_for": "" if reason == executions.TURN else reason,
         "stages": stages,
+        "ending_ms": _ending_ms(execution, dict(stages)),
         "all_ms": sum(lasted for _, lasted in stages),
         "attempts": list(execution.attempts.order_by("number")) if execution.attempt else [],
         "usage": _usage(execution),
@@ -30,6 +31,13 @@ def about(execution: Execution) -> dict[str, Any]:
         "memory_limit": execution.limits.get("memory_mb", 0) * 1024 * 1024,
         "disk_limit": execution.limits.get("disk_mb", 0) * 1024 * 1024,
     }
+
+
+def _ending_ms(execution: Execution, stages: dict[str, float]) -> float | None:
+    """From the program's own end until the worker knew of it, with its output and files; None while it is not known."""
+    if execution.duration_ms is None or not execution.is_final or "running" not in stages:
+        return None
+    return max(0.0, stages["running"] - execution.duration_ms)
 
 
 def _usage(execution: Execution) -> dict[str, Any]:

@@ -11,13 +11,13 @@ from functools import partial
 from typing import Any
 
 from django.conf import settings
-from django.db import connection, transaction
+from django.db import transaction
 from django.db.models import Q
 
 from billing import ledger, pricing
 from billing.keys import KeyPrincipal
 from billing.models import Account, User
-from sandboxes import cancels, engine, lifecycle, lifetimes, live, programs, tasks, telling, transcript
+from sandboxes import cancels, engine, lifecycle, lifetimes, live, programs, steps, tasks, telling, transcript
 from sandboxes.executor import METER, WAITS_AT_MOST, WAITS_AT_MOST_HOURS, let_go
 from sandboxes.limits import InvalidLimits, Limits
 from sandboxes.models import Execution, Pool, Sandbox, Template
@@ -26,12 +26,6 @@ from sandboxes.runtimes import LOCAL, Needs
 QUEUE_LIMIT = 10_000
 FULL_RETRY_SECONDS = 5
 SETTLE_SECONDS = 1.0
-# Three looks at the end of an index; one aggregate over the queue would read all of it.
-TURNS = """
-select (select max(turn) from sandboxes_execution where state = 'queued' and account_id = %s),
-       (select max(turn) from sandboxes_execution where state in ('starting', 'running')),
-       (select min(turn) from sandboxes_execution where state = 'queued')
-"""
 # What an execution waits for when nothing is wrong.
 TURN = "It waits for its turn in the pool."
 PLACES = ("language", "template", "pool", "sandbox")
@@ -143,25 +137,22 @@ def _stored(program: programs.Program) -> dict[str, Any]:
     }
 
 
-@transaction.atomic
 def _queue(execution: Execution, now: datetime, api_key: str) -> Execution:
-    if not Template.objects.hold(execution.template):
-        raise programs.Refused({"template": ["There is no such template."]})
-    execution.turn = _turn(execution.account_id)
-    execution.save(force_insert=True)
-    ledger.hold(
-        account_id=execution.account_id,
-        amount_ucr=most_cost_ucr(execution.timeout_seconds),
-        key=execution.hold_key,
-        # Longer than it may wait and run, so that it is released or captured, and never expires by itself.
-        expires_at=now + 2 * WAITS_AT_MOST,
-        now=now,
-        purpose="execution",
-        meter=METER,
-        agent=execution.agent,
-        api_key=api_key,
-    )
-    transaction.on_commit(partial(transcript.tell_queued, execution))
+    held_ucr = most_cost_ucr(execution.timeout_seconds)
+    # Longer than it may wait and run, so that what is held is released or captured, and never expires by itself.
+    terms = {"held_ucr": held_ucr, "held_until": now + 2 * WAITS_AT_MOST, "now": now}
+    terms |= {"meter": METER, "api_key": api_key}
+    while True:
+        done = steps.submit(execution, most_waiting=QUEUE_LIMIT, **terms)
+        if done.outcome == "no_template":
+            raise programs.Refused({"template": ["There is no such template."]})
+        if done.outcome == "full":
+            raise QueueFull
+        if ledger.is_held(
+            done.outcome, done.available_ucr, account_id=execution.account_id, key=execution.hold_key,
+            amount_ucr=held_ucr, now=now, found=done.refused_by,
+        ):  # fmt: skip
+            break
     live.execution_changed(execution)
     tasks.run_execution.delay_on_commit(execution_id=str(execution.pk))
     return execution
@@ -181,7 +172,6 @@ def _enter(execution: Execution, now: datetime, *, may_wait: bool) -> Execution:
         raise SandboxIsBusy
     execution.turn = _turn(execution.account_id)
     execution.save(force_insert=True)
-    transaction.on_commit(partial(transcript.tell_queued, execution))
     live.execution_changed(execution)
     if sandbox.state == lifecycle.READY:
         transaction.on_commit(partial(tasks.ring_sandbox, sandbox.node))
@@ -194,18 +184,10 @@ def most_cost_ucr(timeout_seconds: float) -> int:
 
 
 def _turn(account_id: Any) -> int:
-    """The place in the fair order: after the account's own last, but never before what is served now.
-
-    So accounts alternate, whatever they have waiting, and none saves up turns by staying away.
-    """
-    with connection.cursor() as cursor:
-        cursor.execute(TURNS, [account_id])
-        own, served, following = cursor.fetchone()
-    present = served if served is not None else (following or 1) - 1
-    last = max(own or 0, present)
-    if last - present >= QUEUE_LIMIT:
+    turn = steps.next_turn(account_id, most_waiting=QUEUE_LIMIT)
+    if turn is None:
         raise QueueFull
-    return last + 1
+    return turn
 
 
 @dataclass(frozen=True)
@@ -257,7 +239,7 @@ def _own_sandbox(account: Account, name: str) -> Place:
 def _default_pool(language: str) -> Pool | None:
     if language not in programs.LANGUAGES:
         return None
-    return Pool.objects.select_related("template").filter(account=None, name=language).first()
+    return Pool.objects.built_in(language)
 
 
 def _limits(place: Place, asked: Mapping[str, object] | None) -> Limits:

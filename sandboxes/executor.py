@@ -23,7 +23,7 @@ from django.db import connection, transaction
 from django.db.models import F
 
 from billing import ledger, metering
-from sandboxes import engine, leases, lifecycle, live, names, stock, telling, transcript, vitals
+from sandboxes import engine, leases, lifecycle, live, names, steps, stock, telling, transcript, vitals
 from sandboxes.leases import Clock
 from sandboxes.limits import Limits
 from sandboxes.models import Artifact, Attempt, Execution, OutputChunk, Sandbox
@@ -146,14 +146,7 @@ def _start(
     """The runtime has a sandbox. An execution cancelled meanwhile is not let run."""
     execution.started_at = clock()
     execution.sandbox, execution.is_warm, execution.startup_ms = started.sandbox, started.warm, started.startup_ms
-    moved = _mine(execution, lifecycle.STARTING).update(
-        state=lifecycle.RUNNING,
-        started_at=execution.started_at,
-        sandbox=started.sandbox,
-        is_warm=started.warm,
-        startup_ms=started.startup_ms,
-    )
-    if not moved:
+    if not steps.start(execution):
         runtime.cancel(execution.request_id)
         return
     writer.state("running")
@@ -188,27 +181,21 @@ def finish(
     now: datetime,
 ) -> None:
     """Write down, once, how a program ended, what it wrote, left and used, and charge for its seconds and bytes."""
-    state = lifecycle.ending(exit_code=outcome.exit_code, breach=outcome.breach, cancelled=outcome.cancelled)
-    fields = _result(execution, outcome) | {"samples": list(samples)}
-    # A person who cancelled has set state and end already; what was used is still the attempt's to say.
-    moved = _mine(execution, *lifecycle.LIVE).update(state=state, finished_at=now, **fields) or _mine(
-        execution, lifecycle.CANCELLED
-    ).update(**fields | {"breach": "", "error": ""})
-    if not moved:
+    if not steps.hold_row(execution):
         raise Superseded(execution.pk)
-    _record_attempt(
+    cost_ucr = _charge(execution, outcome.duration_ms, now) + _charge_bytes(execution, outcome, now)
+    steps.finish(
         execution,
+        # A person who cancelled has set state and end already; what was used is still the attempt's to say.
+        state=lifecycle.ending(exit_code=outcome.exit_code, breach=outcome.breach, cancelled=outcome.cancelled),
+        result=_result(execution, outcome) | {"samples": list(samples), "cost_ucr": cost_ucr},
         outcome=Attempt.Outcome.CANCELLED if outcome.cancelled else Attempt.Outcome.FINISHED,
-        duration_ms=outcome.duration_ms,
         now=now,
     )
     if chunks:
         OutputChunk.objects.bulk_create(chunks)
     if artifacts := _artifacts(execution, outcome):
         Artifact.objects.bulk_create(artifacts)
-    # The row before the wallet, here as everywhere, so that two ends of one execution cannot deadlock.
-    cost_ucr = _charge(execution, outcome.duration_ms, now) + _charge_bytes(execution, outcome, now)
-    Execution.objects.filter(pk=execution.pk).update(cost_ucr=cost_ucr)
     telling.ended(execution, now=now)
 
 
@@ -216,8 +203,9 @@ def _result(execution: Execution, outcome: Outcome) -> dict[str, Any]:
     unnamed = [artifact.path for artifact in outcome.artifacts if not names.is_addressable(artifact.path)]
     left_out = [names.readable(path) for path in (*outcome.artifacts_truncated, *unnamed)]
     return {
-        "lease_expires_at": None,
         "started_at": execution.started_at,
+        "sandbox": execution.sandbox,
+        "is_warm": execution.is_warm,
         "exit_code": outcome.exit_code,
         "signal": outcome.signal,
         "breach": outcome.breach or "",

@@ -96,10 +96,17 @@ def renew(held: list[Held]) -> None:
     still = {(pk, attempt): state for pk, attempt, state in ours.values_list("pk", "attempt", "state")}
     for item in held:
         state = still.get((item.execution.pk, item.execution.attempt))
+        if state is None and not _is_held(item):
+            continue  # It ended while we looked.
         if state is None:
             log.warning("execution %s is no longer this worker's, stopping it", item.execution.pk)
         if state in (None, lifecycle.CANCELLED):
             stop(item)
+
+
+def _is_held(item: Held) -> bool:
+    with _lock:
+        return _held.get(item.execution.request_id) is item
 
 
 def stop(item: Held) -> None:

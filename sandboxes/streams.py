@@ -89,6 +89,12 @@ async def _events(scope: dict[str, Any], execution: Execution, after: int) -> As
     client = redis.asyncio.Redis.from_url(settings.REDIS_URL, socket_timeout=None, health_check_interval=15)
     try:
         quiet = 0.0
+        first = frames.state_frame(attempt=1, state="queued")
+        if not execution.is_settled and after < first.number:
+            after = first.number
+            with suppress(redis.RedisError):
+                await client.ping()  # Who hears the first word may act on it at once, so we listen by then.
+            yield first.encode()
         while not execution.is_settled:
             found, is_over = await _heard(client, execution, after)
             for frame in found:

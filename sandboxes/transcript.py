@@ -51,6 +51,7 @@ def entry_id(number: int) -> str:
 
 
 def tell_queued(execution: Execution) -> None:
+    """That it waits again; of the first time everybody knows, since there is an execution."""
     _send(execution.pk, frames.state_frame(attempt=execution.frames_attempt, state="queued"))
 
 
@@ -108,7 +109,12 @@ class Writer:
         self._samples = frames.Samples()
 
     def state(self, state: str) -> None:
-        _send(self.execution.pk, frames.state_frame(attempt=self.execution.attempt, state=state))
+        """The first one makes the stream, and says when it goes should nobody tell the end."""
+        frame = frames.state_frame(attempt=self.execution.attempt, state=state)
+        if state == "starting":
+            _send(self.execution.pk, frame)
+        else:
+            self._tell(frame.number, frame.value)
 
     def output(self, stream: str, offset: int, content: bytes) -> None:
         """One piece as the runtime hands it over. A piece that does not follow the last is left to `finish`."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import json
 import os
@@ -15,6 +16,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+import psutil
 
 from ntd_site import embedded
 
@@ -112,10 +115,25 @@ class Product:
         pid: int = next(part["pid"] for part in status["parts"] if part["name"] == name)
         return pid
 
+    def cpu_seconds(self) -> dict[str, float]:
+        """What each part and its children used of the processors so far."""
+        status = json.loads((self.home / "status.json").read_text())
+        return {part["name"]: _cpu_seconds(part["pid"]) for part in status["parts"]}
+
     def stop(self, how: signal.Signals = signal.SIGTERM) -> int:
         assert self.process is not None
         self.process.send_signal(how)
         return self.process.wait(timeout=60)
+
+
+def _cpu_seconds(pid: int) -> float:
+    process = psutil.Process(pid)
+    spent = 0.0
+    for one in (process, *process.children(recursive=True)):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            # With those of its own children that have ended.
+            spent += sum(one.cpu_times()[:4])
+    return spent
 
 
 def share_libraries(home: Path) -> None:

@@ -17,7 +17,7 @@ from billing.ledger.granting import (
     open_wallet,
     set_overdraft,
 )
-from billing.ledger.holding import capture, expire_hold, expire_holds, hold, release
+from billing.ledger.holding import capture, expire_hold, expire_holds, hold, is_held, release
 from billing.ledger.limiting import take_notes
 from billing.ledger.refunding import take_back
 from billing.ledger.refusals import (
@@ -57,6 +57,7 @@ __all__ = [
     "fingerprint",
     "grant",
     "hold",
+    "is_held",
     "lock_wallet",
     "open_wallet",
     "refusal",

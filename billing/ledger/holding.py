@@ -29,24 +29,46 @@ def hold(
     with connection.cursor() as cursor:
         cursor.execute(HOLD, [account_id, uuid7(), key, amount_ucr, purpose, expires_at, now, meter, agent, api_key])
         outcome, found, available_ucr = cursor.fetchone()
-    if outcome == "expire_first":
-        granting.expire_wallet(account_id=account_id, now=now)
+    if not is_held(outcome, available_ucr, account_id=account_id, key=key, amount_ucr=amount_ucr, now=now, found=found):
         return hold(
-            account_id=account_id, amount_ucr=amount_ucr, key=key, expires_at=expires_at, now=now, purpose=purpose,
-            meter=meter, agent=agent, api_key=api_key,
-        )  # fmt: skip
-    if outcome not in ("ok", "replay"):
-        raise spending.refusal(
-            outcome, account_id=account_id, key=key, needed_ucr=amount_ucr, available_ucr=available_ucr, found=found
+            account_id=account_id,
+            amount_ucr=amount_ucr,
+            key=key,
+            expires_at=expires_at,
+            now=now,
+            purpose=purpose,
+            meter=meter,
+            agent=agent,
+            api_key=api_key,
         )
     if outcome == "replay":
         return Hold.objects.get(pk=found)
-    live.credits_changed(account_id)
     fields = ("id", "account_id", "key", "purpose", "state", "amount_ucr", "captured_ucr", "expires_at", "created_at")
     values = (found, account_id, key, purpose, Hold.State.ACTIVE, amount_ucr, 0, expires_at, now)
     # What is not given here is read when somebody asks for it.
     new: Hold = Hold.from_db(connection.alias, fields, values)
     return new
+
+
+def is_held(
+    outcome: str, available_ucr: int, *, account_id: UUID, key: str, amount_ucr: int, now: datetime,
+    found: UUID | None = None,
+) -> bool:  # fmt: skip
+    """What billing_hold answered, also to a statement of another app's that calls it: True when the credits are held.
+
+    False when credits past their expiry had to be booked first: it may be asked again now. `found` is the row it
+    named. Raises those of CANNOT_SPEND, KeyReused.
+    """
+    if outcome == "expire_first":
+        granting.expire_wallet(account_id=account_id, now=now)
+        return False
+    if outcome not in ("ok", "replay"):
+        raise spending.refusal(
+            outcome, account_id=account_id, key=key, needed_ucr=amount_ucr, available_ucr=available_ucr, found=found
+        )
+    if outcome == "ok":
+        live.credits_changed(account_id)
+    return True
 
 
 def capture(

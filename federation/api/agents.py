@@ -13,11 +13,15 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from federation import agents, bus, coordination, remote
-from federation.api import doors, serializers
+from federation.api import doors, drafts, serializers
 from federation.api.doors import Door
+from federation.beats import Beat
 from federation.models import Agent, Attempt, Task
 
 MOST_ITEMS = 1000
+WHEN_DONE = OpenApiParameter(
+    "when_done", bool, description="true: it drains first, and leaves when it has finished what it runs"
+)
 
 
 class AgentViewSet(Door):
@@ -26,6 +30,7 @@ class AgentViewSet(Door):
         "create": serializers.AgentIn,
         "partial_update": serializers.AgentChange,
         "heartbeat": serializers.HeartbeatIn,
+        "heartbeats": serializers.HeartbeatBatchIn,
         "claim": serializers.Nothing,
         "acknowledge": serializers.AcknowledgeIn,
     }
@@ -37,7 +42,7 @@ class AgentViewSet(Door):
 
     @extend_schema(
         parameters=[
-            OpenApiParameter("status", str, enum=Agent.STATUSES),
+            OpenApiParameter("status", str, enum=Agent.MARKS),
             OpenApiParameter("runtime", str, enum=Agent.Runtime.values),
             OpenApiParameter("capability", str),
             OpenApiParameter("name", str, description="Part of the name."),
@@ -72,13 +77,16 @@ class AgentViewSet(Door):
 
     @extend_schema(responses=serializers.AgentOut)
     def partial_update(self, request: Request, pk: UUID) -> Response:
-        agent = coordination.change_agent(agent=self.agent(pk), now=timezone.now(), **self.body(request))
+        agent = coordination.change_agent(
+            agent=self.agent(pk), by=request.user, now=timezone.now(), **self.body(request)
+        )
         return Response(serializers.AgentOut(agent).data)
 
-    @extend_schema(request=None, responses={204: None})
+    @extend_schema(request=None, responses={204: None}, parameters=[WHEN_DONE])
     def destroy(self, request: Request, pk: UUID) -> Response:
         """It leaves: its tasks go to others, its token ends."""
-        coordination.remove_agent(agent=self.agent(pk), by=request.user, now=timezone.now())
+        when_done = doors.flag(request, "when_done")
+        coordination.remove_agent(agent=self.agent(pk), by=request.user, now=timezone.now(), when_done=when_done)
         return Response(status=status.HTTP_204_NO_CONTENT)
 
     @extend_schema(responses=serializers.HeartbeatOut)
@@ -93,6 +101,25 @@ class AgentViewSet(Door):
             now=timezone.now(),
         )
         return Response(serializers.HeartbeatOut(reply).data)
+
+    @extend_schema(responses=serializers.HeartbeatBatchOut)
+    def heartbeats(self, request: Request, federation_pk: UUID) -> Response:
+        """Signs of life of many agents on one machine; each is answered as it would be alone."""
+        federation = self.federation(federation_pk)
+        asked = self.each(self.body(request)["heartbeats"], serializers.HeartbeatOfIn)
+        ours = set(Agent.objects.filter(federation=federation).values_list("pk", flat=True))
+        asked = [
+            exceptions.NotFound() if isinstance(each, dict) and each["agent"] not in ours else each for each in asked
+        ]
+        beats = [_beat(each) for each in asked if isinstance(each, dict)]
+        replies = iter(remote.heartbeat_many(beats=beats, now=timezone.now()))
+        answers = [next(replies) if isinstance(each, dict) else each for each in asked]
+        shown = serializers.HeartbeatOut()
+        results = [
+            self.problem(answer) if isinstance(answer, Exception) else shown.to_representation(answer)
+            for answer in answers
+        ]
+        return Response({"results": results})
 
     @extend_schema(responses={200: serializers.ClaimOut, 204: None}, parameters=[doors.WAIT], request=None)
     def claim(self, request: Request, pk: UUID) -> Response:
@@ -112,11 +139,11 @@ class AgentViewSet(Door):
         """What waits, at least once: whatever is not acknowledged in time comes again."""
         wait, most = doors.seconds(request), doors.count(request, "max", default=100, most=MOST_ITEMS)
         items = bus.receive(agent=self._present(pk), most=most, wait_seconds=wait, clock=timezone.now)
-        return Response(serializers.InboxOut({"results": [_item(item) for item in items]}).data)
+        return Response(serializers.InboxOut({"results": [drafts.item_row(item) for item in items]}).data)
 
     @extend_schema(responses=serializers.AcknowledgeOut)
     def acknowledge(self, request: Request, pk: UUID) -> Response:
-        done = bus.acknowledge(agent=self._present(pk), message_ids=self.body(request)["ids"])
+        done = bus.acknowledge(agent=self._present(pk), message_ids=self.body(request)["ids"], now=timezone.now())
         return Response({"acknowledged": done})
 
     def _present(self, pk: UUID) -> Agent:
@@ -135,19 +162,12 @@ def full(task_id: UUID) -> Task:
     return Task.objects.prefetch_related(shown).get(pk=task_id)
 
 
+def _beat(asked: dict[str, Any]) -> Beat:
+    return Beat(asked["agent"], asked.get("status", "idle"), asked.get("load"), asked.get("running", []))
+
+
 def _status(request: Request) -> str:
     value = request.query_params["status"]
-    if value not in Agent.STATUSES:
-        raise exceptions.ValidationError({"status": [f"Give one of {', '.join(Agent.STATUSES)}."]})
+    if value not in Agent.MARKS:
+        raise exceptions.ValidationError({"status": [f"Give one of {', '.join(Agent.MARKS)}."]})
     return str(value)
-
-
-def _item(item: bus.Item) -> dict[str, Any]:
-    return {
-        **item.message,
-        "sender": item.message["from"],
-        "path": item.path,
-        "hops": item.hops,
-        "delivery_count": item.delivery_count,
-        "expires_at": item.expires_at,
-    }

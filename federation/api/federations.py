@@ -16,12 +16,11 @@ from federation import coordination, maps, standing
 from federation.api import doors, serializers
 from federation.api.doors import Door
 from federation.assignment import STRATEGIES
-from federation.models import Event, Federation
+from federation.models import Event, Federation, TopologyVersion
 from federation.topology import SHAPES, NotAMember
 
 IF_MATCH = OpenApiParameter("If-Match", str, OpenApiParameter.HEADER, description="The version you read.")
 HISTORY = 20
-WIRING = (Event.Kind.REWIRED, Event.Kind.ELECTED, Event.Kind.JOINED, Event.Kind.LEFT, Event.Kind.LOST)
 
 
 class Unreachable(Exception):
@@ -89,7 +88,7 @@ class FederationViewSet(Door):
         found = maps.of(self.federation(pk))
         federation, shape = found.federation, found.shape
         members = shape.members
-        events = Event.objects.filter(federation=federation, kind__in=WIRING).order_by("-created_at", "-pk")[:HISTORY]
+        versions = TopologyVersion.objects.filter(federation=federation).order_by("-version")[:HISTORY]
         answer = {
             "topology": federation.topology,
             "effective_topology": shape.shape,
@@ -97,10 +96,9 @@ class FederationViewSet(Door):
             "leader": federation.leader_id,
             "epoch": federation.epoch,
             "nodes": [_node(found, agent) for agent in found.agents],
-            "links": [[members[a], members[b]] for a, b in shape.links()] if found.lists_links else [],
-            "links_listed": found.lists_links,
+            "links": [[members[a], members[b]] for a, b in shape.links()],
             "metrics": shape.metrics(),
-            "history": events,
+            "history": versions,
         }
         return Response(serializers.TopologyOut(answer).data)
 

@@ -34,6 +34,15 @@ class Share(serializers.FloatField):
         return super().to_internal_value(value)
 
 
+class Seconds(serializers.FloatField):
+    """A time span, more than nothing."""
+
+    def to_internal_value(self, value: Any) -> float:
+        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value) or value <= 0:
+            raise serializers.ValidationError("Give a number of seconds above 0.")
+        return super().to_internal_value(value)
+
+
 class Whole(serializers.IntegerField):
     def to_internal_value(self, value: Any) -> int:
         if isinstance(value, bool) or not isinstance(value, int | float) or value != int(value):
@@ -79,6 +88,13 @@ class Json(serializers.Field[Any, Any, Any, Any]):
         return value
 
     def to_representation(self, value: Any) -> Any:
+        return value
+
+
+class Unread(Json):
+    """An item of a batch, which is judged by itself."""
+
+    def to_internal_value(self, value: Any) -> Any:
         return value
 
 

@@ -13,20 +13,11 @@ from rest_framework import exceptions, status
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from federation import bus, coordination, history
-from federation.api import doors, serializers
+from federation import bus, coordination, history, requests
+from federation.api import doors, drafts, serializers
 from federation.api.doors import Door
-from federation.models import DeadLetter, Message
-from federation.models.traffic import MESSAGE_TYPES
-
-
-class NotItself(Exception):
-    """Raised when an agent's token sends as somebody else."""
-
-    code = "missing_scope"
-
-    def __init__(self) -> None:
-        super().__init__("An agent's token sends only as that agent.")
+from federation.models import Agent, DeadLetter, Message
+from federation.models.traffic import MESSAGE_TYPES, OUTCOMES
 
 
 class MessageViewSet(Door):
@@ -42,7 +33,10 @@ class MessageViewSet(Door):
             OpenApiParameter("type", str, enum=MESSAGE_TYPES),
             OpenApiParameter("from", OpenApiTypes.UUID),
             OpenApiParameter("to", OpenApiTypes.UUID),
+            OpenApiParameter("agent", OpenApiTypes.UUID, description="Sent by it, or to it alone."),
             OpenApiParameter("correlation_id", str),
+            OpenApiParameter("state", str, enum=OUTCOMES),
+            OpenApiParameter("q", str, description="Part of the payload's text."),
             *doors.CREATED,
         ],
         responses=serializers.MessageOut(many=True),
@@ -52,31 +46,36 @@ class MessageViewSet(Door):
         federation = self.federation(federation_pk)
         history.flush_all(now=timezone.now())
         rows = doors.chosen(Message.objects.filter(federation=federation), request, "type", MESSAGE_TYPES)
-        for name, column in (("from", "sender"), ("to", "recipient")):
-            if name in request.query_params:
-                rows = rows.filter(**{column: doors.ident(request, name)})
-        if "correlation_id" in request.query_params:
-            rows = rows.filter(correlation_id=doors.text(request, "correlation_id"))
+        rows = _narrowed(rows, request)
         return Response(self.page(doors.created_between(rows, request), serializers.MessageOut).data)
 
-    @extend_schema(responses={201: serializers.ReceiptOut})
+    @extend_schema(responses={201: serializers.AnsweredOut}, parameters=[doors.WAIT])
     def create(self, request: Request, federation_pk: UUID) -> Response:
-        """Send along the topology: to one agent, or (no `to`) to all others."""
-        draft = self._draft(self.body(request))
-        receipt = bus.send(federation=self.federation(federation_pk), draft=draft, now=timezone.now())
-        return Response(serializers.ReceiptOut(receipt).data, status=status.HTTP_201_CREATED)
+        """Send along the topology: to one agent, or (no `to`) to all others.
+
+        With `wait`, hold the answer for the reply: a message back with the same `correlation_id` (else 504).
+        """
+        wait = doors.seconds(request)
+        draft = drafts.draft(self.body(request), self.acting_agent())
+        federation = self.federation(federation_pk)
+        if wait:
+            draft = draft._replace(reply_timeout_seconds=draft.reply_timeout_seconds or wait)
+            receipt, item = requests.ask(federation=federation, draft=draft, wait_seconds=wait, clock=timezone.now)
+            answer = {**_fields(receipt), "reply": drafts.item_row(item)}
+        else:
+            receipt = bus.send(federation=federation, draft=draft, now=timezone.now())
+            answer = {**_fields(receipt), "reply": None}
+        return Response(serializers.AnsweredOut(answer).data, status=status.HTTP_201_CREATED)
 
     @extend_schema(responses=serializers.AcceptedBatchOut)
     def batch(self, request: Request, federation_pk: UUID) -> Response:
         """Up to 1,000 messages; each is accepted or refused by itself."""
-        federation = self.federation(federation_pk)
-        asked = [self._item(each) for each in self.each(self.body(request)["messages"], serializers.MessageIn)]
-        drafts = [each for each in asked if isinstance(each, bus.Draft)]
-        sent = iter(bus.send_many(federation=federation, drafts=drafts, now=timezone.now()))
+        federation, agent = self.federation(federation_pk), self.acting_agent()
+        asked = [self._item(each, agent) for each in self.body(request)["messages"]]
+        wanted = [each for each in asked if isinstance(each, bus.Draft)]
+        sent = iter(bus.send_many(federation=federation, drafts=wanted, now=timezone.now()))
         answers = [next(sent) if isinstance(each, bus.Draft) else each for each in asked]
-        results = [
-            self.problem(each) if isinstance(each, Exception) else serializers.ReceiptOut(each).data for each in answers
-        ]
+        results = [self.problem(each) if isinstance(each, Exception) else drafts.row(each) for each in answers]
         return Response({"results": results})
 
     @extend_schema(responses=serializers.AccountingOut)
@@ -85,26 +84,41 @@ class MessageViewSet(Door):
         found = bus.accounting(federation=self.federation(federation_pk), now=timezone.now())
         return Response(serializers.AccountingOut(found).data)
 
-    def _item(self, asked: dict[str, Any] | Exception) -> bus.Draft | Exception:
-        if isinstance(asked, Exception):
-            return asked
+    def _item(self, asked: Any, agent: Agent | None) -> bus.Draft | Exception:
+        draft = drafts.plain(asked, agent)
+        if draft is not None:
+            return draft
+        valid = self.each([asked], serializers.MessageIn)[0]
+        if isinstance(valid, Exception):
+            return valid
         try:
-            return self._draft(asked)
-        except (NotItself, exceptions.ValidationError) as refused:
+            return drafts.draft(valid, agent)
+        except (drafts.NotItself, exceptions.ValidationError) as refused:
             return refused
 
-    def _draft(self, asked: dict[str, Any]) -> bus.Draft:
-        agent = self.acting_agent()
-        if agent is None and "sender" not in asked:
-            raise exceptions.ValidationError({"from": ["This field is required."]})
-        if agent is not None and asked.setdefault("sender", agent.pk) != agent.pk:
-            raise NotItself
-        return bus.Draft(**{"recipient": None, **asked})
+
+def _fields(receipt: bus.Receipt) -> dict[str, Any]:
+    names = ("id", "path", "hops", "recipients", "expires_at", "correlation_id")
+    return {name: getattr(receipt, name) for name in names}
+
+
+def _narrowed(rows: Any, request: Request) -> Any:
+    asked = request.query_params
+    for name, column in (("from", "sender"), ("to", "recipient")):
+        if name in asked:
+            rows = rows.filter(**{column: doors.ident(request, name)})
+    if "agent" in asked:
+        rows = rows.of_agent(doors.ident(request, "agent"))
+    if "correlation_id" in asked:
+        rows = rows.filter(correlation_id=doors.text(request, "correlation_id"))
+    if "state" in asked:
+        rows = rows.in_outcome(doors.one_of(request, "state", OUTCOMES))
+    return rows.saying(doors.text(request, "q")) if "q" in asked else rows
 
 
 class DeadLetterViewSet(Door):
     serializer_class = serializers.DeadLetterOut
-    bodies = {"replay": serializers.Nothing}
+    bodies = {"replay": serializers.Nothing, "replay_all": serializers.ReplayAllIn}
 
     def get_queryset(self) -> Any:
         return DeadLetter.objects.visible_to(self.request.user)
@@ -127,3 +141,10 @@ class DeadLetterViewSet(Door):
         letter = get_object_or_404(self._doors(DeadLetter.objects).select_related("federation", "task"), pk=pk)
         found = coordination.replay(letter=letter, now=timezone.now())
         return Response({"kind": letter.kind, "id": str(found)})
+
+    @extend_schema(responses=serializers.ReplaysOut)
+    def replay_all(self, request: Request, federation_pk: UUID) -> Response:
+        """Replay what was not replayed yet, the oldest first, up to 1,000; each for itself."""
+        reason = self.body(request).get("reason", "")
+        found = coordination.replay_all(federation=self.federation(federation_pk), reason=reason, now=timezone.now())
+        return Response(serializers.ReplaysOut(found).data)

@@ -9,14 +9,15 @@ from typing import Any
 from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
-from federation.api.fields import Flag, Json, Moment, Share, Strict, Text, Whole
+from federation.api.fields import Flag, Json, Moment, Seconds, Share, Strict, Text, Unread, Whole
 from federation.assignment import STRATEGIES
-from federation.models import Agent, Attempt, DeadLetter, Event, Federation, Message, Task
-from federation.models.traffic import MESSAGE_TYPES
+from federation.models import Agent, Attempt, DeadLetter, Event, Federation, Message, Task, TopologyVersion
+from federation.models.traffic import MESSAGE_TYPES, OUTCOMES
 from federation.topology import SHAPES
 
 BATCH_MOST = 1000
 LONGEST_TTL_SECONDS = 7 * 24 * 3600
+LONGEST_REPLY_SECONDS = 24 * 3600
 
 
 class NotBuilt(Exception):
@@ -42,20 +43,15 @@ class FederationChange(Strict):
     strategy = serializers.ChoiceField(STRATEGIES, required=False)
     max_agents = Whole(required=False, min_value=1, max_value=2000)
     fan_out = Whole(required=False, min_value=2, max_value=64)
-    max_hops = Whole(required=False, min_value=0, max_value=1000, help_text="0 is no limit")
+    max_hops = Whole(required=False, min_value=0, max_value=1000, help_text="0 is no limit, or 5 where relayed")
     lease_seconds = Whole(required=False, min_value=2, max_value=3600)
     ageing_seconds = Whole(required=False, min_value=1, max_value=86_400)
     redelivery_seconds = Whole(required=False, min_value=1, max_value=3600)
     inbox_limit = Whole(required=False, min_value=1, max_value=1_000_000)
-    delivery = serializers.ChoiceField(("logical", "relayed"), required=False)
+    delivery = serializers.ChoiceField(Federation.Delivery.values, required=False)
     heartbeat_seconds = Whole(required=False, min_value=1, max_value=300)
     agent_timeout_seconds = Whole(required=False, min_value=2, max_value=3600)
     region = Text(required=False, allow_blank=True, max_length=60)
-
-    def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
-        if attrs.pop("delivery", "logical") != "logical":
-            raise NotBuilt("Relayed delivery is not built yet; messages are delivered logically.")
-        return attrs
 
 
 class FederationIn(FederationChange):
@@ -65,7 +61,7 @@ class FederationIn(FederationChange):
 class FederationOut(serializers.ModelSerializer[Federation]):
     effective_topology = serializers.SerializerMethodField()
     leader = serializers.UUIDField(source="leader_id", allow_null=True)
-    delivery = serializers.SerializerMethodField()
+    delivery = serializers.ChoiceField(Federation.Delivery.values)
     agents = serializers.SerializerMethodField()
     tasks = serializers.SerializerMethodField()
 
@@ -85,10 +81,6 @@ class FederationOut(serializers.ModelSerializer[Federation]):
     def get_effective_topology(self, federation: Federation) -> str:
         standing = self._standing(federation)
         return federation.effective_topology(standing.agents - standing.lost)
-
-    @extend_schema_field(serializers.ChoiceField(["logical"]))
-    def get_delivery(self, federation: Federation) -> str:
-        return "logical"
 
     @extend_schema_field({"type": "integer", "description": "Members, lost ones included."})
     def get_agents(self, federation: Federation) -> int:
@@ -123,6 +115,15 @@ class EventOut(serializers.ModelSerializer[Event]):
         fields = ("id", "kind", "text", "agent", "task", "created_at")
 
 
+class TopologyVersionOut(serializers.ModelSerializer[TopologyVersion]):
+    at = serializers.DateTimeField(source="created_at")
+    figures = Json(read_only=True, help_text="of a change by measurement: the windows that led to it")
+
+    class Meta:
+        model = TopologyVersion
+        fields = ("version", "shape", "members", "epoch", "reason", "figures", "at")
+
+
 class TopologyOut(serializers.Serializer[Any]):
     topology = serializers.CharField()
     effective_topology = serializers.CharField()
@@ -131,9 +132,8 @@ class TopologyOut(serializers.Serializer[Any]):
     epoch = serializers.IntegerField()
     nodes = TopologyNodeOut(many=True)
     links = serializers.ListField(child=serializers.ListField(child=serializers.UUIDField()))
-    links_listed = serializers.BooleanField(help_text="false for a mesh too large to list; metrics count its links")
     metrics = MetricsOut()
-    history = EventOut(many=True)
+    history = TopologyVersionOut(many=True, help_text="the versions stored last, the newest first")
 
 
 class RouteOut(serializers.Serializer[Any]):
@@ -153,6 +153,7 @@ class AgentChange(Strict):
     public_key = Text(required=False, allow_blank=True, max_length=64, help_text="Ed25519, base64")
     region = Text(required=False, allow_blank=True, max_length=60)
     metadata = Json(required=False, allow_null=False, most_bytes=16 * 1024)
+    draining = Flag(required=False, help_text="true: no new work, what it runs it finishes")
 
     def validate_public_key(self, value: str) -> str:
         try:
@@ -170,6 +171,7 @@ class AgentChange(Strict):
 
 
 class AgentIn(AgentChange):
+    draining = None  # a new one is taken on to work
     name = Text(max_length=120)
     runtime = serializers.ChoiceField(("managed", "remote", "mcp"), required=False)
 
@@ -184,13 +186,15 @@ class AgentOut(serializers.ModelSerializer[Agent]):
     status = serializers.ChoiceField(Agent.STATUSES)
     load = serializers.FloatField()
     running = serializers.IntegerField()
+    draining = serializers.BooleanField(source="is_draining", help_text="no new work; it finishes what it runs")
     capabilities = serializers.ListField(child=serializers.CharField())
 
     class Meta:
         model = Agent
         fields = (
             "id", "federation", "name", "type", "runtime", "capabilities", "weight", "max_concurrent_tasks",
-            "public_key", "region", "metadata", "status", "load", "running", "last_heartbeat_at", "created_at",
+            "public_key", "region", "metadata", "status", "draining", "load", "running", "last_heartbeat_at",
+            "created_at",
         )  # fmt: skip
 
 
@@ -211,6 +215,18 @@ class HeartbeatIn(Strict):
     status = serializers.ChoiceField(("idle", "busy", "unavailable"), required=False)
     load = Share(required=False, allow_null=True)
     running = RunningIn(many=True, required=False, max_length=1000)
+
+
+class HeartbeatOfIn(HeartbeatIn):
+    agent = serializers.UUIDField()
+
+
+class HeartbeatBatchIn(Strict):
+    heartbeats = serializers.ListField(child=Json(), min_length=1, max_length=BATCH_MOST)
+
+
+class HeartbeatBatchOut(serializers.Serializer[Any]):
+    results = serializers.ListField(child=serializers.DictField(), help_text="in order: an answer or a problem each")
 
 
 class HeartbeatOut(serializers.Serializer[Any]):
@@ -340,6 +356,9 @@ class MessageIn(Strict):
     correlation_id = Text(required=False, allow_blank=True, max_length=200)
     message_id = Text(required=False, max_length=200, help_text="the same one again within 24 hours is sent once")
     durable = Flag(required=False)
+    reply_timeout_seconds = Seconds(
+        required=False, max_value=LONGEST_REPLY_SECONDS, help_text="asks for a reply; one that comes later is history"
+    )
 
     def get_fields(self) -> dict[str, Any]:
         # `from` cannot be the name of a class attribute.
@@ -348,7 +367,7 @@ class MessageIn(Strict):
 
 
 class MessageBatchIn(Strict):
-    messages = serializers.ListField(child=Json(), min_length=1, max_length=BATCH_MOST)
+    messages = serializers.ListField(child=Unread(), min_length=1, max_length=BATCH_MOST)
 
 
 class ReceiptOut(serializers.Serializer[Any]):
@@ -357,13 +376,14 @@ class ReceiptOut(serializers.Serializer[Any]):
     hops = serializers.IntegerField()
     recipients = serializers.IntegerField()
     expires_at = serializers.DateTimeField()
+    correlation_id = serializers.CharField(allow_blank=True)
 
 
 class MessageOut(serializers.ModelSerializer[Message]):
     to = serializers.UUIDField(source="recipient", allow_null=True)
     payload = Json(read_only=True)
     path = serializers.ListField(child=serializers.UUIDField())
-    outcome = serializers.ChoiceField(("queued", "delivered", "expired", "dead"))
+    outcome = serializers.ChoiceField(OUTCOMES)
 
     class Meta:
         model = Message
@@ -390,9 +410,18 @@ class ItemOut(serializers.Serializer[Any]):
     delivery_count = serializers.IntegerField()
     created_at = serializers.DateTimeField()
     expires_at = serializers.DateTimeField()
+    relay_to = serializers.UUIDField(
+        allow_null=True, help_text="who it is for, where this agent only passes it on: acknowledging it does"
+    )
 
     def get_fields(self) -> dict[str, Any]:
         return {"from": serializers.UUIDField(source="sender"), **super().get_fields()}
+
+
+class AnsweredOut(ReceiptOut):
+    """A receipt; of a request somebody waited for, with its reply."""
+
+    reply = ItemOut(allow_null=True)
 
 
 class InboxOut(serializers.Serializer[Any]):
@@ -430,3 +459,12 @@ class DeadLetterOut(serializers.ModelSerializer[DeadLetter]):
 class ReplayOut(serializers.Serializer[Any]):
     kind = serializers.ChoiceField(("message", "task"))
     id = serializers.UUIDField(help_text="of the task, or of the new message")
+
+
+class ReplayAllIn(Strict):
+    reason = serializers.ChoiceField(DeadLetter.Reason.values, required=False)
+
+
+class ReplaysOut(serializers.Serializer[Any]):
+    replayed = serializers.IntegerField()
+    refused = serializers.IntegerField(help_text="such as to agents that left, or into full inboxes")

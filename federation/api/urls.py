@@ -18,6 +18,7 @@ urlpatterns = [
     path(f"{one}/route", FederationViewSet.as_view({"get": "route"})),
     path(f"{one}/events", FederationViewSet.as_view({"get": "events"})),
     path(f"{of}/agents", AgentViewSet.as_view({"get": "list", "post": "create"})),
+    path(f"{of}/heartbeats", AgentViewSet.as_view({"post": "heartbeats"})),
     path(agent, AgentViewSet.as_view({"get": "retrieve", "patch": "partial_update", "delete": "destroy"})),
     path(f"{agent}/heartbeat", AgentViewSet.as_view({"post": "heartbeat"})),
     path(f"{agent}/tasks/claim", AgentViewSet.as_view({"post": "claim"})),
@@ -35,5 +36,6 @@ urlpatterns = [
     path(f"{of}/messages/batch", MessageViewSet.as_view({"post": "batch"})),
     path(f"{of}/messages/accounting", MessageViewSet.as_view({"get": "accounting"})),
     path(f"{of}/dead-letters", DeadLetterViewSet.as_view({"get": "list"})),
+    path(f"{of}/dead-letters/replay", DeadLetterViewSet.as_view({"post": "replay_all"})),
     path("dead-letters/<uuid:pk>/replay", DeadLetterViewSet.as_view({"post": "replay"})),
 ]

@@ -1,38 +1,73 @@
--- The next messages of an inbox: first those offered before and not acknowledged in time, then new ones.
--- KEYS  counts, history, inbox, pending, offers
--- ARGV  federation, agent, now (ms), offer again at (ms), at most
--- `offers` holds, by stream id, how often a message was offered; by "i:" and message id, its stream id; "last".
-local now, most, out = tonumber(ARGV[3]), tonumber(ARGV[5]), {}
-local function fields(list)
-  local found = {}
-  for i = 1, #list, 2 do found[list[i]] = list[i + 1] end
-  return found
+-- The next messages of an inbox, at most so many: the urgent first, then the older; what was offered before and not
+-- acknowledged in time has its old place.
+-- ARGV  federation, now, agent, offer again at, at most
+-- Answers the number of the newest entry, then for each pack: id, what they share, lines, first place, path, expires at,
+-- passed on to, times offered, mask of what ended (or empty).
+local agent, again_at, most = ARGV[3], ARGV[4], tonumber(ARGV[5])
+local box, waiting, pending = key('box', agent), key('waiting', agent), key('pending', agent)
+
+local function left_of(ended, n)
+  if not ended then return n end
+  local _, gone = string.gsub(ended, '1', '')
+  return n - gone
 end
-local function expire(id, entry)
-  redis.call('XDEL', KEYS[3], id)
-  redis.call('ZREM', KEYS[4], id)
-  redis.call('HDEL', KEYS[5], id, 'i:' .. entry.i)
-  redis.call('HINCRBY', KEYS[1], 'expired', 1)
-  redis.call('XADD', KEYS[2], '*', 'k', 'e', 'f', ARGV[1], 'i', entry.i, 'b', entry.m, 'a', ARGV[2], 'r', 'expired')
+
+-- The place after which so many messages that did not end are taken.
+local function line_of(ended, want)
+  if not ended then return want end
+  local line = 0
+  while want > 0 do
+    line = line + 1
+    if string.byte(ended, line) == 48 then want = want - 1 end
+  end
+  return line
 end
-local function offer(id, entry)
-  if tonumber(entry.x) <= now then return expire(id, entry) end
-  redis.call('ZADD', KEYS[4], ARGV[4], id)
-  redis.call('HSET', KEYS[5], 'i:' .. entry.i, id)
-  out[#out + 1] = {entry.m, entry.p, entry.x, redis.call('HINCRBY', KEYS[5], id, 1)}
+
+-- A pack in two, so that a part of it can be offered; both wait in the place of the whole.
+local function split(entry, known, pack, line)
+  local ended, times = redis.call('HGET', box, 'd:' .. entry), redis.call('HGET', box, 'k:' .. entry)
+  remove(agent, entry, known.id)
+  local head, tail = cut(pack.bodies, line)
+  local parts = {{0, line, head}, {line, known.n - line, tail}}
+  for i, part in ipairs(parts) do
+    local half = {}
+    for name, value in pairs(pack) do half[name] = value end
+    half.first, half.n, half.bodies = known.first + part[1], part[2], part[3]
+    local new = add(agent, half, known.order + part[1] / 4096)
+    if times then
+      offered(agent, new, known.id)
+      redis.call('HSET', box, 'k:' .. new, times)
+    end
+    if ended then redis.call('HSET', box, 'd:' .. new, string.sub(ended, part[1] + 1, part[1] + part[2])) end
+    if i == 1 then entry = new end
+  end
+  return entry
 end
-for _, id in ipairs(redis.call('ZRANGEBYSCORE', KEYS[4], '-inf', now, 'LIMIT', 0, most)) do
-  local found = redis.call('XRANGE', KEYS[3], id, id)
-  if found[1] then offer(id, fields(found[1][2])) else redis.call('ZREM', KEYS[4], id) end
+
+sweep(200)
+for _, entry in ipairs(redis.call('ZRANGEBYSCORE', pending, '-inf', now)) do
+  redis.call('ZREM', pending, entry)
+  redis.call('ZADD', waiting, exact(facts(agent, entry).order), entry)
 end
-local last = redis.call('HGET', KEYS[5], 'last') or '0-0'
-while #out < most do
-  local entries = redis.call('XRANGE', KEYS[3], '(' .. last, '+', 'COUNT', most - #out)
-  if #entries == 0 then break end
-  for _, entry in ipairs(entries) do
-    last = entry[1]
-    offer(last, fields(entry[2]))
+local out = {tonumber(redis.call('HGET', box, 'seq') or 0)}
+while most > 0 do
+  local entry = redis.call('ZRANGE', waiting, 0, 0)[1]
+  if not entry then break end
+  local known = facts(agent, entry)
+  if known.expires <= now then
+    finish(agent, entry, known, 'e', 'expired', ones(known.n))
+  else
+    local pack, ended = read(agent, entry), redis.call('HGET', box, 'd:' .. entry)
+    local left = left_of(ended, known.n)
+    if left > most then
+      entry = split(entry, known, pack, line_of(ended, most))
+      known, pack, ended, left = facts(agent, entry), read(agent, entry), redis.call('HGET', box, 'd:' .. entry), most
+    end
+    redis.call('ZREM', waiting, entry)
+    redis.call('ZADD', pending, again_at, entry)
+    local times = offered(agent, entry, known.id)
+    out[#out + 1] = {pack.id, pack.header, pack.bodies, pack.first, pack.path, pack.expires, pack.to, times, ended or ''}
+    most = most - left
   end
 end
-redis.call('HSET', KEYS[5], 'last', last)
 return out

@@ -3,6 +3,7 @@
 from federation.models.federations import Agent, AgentQuerySet, Event, Federation, FederationQuerySet
 from federation.models.tasks import Attempt, AttemptQuerySet, Task, TaskQuerySet
 from federation.models.traffic import BusCursor, DeadLetter, DeadLetterQuerySet, Message, MessageQuerySet
+from federation.models.wiring import Reading, TopologyVersion
 
 __all__ = [
     "Agent",
@@ -17,6 +18,8 @@ __all__ = [
     "FederationQuerySet",
     "Message",
     "MessageQuerySet",
+    "Reading",
     "Task",
     "TaskQuerySet",
+    "TopologyVersion",
 ]

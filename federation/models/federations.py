@@ -6,19 +6,21 @@ else busy while an attempt of it is live, else idle.
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Any
+from uuid import UUID
 
 from django.conf import settings
 from django.contrib.postgres.fields import ArrayField
 from django.db import models
-from django.db.models import Count, Q
+from django.db.models import Count, OuterRef, Q, Subquery
+from django.db.models.functions import Coalesce
 from django.utils import timezone
 from uuid_utils.compat import uuid7
 
 from billing.models import Account
 from federation.assignment import STRATEGIES
-from federation.topology import SHAPES, Topology, effective
+from federation.topology import FIXED, SHAPES, Topology, effective
 
 
 def default_topology() -> str:
@@ -57,13 +59,23 @@ class Federation(models.Model):
         RANDOM = "random"
         PRIORITY = "priority"
 
+    class Delivery(models.TextChoices):
+        LOGICAL = "logical"
+        RELAYED = "relayed"
+
+    # How far a message is relayed where the federation sets no limit of its own.
+    RELAYED_MAX_HOPS = 5
+
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
     account = models.ForeignKey(Account, on_delete=models.CASCADE, related_name="federations")
     name = models.CharField(max_length=120)
     topology = models.CharField(max_length=12, choices=TopologyKind.choices, default=default_topology)
+    # What an adaptive topology measured best; empty until then.
+    adapted = models.CharField(max_length=12, blank=True)
     strategy = models.CharField(max_length=16, choices=Strategy.choices, default=Strategy.ROUND_ROBIN)
     max_agents = models.PositiveIntegerField(default=default_max_agents)
     fan_out = models.PositiveSmallIntegerField(default=4)
+    delivery = models.CharField(max_length=8, choices=Delivery.choices, default=Delivery.LOGICAL)
     max_hops = models.PositiveSmallIntegerField(default=0)
     lease_seconds = models.PositiveIntegerField(default=30)
     ageing_seconds = models.PositiveIntegerField(default=60)
@@ -89,7 +101,12 @@ class Federation(models.Model):
     class Meta:
         constraints = [
             models.CheckConstraint(condition=Q(topology__in=SHAPES), name="federation_topology"),
+            models.CheckConstraint(
+                condition=Q(adapted="") | Q(adapted__in=FIXED, topology="adaptive"),
+                name="only_adaptive_federations_adapt",
+            ),
             models.CheckConstraint(condition=Q(strategy__in=STRATEGIES), name="federation_strategy"),
+            models.CheckConstraint(condition=Q(delivery__in=["logical", "relayed"]), name="federation_delivery"),
             models.CheckConstraint(condition=Q(max_agents__gte=1, max_agents__lte=2000), name="federation_max_agents"),
             models.CheckConstraint(condition=Q(fan_out__gte=2, fan_out__lte=64), name="federation_fan_out"),
             models.CheckConstraint(
@@ -125,14 +142,27 @@ class Federation(models.Model):
         """Two missed heartbeats end a leadership, long before the agent counts as lost."""
         return timedelta(seconds=min(2 * self.heartbeat_seconds, self.agent_timeout_seconds))
 
+    @property
+    def is_relayed(self) -> bool:
+        return self.delivery == Federation.Delivery.RELAYED
+
+    @property
+    def hop_limit(self) -> int:
+        """Over how many links a message may go; 0 is no limit."""
+        return self.max_hops or (self.RELAYED_MAX_HOPS if self.is_relayed else 0)
+
     def effective_topology(self, size: int) -> str:
         """The shape in force with so many linked members."""
-        return effective(self.topology, size)
+        return effective(self.topology, size, self.adapted)
 
-    def shaped(self, agents: list[Agent]) -> Topology[Any]:
+    def shaped(self, agents: list[Agent]) -> Topology[UUID]:
         """The topology over these agents' ids: the leader first, then in joining order."""
         ordered = sorted(agents, key=lambda agent: (agent.pk != self.leader_id, agent.position))
-        return Topology(self.topology, [agent.pk for agent in ordered], fan_out=self.fan_out)
+        return self.over([agent.pk for agent in ordered])
+
+    def over(self, members: list[UUID]) -> Topology[UUID]:
+        """The topology over these members, the leader first."""
+        return Topology(self.effective_topology(len(members)), members, fan_out=self.fan_out)
 
 
 class AgentQuerySet(models.QuerySet["Agent"]):
@@ -153,17 +183,22 @@ class AgentQuerySet(models.QuerySet["Agent"]):
     def available(self) -> AgentQuerySet:
         return self.members().filter(availability=Agent.Availability.AVAILABLE)
 
-    def silent_since(self, moment: datetime) -> AgentQuerySet:
-        return self.linked().filter(last_heartbeat_at__lt=moment)
+    def taking_work(self) -> AgentQuerySet:
+        return self.available().filter(drain=Agent.Drain.NO)
 
     def with_running(self) -> AgentQuerySet:
-        """Adds `running`: how many attempts of it are live."""
-        return self.annotate(running=Count("attempts", filter=Q(attempts__state__in=("assigned", "running"))))
+        """Adds `running`: how many attempts of it are live. Ended ones are not looked at, however many."""
+        attempts = self.model._meta.get_field("attempts").related_model.objects
+        live = attempts.filter(agent=OuterRef("pk"), state__in=("assigned", "running")).order_by()
+        counted = live.values("agent").annotate(n=Count("pk")).values("n")
+        return self.annotate(running=Coalesce(Subquery(counted), 0))
 
     def in_status(self, status: str) -> AgentQuerySet:
         """Needs `with_running`."""
         if status in ("lost", "unavailable"):
             return self.filter(availability=status)
+        if status == "draining":
+            return self.linked().exclude(drain=Agent.Drain.NO)
         available = self.filter(availability=Agent.Availability.AVAILABLE)
         return available.filter(running__gt=0) if status == "busy" else available.filter(running=0)
 
@@ -180,7 +215,15 @@ class Agent(models.Model):
         UNAVAILABLE = "unavailable"
         LOST = "lost"
 
+    class Drain(models.TextChoices):
+        """Draining: it takes no new work and finishes what it has."""
+
+        NO = "", "no"
+        STAY = "stay"
+        LEAVE = "leave"  # as soon as it has finished
+
     STATUSES = ("idle", "busy", "unavailable", "lost")
+    MARKS = (*STATUSES, "draining")
 
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
     federation = models.ForeignKey(Federation, on_delete=models.CASCADE, related_name="agents")
@@ -195,6 +238,7 @@ class Agent(models.Model):
     region = models.CharField(max_length=60, blank=True)
     metadata = models.JSONField(default=dict, blank=True)
     availability = models.CharField(max_length=12, choices=Availability.choices, default=Availability.AVAILABLE)
+    drain = models.CharField(max_length=6, choices=Drain.choices, default=Drain.NO, blank=True)
     reported_load = models.FloatField(null=True, blank=True)
     token_digest = models.CharField(max_length=64, null=True, blank=True, unique=True)
     created_at = models.DateTimeField(default=timezone.now)
@@ -210,6 +254,7 @@ class Agent(models.Model):
             models.CheckConstraint(
                 condition=Q(availability__in=["available", "unavailable", "lost"]), name="agent_availability"
             ),
+            models.CheckConstraint(condition=Q(drain__in=["", "stay", "leave"]), name="agent_drain"),
             models.CheckConstraint(
                 condition=Q(max_concurrent_tasks__gte=1, max_concurrent_tasks__lte=1000), name="agent_has_capacity"
             ),
@@ -223,11 +268,13 @@ class Agent(models.Model):
         ]
         indexes = [
             models.Index(fields=["federation", "-created_at", "-id"], name="agents_newest_first"),
+            # Without the time of the last heartbeat, so that a heartbeat writes one row and no index.
             models.Index(
-                fields=["last_heartbeat_at"],
+                fields=["federation", "position"],
                 condition=Q(left_at=None) & ~Q(availability="lost"),
-                name="agents_by_silence",
+                name="agents_linked",
             ),
+            models.Index(fields=["federation"], condition=Q(drain="leave", left_at=None), name="agents_about_to_leave"),
         ]
 
     def __str__(self) -> str:
@@ -239,6 +286,15 @@ class Agent(models.Model):
         if self.availability != Agent.Availability.AVAILABLE:
             return self.availability
         return "busy" if self.running else "idle"
+
+    @property
+    def is_draining(self) -> bool:
+        return self.drain != Agent.Drain.NO
+
+    @property
+    def mark(self) -> str:
+        """One word for a chip or a drawing: its status, unless it drains; needs `with_running`."""
+        return "draining" if self.is_draining and self.availability != Agent.Availability.LOST else self.status
 
     @property
     def load(self) -> float:
@@ -256,6 +312,7 @@ class Event(models.Model):
         CHANGED = "changed"
         REWIRED = "rewired"
         JOINED = "joined"
+        DRAINING = "draining"
         LEFT = "left"
         LOST = "lost"
         RETURNED = "returned"
@@ -281,6 +338,7 @@ class Event(models.Model):
                         "changed",
                         "rewired",
                         "joined",
+                        "draining",
                         "left",
                         "lost",
                         "returned",

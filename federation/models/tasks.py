@@ -244,6 +244,7 @@ class Attempt(models.Model):
                 condition=Q(state__in=["assigned", "running"]),
                 name="attempts_live",
             ),
+            models.Index(fields=["assigned_at"], name="attempts_by_time"),
             models.Index(
                 fields=["ended_at"],
                 condition=Q(metered_at=None, started_at__isnull=False, ended_at__isnull=False),

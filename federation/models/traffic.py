@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
+from uuid import UUID
 
 from django.db import models
 from django.db.models import Q
+from django.db.models.functions import Cast
 from uuid_utils.compat import uuid7
 
 from federation.models.federations import Agent, Federation
@@ -23,18 +26,41 @@ MESSAGE_TYPES = (
     "error",
     "custom",
 )
+OUTCOMES = ("queued", "delivered", "expired", "dead", "late_reply")
 
 
 class MessageQuerySet(models.QuerySet["Message"]):
     def visible_to(self, principal: Any) -> MessageQuerySet:
         return self.filter(federation__in=Federation.objects.visible_to(principal))
 
+    def in_outcome(self, outcome: str) -> MessageQuerySet:
+        """Those of which `Message.outcome` says this."""
+        if outcome == "late_reply":
+            return self.filter(late_reply=True)
+        ended = models.F("delivered") + models.F("expired") + models.F("dead")
+        if outcome == "queued":
+            return self.filter(recipients__gt=ended)
+        rows = self.filter(late_reply=False, recipients=ended)
+        if outcome == "dead":
+            return rows.filter(dead__gt=0)
+        return rows.filter(dead=0, **{"expired__gt" if outcome == "expired" else "expired": 0})
+
+    def of_agent(self, agent_id: UUID) -> MessageQuerySet:
+        """Those it sent or that were for it alone."""
+        return self.filter(Q(sender=agent_id) | Q(recipient=agent_id))
+
+    def saying(self, text: str) -> MessageQuerySet:
+        """Those with this in their payload or correlation id."""
+        said = Cast("payload", models.TextField())
+        return self.alias(said=said).filter(Q(said__icontains=text) | Q(correlation_id__icontains=text))
+
 
 class Message(models.Model):
     """A message that was accepted. `sender` and `recipient` are agents' ids; no recipient is a broadcast."""
 
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
-    federation = models.ForeignKey(Federation, on_delete=models.CASCADE, related_name="messages")
+    # Its index would only cost: the one below begins with the federation too.
+    federation = models.ForeignKey(Federation, on_delete=models.CASCADE, related_name="messages", db_index=False)
     sender = models.UUIDField()
     recipient = models.UUIDField(null=True, blank=True)
     type = models.CharField(max_length=20)
@@ -49,6 +75,8 @@ class Message(models.Model):
     delivered = models.PositiveIntegerField(default=0)
     expired = models.PositiveIntegerField(default=0)
     dead = models.PositiveIntegerField(default=0)
+    # A reply that came after its request's time: it counts as expired.
+    late_reply = models.BooleanField(default=False)
     created_at = models.DateTimeField()
 
     objects = MessageQuerySet.as_manager()
@@ -73,12 +101,26 @@ class Message(models.Model):
 
     @property
     def outcome(self) -> str:
-        """One word for a list: what became of it so far."""
+        """One word for a list, of OUTCOMES: what became of it so far. `in_outcome` says the same in SQL."""
+        if self.late_reply:
+            return "late_reply"
         if self.delivered + self.expired + self.dead < self.recipients:
             return "queued"
         if self.dead or self.expired:
             return "dead" if self.dead else "expired"
         return "delivered"
+
+    @property
+    def payload_text(self) -> str:
+        return "" if self.payload is None else json.dumps(self.payload, ensure_ascii=False)
+
+    def as_sent(self) -> dict[str, Any]:
+        """What a dead letter keeps of it, to read and to send again."""
+        names = ("type", "payload", "priority", "ttl_seconds", "correlation_id", "path", "hops", "recipients")
+        said = {name: getattr(self, name) for name in (*names, "topology_version")}
+        to = str(self.recipient) if self.recipient else None
+        sent = {"id": str(self.pk), "from": str(self.sender), "to": to, "created_at": self.created_at.isoformat()}
+        return {**sent, **said}
 
 
 class DeadLetterQuerySet(models.QuerySet["DeadLetter"]):
@@ -126,6 +168,11 @@ class DeadLetter(models.Model):
 
     def __str__(self) -> str:
         return f"{self.kind}: {self.reason}"
+
+    @property
+    def payload_text(self) -> str:
+        payload = (self.message or {}).get("payload")
+        return "" if payload is None else json.dumps(payload, ensure_ascii=False)
 
     @property
     def kind(self) -> str:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from uuid import UUID
 
 from django.contrib import messages
-from django.db.models import Q
+from django.db.models import Func
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.utils import timezone
@@ -14,24 +15,33 @@ from django.views.decorators.http import require_http_methods, require_POST, req
 from billing.models import Account
 from federation import agents as members
 from federation import coordination, maps, pages
-from federation.forms import AgentForm
+from federation.forms import AgentChangeForm, AgentFilter, AgentForm
 from federation.models import Agent, Attempt, Event
 from federation.views.shared import agent_of, editors_only, one, one_to_edit, tab
 
+NEIGHBOURS = 60
 HEAVY = ("task__payload", "task__result", "answer")
 
 
 @require_safe
 def agent_list(request: HttpRequest, account: Account, pk: UUID) -> HttpResponse:
     federation = one(request, account, pk)
-    rows = Agent.objects.members().filter(federation=federation).with_running()
-    status, words = request.GET.get("status", ""), request.GET.get("q", "").strip()[:100]
-    if status in Agent.STATUSES:
-        rows = rows.in_status(status)
-    if words:
-        rows = rows.filter(Q(name__icontains=words) | Q(capabilities__contains=[words]))
-    shown = {"page": pages.newest(rows, request), "status": status, "q": words, "statuses": Agent.STATUSES}
+    members = Agent.objects.members().filter(federation=federation)
+    filters = AgentFilter(request.GET)
+    rows = filters.narrow(members.with_running())
+    known = members.annotate(word=Func("capabilities", function="unnest")).values_list("word", flat=True)
+    shown = {
+        "page": replace(pages.newest(rows.defer("metadata"), request), note=_count(rows.count(), "agent")),
+        "filters": filters,
+        "statuses": Agent.MARKS,
+        "runtimes": Agent.Runtime.values,
+        "capabilities": known.order_by("word").distinct()[:200],
+    }
     return tab(request, federation, "agents", shown, part="_agent_table")
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
@@ -55,14 +65,14 @@ def agent_new(request: HttpRequest, account: Account, pk: UUID) -> HttpResponse:
 @require_safe
 def agent_detail(request: HttpRequest, account: Account, pk: UUID) -> HttpResponse:
     agent = agent_of(request, account, pk)
-    found = maps.of(agent.federation)
+    shape = maps.shape(agent.federation)
     attempts = Attempt.objects.filter(agent=agent).select_related("task").defer(*HEAVY).order_by("-assigned_at", "-pk")
-    is_linked = agent.availability != Agent.Availability.LOST
+    is_linked = agent.pk in shape
     shown = {
         "agent": agent,
-        "role": found.role(agent),
-        "level": found.shape.level(agent.pk) if is_linked else None,
-        "neighbours": _neighbours(found, agent) if is_linked else [],
+        "role": "leader" if agent.pk == agent.federation.leader_id else "worker",
+        "level": shape.level(agent.pk) if is_linked else None,
+        "neighbours": _neighbours(shape.neighbours(agent.pk)) if is_linked else [],
         "attempts": attempts[:25],
         "events": Event.objects.filter(agent=agent).order_by("-created_at", "-pk")[:10],
     }
@@ -71,9 +81,34 @@ def agent_detail(request: HttpRequest, account: Account, pk: UUID) -> HttpRespon
     return tab(request, agent.federation, "agent", shown, part="_agent_body")
 
 
-def _neighbours(found: maps.Map, agent: Agent) -> list[Agent]:
-    near = set(found.shape.neighbours(agent.pk))
-    return [each for each in found.agents if each.pk in near][:60]
+def _neighbours(near: list[UUID]) -> list[Agent]:
+    """The first of them; the hub of a large star has thousands."""
+    return list(Agent.objects.filter(pk__in=near[:NEIGHBOURS]).only("pk", "name").order_by("position"))
+
+
+@require_http_methods(["GET", "HEAD", "POST"])
+@editors_only
+def agent_edit(request: HttpRequest, account: Account, pk: UUID) -> HttpResponse:
+    agent = _to_edit(request, account, pk)
+    form = AgentChangeForm.of(agent, request.POST or None)
+    if request.method == "POST" and form.is_valid():
+        coordination.change_agent(agent=agent, by=request.user, now=timezone.now(), **form.cleaned_data)
+        messages.success(request, f"Changed {agent}.")
+        return redirect("federation:agent", account, pk)
+    shown = {"agent": agent, "form": form}
+    return tab(request, agent.federation, "agent_edit", shown, status=422 if form.errors else 200)
+
+
+@require_POST
+@editors_only
+def agent_drain(request: HttpRequest, account: Account, pk: UUID) -> HttpResponse:
+    """No new work for it; with `end`, work again."""
+    agent = _to_edit(request, account, pk)
+    draining = "end" not in request.POST
+    coordination.change_agent(agent=agent, by=request.user, now=timezone.now(), draining=draining)
+    said = "takes no new work and finishes what it has" if draining else "takes work again"
+    messages.success(request, f"{agent} {said}.")
+    return redirect("federation:agent", account, pk)
 
 
 @require_safe
@@ -85,8 +120,16 @@ def agent_row(request: HttpRequest, account: Account, pk: UUID) -> HttpResponse:
 @require_POST
 @editors_only
 def agent_remove(request: HttpRequest, account: Account, pk: UUID) -> HttpResponse:
-    rows = Agent.objects.editable_by(request.user).members().select_related("federation")
-    agent = get_object_or_404(rows, federation__account=account, pk=pk)
-    coordination.remove_agent(agent=agent, by=request.user, now=timezone.now())
+    agent = _to_edit(request, account, pk)
+    when_done = "when_done" in request.POST
+    coordination.remove_agent(agent=agent, by=request.user, now=timezone.now(), when_done=when_done)
+    if when_done and Agent.objects.members().filter(pk=pk).exists():
+        messages.success(request, f"{agent} leaves when it has finished what it runs.")
+        return redirect("federation:agent", account, pk)
     messages.success(request, f"Removed {agent}. Its tasks go to others.")
     return redirect("federation:agents", account, agent.federation_id)
+
+
+def _to_edit(request: HttpRequest, account: Account, pk: UUID) -> Agent:
+    rows = Agent.objects.editable_by(request.user).members().select_related("federation").with_running()
+    return get_object_or_404(rows, federation__account=account, pk=pk)

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import json
+from typing import Any
 from uuid import UUID
 
 from django.contrib import messages
 from django.http import HttpRequest, HttpResponse, HttpResponseNotModified, JsonResponse
 from django.shortcuts import redirect, render
 from django.utils import timezone
+from django.views.decorators.gzip import gzip_page
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
 from billing.models import Account
-from federation import coordination, maps, pages, standing
-from federation.forms import FederationForm, SettingsForm
-from federation.models import Event, Federation
+from federation import adaptation, coordination, maps, pages, standing
+from federation.forms import EventFilter, FederationForm, SettingsForm
+from federation.models import Event, Federation, Reading, TopologyVersion
 from federation.models.federations import default_max_agents, default_topology
-from federation.views.shared import editors_only, graph_of, one, one_to_edit, tab
+from federation.views.shared import LISTED, editors_only, graph_of, one, one_to_edit, tab
+
+READINGS, VERSIONS = 20, 12
 
 
 @require_safe
@@ -46,12 +51,13 @@ def federation_new(request: HttpRequest, account: Account) -> HttpResponse:
 @require_safe
 def topology(request: HttpRequest, account: Account, pk: UUID) -> HttpResponse:
     federation = one(request, account, pk)
-    found = maps.of(federation)
+    found = maps.of(federation, most=LISTED)
     shown = {
         "map": found,
         "metrics": found.shape.metrics(),
-        "graph": graph_of(account, federation, found.agents),
-        "levels": [(agent, found.shape.level(agent.pk), found.role(agent)) for agent in found.agents[:200]],
+        "graph": graph_of(account, federation, found.agents, of=len(found.shape)),
+        "levels": [(agent, found.shape.level(agent.pk), found.role(agent)) for agent in found.agents],
+        "more": len(found.shape) - len(found.agents),
         "events": Event.objects.filter(federation=federation).order_by("-created_at", "-pk")[:8],
     }
     return tab(request, federation, "topology", shown, part="_topology_side")
@@ -65,6 +71,7 @@ def facts(request: HttpRequest, account: Account, pk: UUID) -> HttpResponse:
 
 
 @require_safe
+@gzip_page
 def graph(request: HttpRequest, account: Account, pk: UUID) -> HttpResponse:
     """The snapshot that the drawing begins with; small changes follow over the socket."""
     federation = one(request, account, pk)
@@ -78,30 +85,73 @@ def graph(request: HttpRequest, account: Account, pk: UUID) -> HttpResponse:
 @require_safe
 def events(request: HttpRequest, account: Account, pk: UUID) -> HttpResponse:
     federation = one(request, account, pk)
-    page = pages.newest(Event.objects.filter(federation=federation).select_related("agent", "task"), request)
-    return tab(request, federation, "events", {"page": page}, part="_event_feed")
+    filters = EventFilter(request.GET)
+    rows = filters.narrow(Event.objects.filter(federation=federation)).select_related("agent", "task")
+    shown = {"page": pages.newest(rows, request), "filters": filters, "kinds": Event.Kind.choices}
+    return tab(request, federation, "events", shown, part="_event_feed")
+
+
+@require_safe
+def versions(request: HttpRequest, account: Account, pk: UUID) -> HttpResponse:
+    """Every wiring it had, with the reason."""
+    federation = one(request, account, pk)
+    rows, brief = TopologyVersion.objects.filter(federation=federation), "brief" in request.GET
+    shown = {"page": pages.newest(rows, request, size=VERSIONS if brief else pages.ROWS), "brief": brief}
+    return tab(request, federation, "versions", shown, part="_version_table")
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
 def settings(request: HttpRequest, account: Account, pk: UUID) -> HttpResponse:
     federation = one(request, account, pk)
-    form = SettingsForm.of(federation, request.POST or None)
     if request.method == "POST":
-        return _change(request, account, pk, form)
-    return tab(request, federation, "settings", {"form": form})
+        return _change(request, account, pk)
+    return _settings(request, account, federation, SettingsForm.of(federation))
+
+
+def _settings(
+    request: HttpRequest, account: Account, federation: Federation, form: SettingsForm, status: int = 200
+) -> HttpResponse:
+    readings = list(adaptation.latest(federation)[:READINGS])
+    shown = {
+        "form": form,
+        "graph": graph_of(account, federation, [], of=0),
+        "page": pages.newest(TopologyVersion.objects.filter(federation=federation), request, size=VERSIONS),
+        "readings": readings,
+        "costs": _costs(readings),
+    }
+    return tab(request, federation, "settings", shown, part="_settings_form", status=status)
+
+
+def _costs(readings: list[Reading]) -> list[dict[str, Any]]:
+    """What each shape would have cost in the last window, the cheapest first."""
+    if not readings:
+        return []
+    verdict = readings[0].verdict
+    dearest = max(verdict.costs.values())
+    return [
+        {"shape": shape, "cost": cost, "dearest": dearest, "in_force": shape == verdict.shape}
+        for shape, cost in sorted(verdict.costs.items(), key=lambda pair: pair[1])
+    ]
 
 
 @editors_only
-def _change(request: HttpRequest, account: Account, pk: UUID, form: SettingsForm) -> HttpResponse:
+def _change(request: HttpRequest, account: Account, pk: UUID) -> HttpResponse:
     federation = one_to_edit(request, account, pk)
+    form = SettingsForm.of(federation, request.POST)
     if not form.is_valid():
-        return tab(request, federation, "settings", {"form": form}, status=422)
+        return _settings(request, account, federation, form, status=422)
     before = federation.topology_version
     changed = coordination.change_federation(
         federation=federation, changes=form.cleaned_data, by=request.user, now=timezone.now()
     )
     rewired = changed.topology_version != before
-    messages.success(request, f"Re-wired as {changed.topology}." if rewired else "Saved the settings.")
+    said = f"Re-wired as {changed.topology}." if rewired else "Saved the settings."
+    if request.wants_partial:
+        # The page stays: whoever switches sees the drawing beside the form re-wire itself.
+        response = _settings(request, account, changed, SettingsForm.of(changed))
+        response["HX-Trigger"] = json.dumps({"toast": {"level": "success", "text": said}})
+        return response
+    messages.success(request, said)
     return redirect("federation:federation" if rewired else "federation:settings", account, pk)
 
 

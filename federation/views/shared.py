@@ -18,6 +18,8 @@ from federation.models import Agent, Federation, Task
 
 EDITORS = ("owner", "operator", "staff")
 PLACEHOLDER = "00000000-0000-0000-0000-000000000000"
+# A longer list would be a page of its own, which the list of agents is.
+LISTED = 200
 View = Callable[..., HttpResponse]
 
 
@@ -67,16 +69,18 @@ def tab(
     return render(request, f"federation/{name}.html", context, status=status)
 
 
-def graph_of(account: Account, federation: Federation, agents: list[Agent]) -> dict[str, Any]:
-    """What `_graph.html` draws from."""
+def graph_of(account: Account, federation: Federation, agents: list[Agent], *, of: int) -> dict[str, Any]:
+    """What `_graph.html` draws from; `agents` are the first of so many."""
     address = reverse("federation:agent", args=[account, PLACEHOLDER]).replace(PLACEHOLDER, "__id__")
     return {
         "name": federation.name,
         "snapshot_url": reverse("federation:graph", args=[account, federation.pk]),
         "agent_url": address,
         "topic": f"topology-{federation.pk}",
+        "more": of - len(agents),
+        "all_url": reverse("federation:agents", args=[account, federation.pk]),
         "agents": [
-            {"name": agent.name, "state": agent.status, "url": reverse("federation:agent", args=[account, agent.pk])}
-            for agent in agents[:200]
+            {"name": agent.name, "state": agent.mark, "url": reverse("federation:agent", args=[account, agent.pk])}
+            for agent in agents
         ],
     }

@@ -13,12 +13,12 @@ from django.views.decorators.http import require_http_methods, require_POST
 
 from billing.models import Account
 from federation import attempts, bus, coordination, pages
-from federation.forms import MessageForm
+from federation.forms import MessageFilter, MessageForm
 from federation.models import Agent, DeadLetter, Federation, Message
+from federation.models.traffic import MESSAGE_TYPES, OUTCOMES
 from federation.views.shared import editors_only, one, one_to_edit, tab
 
 LETTERS = 10
-REFUSALS = (bus.UnknownAgent, bus.ToOneself, bus.PayloadTooLarge, bus.InboxFull, bus.BusUnavailable)
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
@@ -42,10 +42,11 @@ def _send(request: HttpRequest, account: Account, federation: Federation, agents
             type=asked["type"],
             payload=asked["payload"],
             ttl_seconds=asked["ttl_seconds"],
+            priority=asked["priority"],
         )
         try:
             receipt = bus.send(federation=federation, draft=draft, now=timezone.now())
-        except REFUSALS as refused:
+        except bus.REFUSALS as refused:
             form.add_error(None, str(refused))
         else:
             notes.success(request, f"Sent to {receipt.recipients}, over {receipt.hops} links at most.")
@@ -56,21 +57,35 @@ def _send(request: HttpRequest, account: Account, federation: Federation, agents
 def _page(
     request: HttpRequest, federation: Federation, agents: list[Agent], form: MessageForm, status: int = 200
 ) -> HttpResponse:
-    page = pages.newest(Message.objects.filter(federation=federation), request)
+    filters = MessageFilter(request.GET)
+    page = pages.newest(filters.narrow(Message.objects.filter(federation=federation)), request)
     everyone = dict(Agent.objects.filter(federation=federation).values_list("pk", "name"))
     for message in page.results:
         message.from_name = everyone.get(message.sender, "?")
         message.to_name = everyone.get(message.recipient, "?") if message.recipient else "everyone"
+    letters = DeadLetter.objects.filter(federation=federation)
     shown: dict[str, Any] = {
         "page": page,
         "form": form,
+        "filters": filters,
+        "types": MESSAGE_TYPES,
+        "outcomes": OUTCOMES,
+        "agents": agents,
         "accounts_of_messages": _accounting(federation),
-        "letters": DeadLetter.objects.filter(federation=federation)
-        .select_related("task", "agent")
-        .order_by("-created_at", "-pk")[:LETTERS],
+        "letters": _named(
+            list(letters.select_related("task", "agent").order_by("-created_at", "-pk")[:LETTERS]), everyone
+        ),
+        "letters_waiting": letters.filter(replayed_at=None).count(),
         "has_agents": len(agents) > 1,
     }
     return tab(request, federation, "messages", shown, part="_message_table", status=status)
+
+
+def _named(letters: list[DeadLetter], everyone: dict[UUID, str]) -> list[DeadLetter]:
+    for letter in letters:
+        if letter.message is not None:
+            letter.from_name = everyone.get(UUID(letter.message["from"]), "?")
+    return letters
 
 
 def _accounting(federation: Federation) -> bus.Accounting | None:
@@ -88,6 +103,20 @@ def letter_replay(request: HttpRequest, account: Account, pk: UUID) -> HttpRespo
     try:
         coordination.replay(letter=letter, now=timezone.now())
         notes.success(request, "It goes on.")
-    except (*REFUSALS, coordination.Replayed, attempts.TaskSettled) as refused:
+    except (*bus.REFUSALS, coordination.Replayed, attempts.TaskSettled) as refused:
         notes.warning(request, str(refused))
     return redirect("federation:messages", account, letter.federation_id)
+
+
+@require_POST
+@editors_only
+def letters_replay(request: HttpRequest, account: Account, pk: UUID) -> HttpResponse:
+    federation = one_to_edit(request, account, pk)
+    found = coordination.replay_all(federation=federation, now=timezone.now())
+    if found.refused:
+        total = found.replayed + found.refused
+        why = "The others cannot: an agent of theirs left or is lost, or its inbox is full."
+        notes.warning(request, f"{found.replayed} of {total} go on. {why}")
+    else:
+        notes.success(request, f"{found.replayed} go on.")
+    return redirect("federation:messages", account, federation.pk)

@@ -187,7 +187,7 @@ class ExecutionViewSet(mixins.ListModelMixin, viewsets.GenericViewSet[Execution]
         execution = self._submit(request, request.data)
         if seconds:
             transcript.wait_for_end([execution.pk], seconds=seconds)
-            execution = Execution.objects.light().get(pk=execution.pk)
+            execution = Execution.objects.light_one(execution.pk)
         return self._answer(execution, status.HTTP_201_CREATED)
 
     @extend_schema(responses=serializers.BatchOut, parameters=[WAIT])

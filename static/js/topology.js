@@ -8,7 +8,8 @@
   };
   const NAMES = ["ok", "busy", "warn", "err", "idle", "drain"];
   const SIZES = { leader: 1.35, coordinator: 1.22, hub: 1.22 };
-  const MAX_LINKS = 4000, HEAVY = 2500, REPAINT_MS = 100, TWEEN_MS = 300;
+  // Above MAX_LINKS only the chosen agent's links are drawn; above HEAVY (agents and links) a hand moves a picture.
+  const MAX_LINKS = 8000, HEAVY = 2500, REPAINT_MS = 100, MOVE_MS = 300, REWIRE_MS = 900, LARGEST = 9;
   const PAD = { x: 48, top: 60, bottom: 52 }; // room for the tools, the names and the note
   const word = (text) => String(text || "").replace(/_/g, " ").replace(/^./, (first) => first.toUpperCase());
   const clamp = (value, low, high) => Math.min(high, Math.max(low, value));
@@ -23,8 +24,8 @@
 
     let nodes = [], links = [], near = [], index = new Map(), version = null, kind = "";
     let W = 0, H = 0, dpr = 1, R = 5, ink = {}, sprites = {};
-    let view = { k: 1, x: 0, y: 0 }, drawn = view, touched = false;
-    let selected = null, hovered = null, full = true, frame = 0, painted = 0, swept = 0, settleTimer = 0, fetching = null, again = false, fetchedAt = 0;
+    let view = { k: 1, x: 0, y: 0 }, drawn = view, fitted = 1, touched = false, tweening = 0;
+    let selected = null, hovered = null, full = true, frame = 0, painted = 0, swept = 0, settleTimer = 0, fetching = null, again = false, fetchedAt = -Infinity;
     const dirty = new Set(), stop = new AbortController();
 
     function layer() {
@@ -116,13 +117,11 @@
     }
 
     function take(snapshot) {
-      const before = new Map(nodes.map((node) => [node.id, node]));
-      const placed = snapshot.nodes.every((node) => Number.isFinite(node.x) && Number.isFinite(node.y));
-      const turn = 2 * Math.PI / Math.max(1, snapshot.nodes.length);
-      nodes = snapshot.nodes.map((node, i) => {
-        const [x, y] = placed ? [node.x, node.y] : [.5 + .42 * Math.sin(i * turn), .5 - .42 * Math.cos(i * turn)];
-        const old = before.get(node.id);
-        return { ...node, mark: MARKS[node.status] || "idle", lead: node.role === "leader", tx: x, ty: y, fx: old?.x ?? x, fy: old?.y ?? y, x: old?.x ?? x, y: old?.y ?? y };
+      const before = new Map(nodes.map((node) => [node.id, node])), wasKind = kind;
+      nodes = snapshot.nodes.map((row) => {
+        const node = Object.fromEntries(snapshot.columns.map((column, i) => [column, row[i]]));
+        const { x, y } = node, old = before.get(node.id);
+        return Object.assign(node, { mark: MARKS[node.status] || "idle", lead: node.role === "leader", tx: x, ty: y, fx: old?.x ?? x, fy: old?.y ?? y, x: old?.x ?? x, y: old?.y ?? y });
       });
       index = new Map(nodes.map((node, i) => [node.id, i]));
       links = snapshot.links.filter(([a, b]) => nodes[a] && nodes[b]);
@@ -133,21 +132,24 @@
       selected = index.has(selected?.id) ? nodes[index.get(selected.id)] : null;
       hovered = null;
       const moved = before.size && nodes.some((node) => Math.hypot(node.tx - node.x, node.ty - node.y) > .002);
-      if (moved && !ntd.reduced() && nodes.length <= HEAVY) tween(performance.now());
+      cancelAnimationFrame(tweening);
+      tweening = 0;
+      if (moved && !ntd.reduced()) tween(performance.now(), kind === wasKind ? MOVE_MS : REWIRE_MS);
       else nodes.forEach((node) => ((node.x = node.tx), (node.y = node.ty)));
       if (!touched) fit();
       tell();
+      if (says && wasKind && kind !== wasKind) says.textContent = `Re-wired as ${kind}, ${count(links.length, "link")}`;
       repaint();
     }
 
-    function tween(begun) {
+    function tween(begun, length) {
       const step = (now) => {
-        const t = clamp((now - begun) / TWEEN_MS, 0, 1), eased = 1 - (1 - t) ** 3;
+        const t = clamp((now - begun) / length, 0, 1), eased = t < .5 ? 4 * t ** 3 : 1 - (-2 * t + 2) ** 3 / 2;
         for (const node of nodes) node.x = node.fx + (node.tx - node.fx) * eased, node.y = node.fy + (node.ty - node.fy) * eased;
+        tweening = t < 1 && !stop.signal.aborted ? requestAnimationFrame(step) : 0;
         repaint();
-        if (t < 1 && !stop.signal.aborted) requestAnimationFrame(step);
       };
-      requestAnimationFrame(step);
+      tweening = requestAnimationFrame(step);
     }
 
     function applyDelta(delta) {
@@ -169,13 +171,14 @@
     function tell() {
       const shownLinks = links.length > MAX_LINKS ? `${links.length.toLocaleString("en")} links, drawn for the chosen agent` : count(links.length, "link");
       note.textContent = nodes.length ? `${word(kind)} · ${count(nodes.length, "agent")} · ${shownLinks}` : "No agents have joined yet";
-      for (const spot of legend?.querySelectorAll("[data-count]") || []) spot.textContent = nodes.reduce((sum, node) => sum + (node.mark === spot.dataset.count), 0);
+      for (const spot of legend?.querySelectorAll("[data-count]") || []) spot.textContent = nodes.reduce((sum, node) => sum + (node.mark === spot.dataset.count), 0).toLocaleString("en");
     }
 
     // --- painting
 
     const at = (node) => [node.x * view.k + view.x, node.y * view.k + view.y];
-    const radius = (node) => Math.round(R * (SIZES[node.role] || 1) * 2) / 2;
+    // Closer by: larger, so that shapes tell apart what colours alone would not.
+    const radius = (node) => Math.round(clamp(R * Math.sqrt(Math.max(view.k / fitted, 1)), R, Math.max(R, LARGEST)) * (SIZES[node.role] || 1) * 2) / 2;
 
     function ask() {
       frame ||= requestAnimationFrame(paint);
@@ -203,6 +206,7 @@
       linkCanvas.style.transform = nodeCanvas.style.transform = "";
       paintLinks();
       paintNodes(now);
+      if (nodes.length && !performance.getEntriesByName("topology-painted").length) performance.mark("topology-painted");
     }
 
     function paintLinks() {
@@ -210,7 +214,7 @@
       linkPen.lineWidth = links.length > 800 ? .6 : 1;
       linkPen.strokeStyle = ink["border-strong"];
       linkPen.globalAlpha = links.length > 800 ? .28 : .45;
-      if (links.length <= MAX_LINKS) strokeLinks(links);
+      if (links.length <= (tweening ? HEAVY : MAX_LINKS)) strokeLinks(links); // while many move, they move without
       const focus = selected || hovered;
       if (!focus) return;
       const i = index.get(focus.id);
@@ -222,7 +226,11 @@
 
     function strokeLinks(pairs) {
       linkPen.beginPath();
-      for (const [a, b] of pairs) linkPen.moveTo(...at(nodes[a])), linkPen.lineTo(...at(nodes[b]));
+      for (const [a, b] of pairs) {
+        const [ax, ay] = at(nodes[a]), [bx, by] = at(nodes[b]);
+        if (ax < 0 && bx < 0 || ay < 0 && by < 0 || ax > W && bx > W || ay > H && by > H) continue;
+        linkPen.moveTo(ax, ay), linkPen.lineTo(bx, by);
+      }
       linkPen.stroke();
     }
 
@@ -322,12 +330,14 @@
       const xs = nodes.map((node) => node.tx), ys = nodes.map((node) => node.ty);
       const [left, right, top, bottom] = [Math.min(...xs), Math.max(...xs), Math.min(...ys), Math.max(...ys)];
       const k = Math.min((W - PAD.x * 2) / Math.max(right - left, .05), (H - PAD.top - PAD.bottom) / Math.max(bottom - top, .05), Math.max(W, H) * 1.5);
+      fitted = k;
       view = { k, x: W / 2 - (left + right) / 2 * k, y: (H + PAD.top - PAD.bottom) / 2 - (top + bottom) / 2 * k };
       R = clamp(Math.sqrt(W * H / nodes.length) / 10.5, 3, 9);
       repaint();
     }
 
-    function zoom(factor, x = W / 2, y = H / 2) {
+    function zoom(factor, x, y) {
+      if (x === undefined) [x, y] = selected ? at(selected) : [W / 2, H / 2];
       touched = true;
       const k = clamp(view.k * factor, 40, 60000), real = k / view.k;
       moveTo({ k, x: x - (x - view.x) * real, y: y - (y - view.y) * real });
@@ -344,7 +354,7 @@
     }
 
     function hit(x, y) {
-      let best = null, least = Math.max(R * 1.6, 9) ** 2;
+      let best = null, least = Math.max(R * Math.sqrt(Math.max(view.k / fitted, 1)) * 1.6, 9) ** 2;
       for (const node of nodes) {
         const [nx, ny] = at(node), far = (nx - x) ** 2 + (ny - y) ** 2;
         if (far < least) best = node, least = far;

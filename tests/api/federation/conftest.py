@@ -31,7 +31,7 @@ class Caller:
 
 @pytest.fixture(autouse=True)
 def _no_old_messages():
-    store.client().delete(store.key("history"))
+    store.client().delete(store.bus_key("history"))
 
 
 @pytest.fixture

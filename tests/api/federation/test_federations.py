@@ -43,10 +43,12 @@ def test_a_wrong_setting_is_refused_by_name(api, field, value):
     assert list(answer.json()["errors"]) == [field]
 
 
-def test_relayed_delivery_says_that_it_is_not_built(api):
-    answer = api.post("federations", {"name": "momentum", "delivery": "relayed"})
+def test_delivery_is_logical_unless_asked_otherwise(api):
+    plain = api.post("federations", {"name": "momentum"})
+    relayed = api.post("federations", {"name": "momentum", "delivery": "relayed"})
 
-    assert (answer.status_code, answer.json()["code"]) == (501, "not_implemented")
+    assert (plain.json()["delivery"], relayed.json()["delivery"]) == ("logical", "relayed")
+    assert api.post("federations", {"name": "momentum", "delivery": "pigeon"}).status_code == 400
 
 
 def test_changing_the_topology_rewires_and_raises_its_version(api, federation):
@@ -142,7 +144,18 @@ def test_the_topology_names_its_members_links_and_numbers(api, account):
     assert body["links"] == [[first, second], [first, third], [second, fourth]]
     assert body["metrics"] == {"links": 3, "diameter": 3, "mean_hops": pytest.approx(10 / 6)}
     assert body["epoch"] == 1
-    assert {event["kind"] for event in body["history"]} == {"joined", "elected"}
+    assert [(each["version"], each["members"], each["shape"]) for each in body["history"]] == [
+        (5, 4, "hierarchical"),
+        (4, 3, "hierarchical"),
+        (3, 2, "hierarchical"),
+        (2, 1, "hierarchical"),
+        (1, 0, "hierarchical"),
+    ]
+    assert body["history"][3]["reason"] == "agent-0 joined. agent-0 leads, epoch 1."
+    assert (body["history"][4]["reason"], body["history"][4]["figures"]) == (
+        "Created as a hierarchical by Alice.",
+        None,
+    )
 
 
 def test_a_route_names_every_member_on_the_way(api, account):

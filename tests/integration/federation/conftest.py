@@ -7,7 +7,7 @@ from tests.scripted import runtime  # noqa: F401 - a fixture of the tests of man
 @pytest.fixture(autouse=True)
 def _no_old_messages():
     """Redis is not rolled back between tests."""
-    store.client().delete(store.key("history"), store.key("active"), store.key("last", "sweep_agents"))
+    store.client().delete(store.bus_key("history"), store.bus_key("active"), store.key("last", "sweep_agents"))
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ from datetime import timedelta
 import pytest
 from django.utils import timezone
 
-from federation import agents, coordination
+from federation import agents, coordination, wiring
 from federation.models import Agent, Event, Federation
 from tests import factories
 
@@ -87,9 +87,9 @@ def test_a_leader_that_falls_silent_is_replaced_when_its_lease_ends():
     second = factories.make_agent(federation, "2", now=NOW)
     beat(second, after(3))
 
-    assert agents.see_to_leaders(now=after(3)) == []
-    assert agents.see_to_leaders(now=after(4)) == [federation.pk]
-    assert agents.see_to_leaders(now=after(4)) == []
+    assert wiring.see_to_leaders(now=after(3)) == []
+    assert wiring.see_to_leaders(now=after(4)) == [federation.pk]
+    assert wiring.see_to_leaders(now=after(4)) == []
 
     federation.refresh_from_db()
     assert (federation.leader, federation.epoch) == (second, 2)
@@ -100,7 +100,7 @@ def test_a_leader_that_beats_goes_on_leading_in_the_same_epoch():
     leader = factories.make_agent(federation, "1", now=NOW)
     for seconds in (3, 6, 9):
         beat(leader, after(seconds))
-        agents.see_to_leaders(now=after(seconds))
+        wiring.see_to_leaders(now=after(seconds))
 
     federation.refresh_from_db()
 
@@ -112,7 +112,7 @@ def test_a_leader_that_comes_back_late_leads_in_a_new_epoch():
     leader = factories.make_agent(federation, "1", now=NOW)
 
     beat(leader, after(10))
-    agents.see_to_leaders(now=after(10))
+    wiring.see_to_leaders(now=after(10))
 
     federation.refresh_from_db()
     assert (federation.leader, federation.epoch) == (leader, 2)
@@ -186,7 +186,7 @@ def test_an_idle_product_pays_one_statement_for_its_heartbeats(django_assert_num
     with django_assert_num_queries(1):
         agents.lose_silent(now=NOW)
     with django_assert_num_queries(1):
-        agents.see_to_leaders(now=NOW)
+        wiring.see_to_leaders(now=NOW)
 
 
 def test_an_unavailable_agent_says_so_itself_and_comes_back():

@@ -1,5 +1,6 @@
 """What people see and may do on the pages."""
 
+from datetime import timedelta
 from random import Random
 
 import pytest
@@ -11,7 +12,7 @@ from federation.models import Agent, Event, Federation, Message, Task
 from tests import factories
 
 pytestmark = pytest.mark.django_db
-TABS = ("federation", "agents", "tasks", "results", "messages", "events", "settings")
+TABS = ("federation", "agents", "tasks", "results", "messages", "events", "settings", "versions")
 
 
 @pytest.fixture
@@ -103,7 +104,8 @@ def test_the_graph_is_a_snapshot_with_a_tag(alice, account, federation):
     snapshot = answer.json()
     assert snapshot["topology"] == "hierarchical"
     assert snapshot["links"] == [[0, 1], [0, 2], [1, 3]]
-    assert {"id", "name", "role", "status", "load", "level", "x", "y"} == set(snapshot["nodes"][0])
+    assert snapshot["columns"] == ["id", "name", "role", "status", "load", "level", "x", "y"]
+    assert dict(zip(snapshot["columns"], snapshot["nodes"][0], strict=True))["role"] == "leader"
     assert alice.get(url, headers={"If-None-Match": answer["ETag"]}).status_code == 304
 
 
@@ -122,7 +124,13 @@ def test_making_a_federation_and_agents_and_a_task(alice, account):
     federation = Federation.objects.get()
     assert made["Location"] == address(account, "agents", federation.pk)
 
-    agent = {"name": "anna", "runtime": "managed", "capabilities": "trade, research", "max_concurrent_tasks": "1"}
+    agent = {
+        "name": "anna",
+        "runtime": "managed",
+        "capabilities": "trade, research",
+        "max_concurrent_tasks": "1",
+        "weight": "1",
+    }
     alice.post(address(account, "agent-new", federation.pk), agent)
     token = alice.post(address(account, "agent-new", federation.pk), {**agent, "name": "bert", "runtime": "remote"})
     full = alice.post(address(account, "agent-new", federation.pk), {**agent, "name": "one too many"})
@@ -213,6 +221,46 @@ def test_sending_a_message_from_the_page(alice, account, federation):
     assert oneself.status_code == 422
 
 
+def test_messages_are_found_by_text_agent_type_and_state(alice, account, federation):
+    one, two = factories.make_agent(federation, "one"), factories.make_agent(federation, "two")
+    for payload, kind in (("buy AAPL", "custom"), ("sell MSFT", "error")):
+        draft = bus.Draft(one.pk, two.pk, kind, payload, durable=True)
+        bus.send(federation=federation, draft=draft, now=timezone.now())
+
+    def shown(**query):
+        body = alice.get(address(account, "messages", federation.pk), query).content.decode()
+        return [text in body for text in ("buy AAPL", "sell MSFT")]
+
+    assert shown() == shown(agent=two.pk) == shown(state="queued") == shown(state="nonsense") == [True, True]
+    assert shown(q="aapl") == shown(type="custom") == [True, False]
+    assert shown(state="dead") == shown(agent=federation.pk) == [False, False]
+
+
+def test_the_page_shows_that_the_accounts_of_messages_balance(alice, account, federation):
+    one, two = factories.make_agent(federation, "one"), factories.make_agent(federation, "two")
+    bus.send(federation=federation, draft=bus.Draft(one.pk, two.pk), now=timezone.now())
+
+    body = alice.get(address(account, "messages", federation.pk)).content.decode()
+
+    assert "1 accepted = 0 delivered + 0 expired + 0 dead + 1 queued" in body
+
+
+def test_all_dead_letters_are_replayed_from_the_page(alice, client, account, federation):
+    one, two = factories.make_agent(federation, "one"), factories.make_agent(federation, "two")
+    now = timezone.now()
+    bus.send(federation=federation, draft=bus.Draft(one.pk, two.pk, ttl_seconds=1), now=now - timedelta(seconds=9))
+    bus.expire(federation_id=federation.pk, now=now)
+    history.flush_all(now=now)
+    assert b"Replay all" in alice.get(address(account, "messages", federation.pk)).content
+
+    alice.post(address(account, "letters-replay", federation.pk))
+
+    assert bus.waiting_in_inbox(agent=two) == 1
+    assert b"Replay all" not in alice.get(address(account, "messages", federation.pk)).content
+    client.force_login(factories.make_viewer(account))
+    assert client.post(address(account, "letters-replay", federation.pk)).status_code == 403
+
+
 def test_closing_a_federation(alice, account, federation):
     alice.post(address(account, "delete", federation.pk))
 
@@ -228,7 +276,8 @@ def test_a_viewer_sees_everything_and_changes_nothing(client, account, federatio
     for name in ("agent-new", "task-new", "strategy-new", "messages", "settings", "delete"):
         assert client.post(address(account, name, federation.pk), {}).status_code == 403
     assert client.post(address(account, "task-cancel", tasks[0].pk)).status_code == 403
-    assert client.post(address(account, "agent-remove", agents[0].pk)).status_code == 403
+    for name in ("agent-remove", "agent-drain", "agent-edit"):
+        assert client.post(address(account, name, agents[0].pk)).status_code == 403
     assert client.get(address(account, "new")).status_code == 403
 
 

@@ -1,14 +1,17 @@
 """Two at once, on real connections: one wins, nothing happens twice."""
 
 from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
+from itertools import pairwise
 from random import Random
 
 import pytest
 from django.db import connection
 from django.utils import timezone
 
-from federation import agents, attempts, dispatch, showcase
-from federation.models import Agent, Attempt, Federation, Task
+from federation import adaptation, agents, attempts, dispatch, showcase, wiring
+from federation.beats import Beat
+from federation.models import Agent, Attempt, Federation, Reading, Task, TopologyVersion
 from tests import factories
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -98,7 +101,7 @@ def test_two_sweeps_at_once_elect_one_leader():
         factories.make_agent(federation, f"agent-{n}")
     Federation.objects.update(leader_lease_expires_at=timezone.now())
 
-    at_once(*[lambda: agents.see_to_leaders(now=timezone.now())] * 3)
+    at_once(*[lambda: wiring.see_to_leaders(now=timezone.now())] * 3)
 
     federation.refresh_from_db()
     assert federation.epoch == 2
@@ -120,3 +123,57 @@ def test_loading_the_sample_twice_at_once_makes_it_once():
     at_once(*[lambda: showcase.load(account=account, now=timezone.now())] * 2)
 
     assert Federation.objects.count() == 2
+
+
+def test_joins_leavings_losses_and_changes_of_shape_at_once_are_one_version_each_without_a_gap():
+    federation = factories.make_federation(topology="hierarchical", fan_out=2)
+    crew = [factories.make_agent(federation, f"agent-{n}") for n in range(6)]
+    later = timezone.now() + timedelta(seconds=61)
+    joins = [lambda n=n: factories.make_agent(federation, f"new-{n}") for n in range(4)]
+    leavings = [lambda agent=agent: agents.leave(agent=agent, now=timezone.now()) for agent in crew[:2]]
+    losses = [lambda agent=agent: agents.lose(agent=agent, now=later) for agent in crew[2:4]]
+    again = [lambda: agents.lose(agent=crew[2], now=later), lambda: agents.leave(agent=crew[0], now=timezone.now())]
+
+    answers = at_once(*leavings, *joins, *losses, *again)
+
+    assert [answer for answer in answers if isinstance(answer, Exception)] == []
+    versions = list(TopologyVersion.objects.filter(federation=federation).order_by("version"))
+    assert [row.version for row in versions] == list(range(1, 1 + 1 + 6 + 4 + 2 + 2))
+    steps = [later.members - earlier.members for earlier, later in pairwise(versions)]
+    assert sorted(steps) == [-1] * 4 + [1] * 10
+    federation.refresh_from_db()
+    assert (federation.topology_version, versions[-1].members) == (versions[-1].version, 6)
+    assert federation.leader_id in set(Agent.objects.available().values_list("pk", flat=True))
+
+
+def test_heartbeats_of_many_at_once_and_the_end_of_what_they_run_wait_for_nobody():
+    federation = factories.make_federation()
+    crew = [factories.make_agent(federation, f"agent-{n}") for n in range(6)]
+    for _ in crew:
+        factories.make_task(federation)
+    held = [dispatch.claim(agent=agent, now=timezone.now(), rng=Random(1)) for agent in crew]
+    beats = [
+        Beat(agent.pk, load=0.5, running=[{"task": attempt.task_id, "epoch": 1, "progress": 0.5}])
+        for agent, attempt in zip(crew, held, strict=True)
+    ]
+
+    answers = at_once(
+        lambda: agents.heartbeat_many(beats=beats, now=timezone.now()),
+        lambda: agents.heartbeat_many(beats=beats[::-1], now=timezone.now()),
+        lambda: agents.leave(agent=crew[3], now=timezone.now()),
+        lambda: attempts.complete(task_id=held[0].task_id, epoch=1, result=1, now=timezone.now()),
+        lambda: agents.beat_managed(now=timezone.now()),
+        lambda: wiring.see_to_leaders(now=timezone.now()),
+    )
+
+    assert [answer for answer in answers if isinstance(answer, Exception)] == []
+
+
+def test_two_that_measure_at_once_keep_one_reading():
+    federation = factories.make_federation(topology="adaptive")
+    for n in range(3):
+        factories.make_agent(federation, f"agent-{n}")
+
+    at_once(*[lambda: adaptation.see_to_shapes(now=timezone.now())] * 3)
+
+    assert Reading.objects.count() == 1

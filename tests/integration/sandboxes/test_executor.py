@@ -393,18 +393,21 @@ def test_what_waits_a_day_is_given_up_and_costs_nothing():
     assert balance(account).available_ucr == before
 
 
-def test_renewing_extends_what_is_ours_and_stops_what_is_not(runtime):
+def test_renewing_extends_what_is_ours_and_stops_what_is_not(runtime, monkeypatch):
     now = timezone.now()
-    factories.make_execution(now=now)
-    factories.make_execution(now=now)
-    ours, taken = claims.claim(now=now), claims.claim(now=now)
+    for _ in range(3):
+        factories.make_execution(now=now)
+    ours, taken, ended = (claims.claim(now=now) for _ in range(3))
     executor.expire_leases(now=now + timedelta(minutes=1))
     Execution.objects.filter(pk=ours.pk).update(
         state="running", started_at=now, lease_expires_at=now, claimed_by=leases.ME, claimed_at=now
     )
     later = now + timedelta(minutes=2)
+    held = [leases.Held(execution, runtime, lambda: later) for execution in (ours, taken, ended)]
+    # The third came to its end by itself, just before it was looked for.
+    monkeypatch.setattr(leases, "_held", {item.execution.request_id: item for item in held[:2]})
 
-    leases.renew([leases.Held(ours, runtime, lambda: later), leases.Held(taken, runtime, lambda: later)])
+    leases.renew(held)
 
     assert Execution.objects.get(pk=ours.pk).lease_expires_at == later + leases.LEASE
     assert runtime.cancelled == [taken.request_id]
