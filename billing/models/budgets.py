@@ -1,6 +1,6 @@
 """Budgets: what an account may spend on something in a period, what was spent of it, and who was told.
 
-Counters change only in the functions of the database that charge and hold (sql/0013_budget_functions.sql), under the
+Counters change only in the functions of the database that charge and hold (sql/0014_budget_functions.sql), under the
 wallet's lock, so that spends at the same moment see each other.
 """
 

@@ -16,7 +16,7 @@ def _before() -> str:
 
 
 class Migration(migrations.Migration):
-    dependencies = [("sandboxes", "0012_execution_functions"), ("billing", "0013_budget_functions")]
+    dependencies = [("sandboxes", "0012_execution_functions"), ("billing", "0014_budget_functions")]
     operations = [
         migrations.RunSQL(
             "drop function sandboxes_submit;\n" + (SQL / "0013_budgets_of_executions.sql").read_text(),

@@ -8,7 +8,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('billing', '0011_outgoing_webhooks'),
+        ('billing', '0012_outgoing_webhooks'),
     ]
 
     operations = [

@@ -8,7 +8,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('billing', '0010_payment_guards'),
+        ('billing', '0011_key_function'),
     ]
 
     operations = [

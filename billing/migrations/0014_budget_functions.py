@@ -1,4 +1,4 @@
-"""Budgets in the ledger's hot path; see sql/0013_budget_functions.sql. The old functions stay in 0004 and 0006."""
+"""Budgets in the ledger's hot path; see sql/0014_budget_functions.sql. The old functions stay in 0004 and 0006."""
 
 import re
 from pathlib import Path
@@ -40,9 +40,9 @@ def _before() -> str:
 
 
 class Migration(migrations.Migration):
-    dependencies = [("billing", "0012_budgets")]
+    dependencies = [("billing", "0013_budgets")]
     operations = [
-        migrations.RunSQL((SQL / "0013_budget_functions.sql").read_text(), reverse_sql=_before()),
+        migrations.RunSQL((SQL / "0014_budget_functions.sql").read_text(), reverse_sql=_before()),
         # Who is there already is warned as newcomers are.
         migrations.RunSQL(
             "insert into billing_balancewatch (account_id, threshold_ucr, is_armed) "

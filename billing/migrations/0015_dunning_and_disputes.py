@@ -9,7 +9,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('billing', '0013_budget_functions'),
+        ('billing', '0014_budget_functions'),
     ]
 
     operations = [
