@@ -40,6 +40,9 @@ on conflict (account_id, meter, price_id, period_start)
 do update set quantity = total.quantity + excluded.quantity, rated_ucr = total.rated_ucr + excluded.rated_ucr"""
 
 
+REFUSALS = (*ledger.CANNOT_SPEND, ledger.KeyReused, EventConflict, OutOfRange, pricing.UnknownMeter)
+
+
 class Given(NamedTuple):
     """An event, and whether it said when it happened."""
 
@@ -135,9 +138,11 @@ class _Tab:
 
 
 @transaction.atomic
-def record_many(*, account_id: UUID, events: Sequence[Given], now: datetime) -> list[Outcome]:
+def record_many(*, account_id: UUID, events: Sequence[Given], now: datetime, api_key: str = "") -> list[Outcome]:
     """Charge and keep events in their order; each is answered as metering.record would, by a record or a refusal."""
-    ledger.lock_wallet(account_id)
+    if ledger.lock_wallet(account_id).has_budgets:
+        # A budget watches each event, and may refuse it by its agent, meter or key.
+        return [_alone(account_id, given, now, api_key) for given in events]
     ledger.expire_wallet(account_id=account_id, now=now)
     tab = _open(account_id, [given.event for given in events], now)
     outcomes = [_answer(tab, given) for given in events]
@@ -146,6 +151,21 @@ def record_many(*, account_id: UUID, events: Sequence[Given], now: datetime) -> 
         _write(tab)
         live.usage_recorded(account_id, is_charged=any(row.kept.cost_ucr for row in tab.rows))
     return outcomes
+
+
+def _alone(account_id: UUID, given: Given, now: datetime, api_key: str) -> Outcome:
+    """One event as if it had come by itself."""
+    event = given.event
+    try:
+        record, is_new = metering.record(
+            account_id=account_id, meter=event.meter, quantity=event.quantity, now=now, key=event.key,
+            occurred_at=event.occurred_at if given.has_time else None, source=event.source, agent=event.agent,
+            properties=event.properties, api_key=api_key,
+        )  # fmt: skip
+    except REFUSALS as no:
+        return Outcome(None, False, no)
+    kept = Kept(record.pk, record.key, record.request_hash, record.cost_ucr, record.transaction_id, record.late)
+    return Outcome(kept, is_new, None)
 
 
 def _open(account_id: UUID, events: Sequence[Event], now: datetime) -> _Tab:
@@ -173,7 +193,7 @@ def _known(account_id: UUID, events: Sequence[Event]) -> dict[tuple[str, str], K
 def _answer(tab: _Tab, given: Given) -> Outcome:
     try:
         return _take(tab, given)
-    except (EventConflict, OutOfRange, ledger.AccountNotActive, ledger.InsufficientCredits, pricing.UnknownMeter) as no:
+    except REFUSALS as no:
         return Outcome(None, False, no)
 
 

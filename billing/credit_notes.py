@@ -16,7 +16,7 @@ from django.conf import settings
 from django.db import transaction
 from django.db.models import F, Sum
 
-from billing import amounts, crediting, ledger, live, numbering, payment_states, refunds
+from billing import amounts, announcements, crediting, ledger, live, numbering, payment_states, refunds
 from billing.models import CreditNote, CreditNoteLine, Grant, Invoice, Payment
 from billing.payment_states import State
 
@@ -196,6 +196,7 @@ def _note_on_invoice(
     if invoice.is_unpaid and not invoice.open_amount:
         invoice.state, invoice.paid_at = Invoice.State.PAID, now
         invoice.reason = f"Nothing is owed after credit note {note.number}"
+        announcements.invoice_moved(invoice, now=now)
     invoice.save(update_fields=["credited", "credited_due", "credited_due_ucr", "state", "paid_at", "reason"])
     live.invoice_changed(invoice.account_id, invoice.pk)
 

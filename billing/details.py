@@ -11,11 +11,13 @@ from django.conf import settings
 from django.db import transaction
 from django.db.models import F
 
-from billing import auto_top_ups, ledger, live, methods
+from billing import alerts, auto_top_ups, ledger, live, methods
 from billing.models import Account
 
 OWN = frozenset(("name", "time_zone", "currency", "locale", "legal_name", "address", "tax_id", "billing_period"))
 STAFFS = frozenset(("status", "tax_rate", "reverse_charge", "overdraft_ucr"))
+# Kept in rows of their own.
+ELSEWHERE = frozenset(("overdraft_ucr", "auto_topup", "low_balance_ucr"))
 
 
 class StaffOnly(Exception):
@@ -73,7 +75,11 @@ def change(
         ledger.set_overdraft(account_id=account.pk, overdraft_ucr=changes["overdraft_ucr"])
     if "auto_topup" in changes:
         _set_auto_top_up(current, changes["auto_topup"], now)
-    fields = {name: value for name, value in changes.items() if name not in ("overdraft_ucr", "auto_topup")}
+    if "low_balance_ucr" in changes:
+        alerts.watch_balance(account=current, threshold_ucr=changes["low_balance_ucr"])
+    fields = {name: value for name, value in changes.items() if name not in ELSEWHERE}
+    if "status" in changes:
+        fields["suspended_for_debt"] = False  # From here on it is staff's word.
     if changes:
         Account.objects.filter(pk=account.pk).update(**fields, version=F("version") + 1)
         live.credits_changed(account.pk)

@@ -17,7 +17,7 @@ class Accepted:
     is_new: bool
 
 
-def accept(*, account: Account, event: Mapping[str, Any], now: datetime) -> Accepted:
+def accept(*, account: Account, event: Mapping[str, Any], now: datetime, api_key: str = "") -> Accepted:
     """Record and charge one event; the same event again answers the first record."""
     return Accepted(
         *metering.record(
@@ -31,14 +31,17 @@ def accept(*, account: Account, event: Mapping[str, Any], now: datetime) -> Acce
             source=f"api:{event['source']}",
             agent=event["agent"] or "",
             properties=event["properties"],
+            api_key=api_key,
         )
     )
 
 
-def accept_many(*, account: Account, events: Sequence[Mapping[str, Any]], now: datetime) -> list[Accepted | Exception]:
+def accept_many(
+    *, account: Account, events: Sequence[Mapping[str, Any]], now: datetime, api_key: str = ""
+) -> list[Accepted | Exception]:
     """Record and charge events in their order; what became of each, a refusal among them."""
     given = [_given(event, now) for event in events]
-    outcomes = batches.record_many(account_id=account.pk, events=given, now=now)
+    outcomes = batches.record_many(account_id=account.pk, events=given, now=now, api_key=api_key)
     return [_outcome(each) for each in outcomes]
 
 
@@ -69,6 +72,8 @@ def status_of(refused: Exception) -> str:
     """How a batch answers for an event that was refused."""
     if isinstance(refused, ledger.InsufficientCredits):
         return "insufficient_credits"
+    if isinstance(refused, ledger.BudgetExceeded):
+        return "budget_exceeded"
     if isinstance(refused, metering.EventConflict | ledger.AccountNotActive | ledger.KeyReused):
         return "conflict"
     return "invalid"

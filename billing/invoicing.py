@@ -19,7 +19,7 @@ from django.conf import settings
 from django.db import transaction
 from django.db.models import Max, Min, QuerySet, Sum
 
-from billing import ledger, live, numbering, periods, pricing, rating, statements
+from billing import announcements, ledger, live, numbering, periods, pricing, rating, statements
 from billing.models import Account, Grant, Invoice, InvoiceLine, LedgerAccount, Price, UsageRecord
 
 LONGEST = timedelta(days=400)
@@ -204,6 +204,7 @@ def finalize(*, invoice_id: UUID, now: datetime) -> Invoice:
     invoice.seller = seller()
     invoice.customer = customer(invoice.account)
     invoice.save()
+    announcements.invoice_moved(invoice, now=now)
     live.invoice_changed(invoice.account_id, invoice.pk)
     return invoice
 
@@ -259,6 +260,7 @@ def settle(*, invoice_id: UUID, reason: str, now: datetime) -> bool:
 def _close(invoice: Invoice, *, reason: str, now: datetime) -> None:
     invoice.state, invoice.paid_at, invoice.reason = Invoice.State.PAID, now, reason
     invoice.save(update_fields=["state", "paid_at", "reason"])
+    announcements.invoice_moved(invoice, now=now)
     live.invoice_changed(invoice.account_id, invoice.pk)
 
 

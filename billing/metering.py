@@ -29,7 +29,7 @@ OLDEST = timedelta(days=35)
 NEWEST = timedelta(minutes=5)
 KEEP = (
     "select * from billing_keep_usage(%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s::jsonb, %s, %s, %s, %s,"
-    " %s, %s)"
+    " %s, %s, %s, %s)"
 )
 
 
@@ -87,11 +87,16 @@ def record_usage(
     source: str,
     agent: str = "",
     properties: Mapping[str, object] | None = None,
+    api_key: str = "",
+    is_done: bool = False,
 ) -> UsageRecord:
-    """Charge for one event and keep its record. The same event again answers the first record."""
+    """Charge for one event and keep its record. The same event again answers the first record.
+
+    With `is_done` the work is over, and no budget refuses it any more; it counts all the same.
+    """
     return record(
         account_id=account_id, meter=meter, quantity=quantity, occurred_at=occurred_at, now=now,
-        key=key, source=source, agent=agent, properties=properties,
+        key=key, source=source, agent=agent, properties=properties, api_key=api_key, is_done=is_done,
     )[0]  # fmt: skip
 
 
@@ -107,6 +112,8 @@ def record(
     source: str,
     agent: str = "",
     properties: Mapping[str, object] | None = None,
+    api_key: str = "",
+    is_done: bool = False,
 ) -> tuple[UsageRecord, bool]:
     """Like record_usage; the second value is False when the event had been recorded before."""
     event = Event(source, key, meter, exact_quantity(quantity), occurred_at or now, agent, properties or {})
@@ -119,7 +126,9 @@ def record(
     if not facts.is_active:
         raise ledger.AccountNotActive(facts.status)
     rated = _rate(facts, event)
-    return _keep(facts, event, given, rated, cost_ucr=chargeable(rated.ucr), now=now), True
+    cost_ucr = chargeable(rated.ucr)
+    kept = _keep(facts, event, given, rated, cost_ucr=cost_ucr, now=now, api_key=api_key, is_done=is_done)
+    return kept, True
 
 
 def capture(
@@ -239,8 +248,9 @@ def _earlier(found: UUID, given: str) -> UsageRecord:
 
 
 def _keep(
-    facts: Facts, event: Event, given: str, rated: Rated, *, cost_ucr: int, now: datetime, held: Held | None = None
-) -> UsageRecord:
+    facts: Facts, event: Event, given: str, rated: Rated, *, cost_ucr: int, now: datetime, held: Held | None = None,
+    api_key: str = "", is_done: bool = True,
+) -> UsageRecord:  # fmt: skip
     """Charge, from a hold or at once, and write the record."""
     record = UsageRecord(
         account_id=facts.account_id,
@@ -259,14 +269,14 @@ def _keep(
         late=rated.billed_at != event.occurred_at,
         created_at=now,
     )
-    written = _write(record, rated, held)
+    written = _write(record, rated, held, api_key, is_done)
     if written.outcome == "expire_first":
         ledger.expire_wallet(account_id=facts.account_id, now=now)
-        written = _write(record, rated, held)
+        written = _write(record, rated, held, api_key, is_done)
     if written.outcome not in ("ok", "replay"):
         raise ledger.refusal(
             written.outcome, account_id=facts.account_id, key=event.key, needed_ucr=cost_ucr,
-            available_ucr=written.available_ucr,
+            available_ucr=written.available_ucr, found=written.transaction_id,
         )  # fmt: skip
     record.transaction_id, record.overdraft_ucr = written.transaction_id, written.overdraft_ucr
     record._state.adding, record._state.db = False, connection.alias
@@ -283,7 +293,7 @@ class Written(NamedTuple):
     overdraft_ucr: int
 
 
-def _write(record: UsageRecord, rated: Rated, held: Held | None) -> Written:
+def _write(record: UsageRecord, rated: Rated, held: Held | None, api_key: str, is_done: bool) -> Written:
     cost_ucr, meter = record.cost_ucr, record.meter
     if held:
         charge = ledger.fingerprint("capture", held.key, cost_ucr, meter)
@@ -293,6 +303,7 @@ def _write(record: UsageRecord, rated: Rated, held: Held | None) -> Written:
     arguments += [rated.price.name, record.pk, record.account_id, record.source, record.key, record.request_hash, meter]
     arguments += [record.quantity, record.agent, json.dumps(record.properties), rated.price.pk, rated.period_start]
     arguments += [rated.ucr, record.occurred_at, record.billed_at, record.created_at]
+    arguments += [api_key, not is_done]
     with connection.cursor() as cursor:
         cursor.execute(KEEP, arguments)
         return Written(*cursor.fetchone())

@@ -31,4 +31,24 @@ SCHEDULE: dict[str, dict[str, object]] = {
         "schedule": 5.0,
         "options": {"expires": 5, "queue": "sweeps"},
     },
+    "billing-webhooks": {
+        "task": "billing.tasks.sweep_webhooks",
+        "schedule": 2.0,
+        "options": {"expires": 2, "queue": "sweeps"},
+    },
+    "billing-alerts": {
+        "task": "billing.tasks.tell_alerts",
+        "schedule": 5.0,
+        "options": {"expires": 5, "queue": "sweeps"},
+    },
+    "billing-dunning": {
+        "task": "billing.tasks.remind_of_invoices",
+        "schedule": 15.0,
+        "options": {"expires": 15, "queue": "sweeps"},
+    },
+    "billing-forget-webhooks": {
+        "task": "billing.tasks.forget_webhooks",
+        "schedule": 300.0,
+        "options": {"expires": 300, "queue": "sweeps"},
+    },
 }

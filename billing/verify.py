@@ -162,6 +162,29 @@ STATEMENTS = {
          where r.credits_ucr <> -coalesce(e.amount_ucr, 0)
             or (r.state = 'failed' and r.credits_ucr > 0) <> (undone.id is not null)
             or (undone.id is not null and (g.id is null or g.amount_ucr <> r.credits_ucr))""",
+    "disputes_add_up_to_what_is_disputed": """
+        select p.id::text from billing_payment p left join billing_dispute d on d.payment_id = p.id and d.state <> 'won'
+         group by p.id having p.disputed <> coalesce(sum(d.amount), 0)""",
+    "disputes_took_what_they_say": """
+        select d.id::text from billing_dispute d
+          left join billing_ledgeraccount w on w.account_id = d.account_id
+          left join billing_entry e on e.transaction_id = d.taken_id and e.ledger_account_id = w.id
+          left join billing_entry r on r.transaction_id = d.rest_id and r.ledger_account_id = w.id
+          left join billing_grant g on g.id = d.restored_id
+         where d.taken_ucr <> -coalesce(e.amount_ucr, 0)
+            or (d.state = 'lost' and d.credits_ucr <> -coalesce(e.amount_ucr, 0) - coalesce(r.amount_ucr, 0))
+            or (d.state = 'won' and d.taken_ucr <> coalesce(g.amount_ucr, 0))""",
+    # Budgets
+    "budgets_hold_what_their_holds_reserve": """
+        select c.id::text from billing_budgetcounter c
+          left join billing_budgetreservation r on r.counter_id = c.id
+         group by c.id having c.held_ucr <> coalesce(sum(r.amount_ucr), 0)
+        union all
+        select r.id::text from billing_budgetreservation r join billing_hold h on h.id = r.hold_id
+         where h.state <> 'active'""",
+    "wallets_know_whether_budgets_watch_them": """
+        select w.code from billing_ledgeraccount w
+         where w.has_budgets <> exists (select 1 from billing_budget b where b.account_id = w.account_id)""",
     "open_payments_are_asked_about": """
         select id::text from billing_payment
          where (state in ('created', 'unknown', 'requires_action', 'processing')) <> (ask_at is not null)

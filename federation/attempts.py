@@ -12,6 +12,7 @@ from uuid import UUID
 
 from django.db import transaction
 
+from billing.outgoing import outbox
 from federation import assignment, journal, live
 from federation.models import Attempt, DeadLetter, Event, Federation, Task
 
@@ -238,6 +239,13 @@ def _finish(task: Task, *, state: Task.State, now: datetime, **changes: Any) -> 
         setattr(task, name, value)
     task.save(update_fields=["state", "finished_at", "reason", *changes])
     live.tasks_changed(task.federation, [task])
+    told = {"task": str(task.pk), "federation": str(task.federation_id), "type": task.type, "state": str(state)}
+    outbox.publish(
+        account_id=task.federation.account_id,
+        type="task.dead" if state == Task.State.DEAD else "task.finished",
+        data={**told, "error": task.error},
+        now=now,
+    )
 
 
 def _again_or_dead(task: Task, *, now: datetime, error: str, delay_seconds: float | None = None) -> None:

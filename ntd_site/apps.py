@@ -15,8 +15,10 @@ class SiteConfig(AppConfig):
 
     def ready(self) -> None:
         # Importing the Celery application makes it the one that every process enqueues to.
-        from ntd_site import celery, checks, database
+        from ntd_site import celery, checks, database, receivers
+        from scaling import signals
 
         database.install()
         celery.app.set_default()
         checks.register()
+        signals.node_status_changed.connect(receivers.node_status_changed, dispatch_uid="ntd_site.webhooks")

@@ -102,6 +102,9 @@ GATEWAY_SECRETS = {
     "simulated": _gateway_secrets("simulated") or [_own_secret("simulated gateway")],
     "http": (HTTP_GATEWAY_SECRETS := _gateway_secrets("http")),
 }
+# Which addresses webhooks to customers may not go to, and the private networks that they may.
+ADDRESS_REFUSED = egress.kind_refused
+WEBHOOK_PRIVATE_NETWORKS = env("NTD_WEBHOOK_PRIVATE_NETWORKS", default="").replace(",", " ").split()
 FEDERATION_ROLE = env("FEDERATION_ROLE", default="both")
 COORDINATOR_URL = env("COORDINATOR_URL", default="")
 RATE_LIMIT_PER_MINUTE = env.int("RATE_LIMIT_PER_MINUTE", default=600)

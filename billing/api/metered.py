@@ -66,7 +66,9 @@ class EventsRequest(serializers.Serializer[Any]):
 
 class EventAnswer(serializers.Serializer[Any]):
     id = serializers.CharField(allow_null=True)
-    status = serializers.ChoiceField(choices=["accepted", "duplicate", "conflict", "insufficient_credits", "invalid"])
+    status = serializers.ChoiceField(
+        choices=["accepted", "duplicate", "conflict", "insufficient_credits", "budget_exceeded", "invalid"]
+    )
     detail = serializers.CharField(required=False)
     usage = serializers.UUIDField(required=False, allow_null=True)
     cost_credits = SixPlacesField(required=False)

@@ -2,7 +2,19 @@
 
 from django.urls import path
 
-from billing.api import account, credit_notes, invoices, ledger, payments, people, prices, usage
+from billing.api import (
+    account,
+    budgets,
+    credit_notes,
+    disputes,
+    invoices,
+    ledger,
+    payments,
+    people,
+    prices,
+    usage,
+    webhooks,
+)  # fmt: skip
 
 credits_endpoints = [
     path("account", account.AccountViewSet.as_view({"get": "retrieve", "patch": "partial_update"})),
@@ -50,6 +62,8 @@ payment_endpoints = [
         "payment-methods/<uuid:pk>",
         payments.MethodViewSet.as_view({"get": "retrieve", "patch": "partial_update", "delete": "destroy"}),
     ),
+    path("disputes", disputes.DisputeViewSet.as_view({"get": "list"})),
+    path("disputes/<uuid:pk>", disputes.DisputeViewSet.as_view({"get": "retrieve"})),
     path("gateways/<str:name>/webhook", payments.GatewayWebhookView.as_view(), name="gateway-webhook"),
 ]
 
@@ -66,4 +80,30 @@ people_endpoints = [
     path("invitations", people.Invitations.as_view({"get": "list"}), name="api-invitations"),
     path("invitations/<str:pk>", people.Invitations.as_view({"delete": "destroy"}), name="api-invitation"),
 ]
-urlpatterns = [*people_endpoints, *credits_endpoints, *payment_endpoints]
+
+# Limits, and what was told of them.
+budget_endpoints = [
+    path("budgets", budgets.BudgetViewSet.as_view({"get": "list", "post": "create"})),
+    path(
+        "budgets/<uuid:pk>",
+        budgets.BudgetViewSet.as_view({"get": "retrieve", "patch": "partial_update", "delete": "destroy"}),
+    ),
+    path("alerts", budgets.AlertViewSet.as_view({"get": "list"})),
+]
+
+# What customers' own servers are told.
+webhook_endpoints = [
+    path("webhook-event-types", webhooks.EventTypeViewSet.as_view({"get": "catalogue"})),
+    path("webhook-endpoints", webhooks.EndpointViewSet.as_view({"get": "list", "post": "create"})),
+    path(
+        "webhook-endpoints/<uuid:pk>",
+        webhooks.EndpointViewSet.as_view({"get": "retrieve", "patch": "partial_update", "delete": "destroy"}),
+    ),
+    path("webhook-endpoints/<uuid:pk>/rotate", webhooks.EndpointViewSet.as_view({"post": "rotate"})),
+    path("webhook-endpoints/<uuid:pk>/test", webhooks.EndpointViewSet.as_view({"post": "test"})),
+    path("webhook-endpoints/<uuid:pk>/replay", webhooks.EndpointViewSet.as_view({"post": "replay"})),
+    path("webhook-endpoints/<uuid:pk>/deliveries", webhooks.EndpointViewSet.as_view({"get": "deliveries"})),
+    path("webhook-deliveries/<uuid:pk>", webhooks.DeliveryViewSet.as_view({"get": "retrieve"})),
+    path("webhook-deliveries/<uuid:pk>/replay", webhooks.DeliveryViewSet.as_view({"post": "replay"})),
+]
+urlpatterns = [*people_endpoints, *credits_endpoints, *payment_endpoints, *budget_endpoints, *webhook_endpoints]

@@ -59,19 +59,19 @@ class UsageViewSet(acting.BillingViewSet):
         """Record one event (201, or 200 when it is a duplicate), or up to 1,000 (200, answered one by one). CloudEvents
         are taken in structured mode, one or a batch."""
         self.given(request)
-        account, now = acting.account_of(request), timezone.now()
+        account, now, api_key = acting.account_of(request), timezone.now(), acting.api_key(request)
         sent = cloud.kind_of(request)
         if sent == cloud_events.SINGLE:
-            return _single(account, _cloud_event(request.data["events"][0]), now)
+            return _single(account, _cloud_event(request.data["events"][0]), now, api_key)
         if sent:
-            return _batch(account, [_checked_cloud(item) for item in request.data["events"]], now)
+            return _batch(account, [_checked_cloud(item) for item in request.data["events"]], now, api_key)
         if "events" not in request.data:
             given = metered.EventRequest(data=request.data)
             given.is_valid(raise_exception=True)
-            return _single(account, dict(given.validated_data), now)
+            return _single(account, dict(given.validated_data), now, api_key)
         if len(request.data) > 1:
             raise exceptions.ValidationError({"events": ["Send either one event or `events`, not both."]})
-        return _batch(account, [_checked(item) for item in request.data["events"]], now)
+        return _batch(account, [_checked(item) for item in request.data["events"]], now, api_key)
 
     @extend_schema(parameters=[metered.WindowQuery], responses=metered.UsageRows)
     def summary(self, request: Request) -> Response:
@@ -109,8 +109,8 @@ def _checked_cloud(item: Any) -> Checked:
         return _invalid(item, str(wrong))
 
 
-def _single(account: Account, given: dict[str, Any], now: datetime) -> Response:
-    found = intake.accept(account=account, event=given, now=now)
+def _single(account: Account, given: dict[str, Any], now: datetime, api_key: str) -> Response:
+    found = intake.accept(account=account, event=given, now=now, api_key=api_key)
     return Response(metered.EventAnswer(_shown(found)).data, status=201 if found.is_new else 200)
 
 
@@ -130,10 +130,10 @@ def _invalid(item: Any, sentence: str) -> Checked:
     return None, {"id": name, "status": "invalid", "detail": sentence}
 
 
-def _batch(account: Account, checked: list[Checked], now: datetime) -> Response:
+def _batch(account: Account, checked: list[Checked], now: datetime, api_key: str) -> Response:
     """What came of each event, in their order: an answer and never an error."""
     events = [event for event, _ in checked if event is not None]
-    outcomes = iter(intake.accept_many(account=account, events=events, now=now))
+    outcomes = iter(intake.accept_many(account=account, events=events, now=now, api_key=api_key))
     results = [answer if event is None else _result(event, next(outcomes)) for event, answer in checked]
     return Response(metered.EventResults({"results": results}).data)
 

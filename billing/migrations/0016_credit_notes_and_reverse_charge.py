@@ -10,7 +10,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ("billing", "0011_key_function"),
+        ("billing", "0015_dunning_and_disputes"),
     ]
 
     operations = [

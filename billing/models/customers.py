@@ -113,6 +113,8 @@ class Account(models.Model):
     name = models.CharField(max_length=120)
     slug = models.SlugField(max_length=60, unique=True)
     status = models.CharField(max_length=10, choices=Status.choices, default=Status.ACTIVE)
+    # Dunning suspended it, and lets it go on when it has paid; staff's own word is not touched.
+    suspended_for_debt = models.BooleanField(default=False, db_default=False)
     time_zone = models.CharField(max_length=64, default="UTC")
     currency = models.CharField(max_length=3, default="EUR")
     locale = models.CharField(max_length=16, default="en")
@@ -134,6 +136,9 @@ class Account(models.Model):
     class Meta:
         constraints = [
             models.CheckConstraint(condition=Q(status__in=["active", "suspended", "closed"]), name="account_status"),
+            models.CheckConstraint(
+                condition=Q(suspended_for_debt=False) | Q(status="suspended"), name="account_in_debt_is_suspended"
+            ),
             models.CheckConstraint(
                 condition=Q(tax_rate__gte=0, tax_rate__lte=1), name="account_tax_rate_is_a_fraction"
             ),

@@ -56,6 +56,7 @@ def invoice(request: HttpRequest, account: Account, pk: UUID) -> HttpResponse:
         "is_overdue": found.is_overdue(timezone.now()),
         "is_over": found.period_end <= timezone.now(),
         "may_pay": roles.may_pay(request.user, account),
+        "reminders": found.dunning_steps.order_by("days"),
         "payments": found.payments.order_by("-created_at", "-pk")[:10],
     }
     template = "billing/_invoice.html" if request.wants_partial else "billing/invoice.html"

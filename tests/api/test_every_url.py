@@ -18,12 +18,24 @@ from django.test import Client
 from django.urls import URLPattern, get_resolver
 from django.utils import timezone
 
-from billing import books, credit_notes, invitations, invoicing, ledger, methods, periods, price_drafts
+from billing import (
+    books,
+    budgets,
+    credit_notes,
+    invitations,
+    invoicing,
+    ledger,
+    methods,
+    payments,
+    periods,
+    price_drafts,
+)  # fmt: skip
 from billing.models import Role
+from billing.outgoing import endpoints
 from federation.models import DeadLetter
 from ntd_site import schema
 from sandboxes.models import Artifact
-from tests import factories, ledger_cast, payment_cast
+from tests import factories, ledger_cast, outgoing_cast, payment_cast
 from tests.scripted import runtime  # noqa: F401 - executions of these tests run nowhere
 
 pytestmark = pytest.mark.django_db
@@ -84,6 +96,21 @@ def _invitation(world: World) -> Any:
     return invitations.invite(account=world.account, **said)
 
 
+def _budget(world: World) -> Any:
+    said = {"scope": "account", "period": "day", "limit_ucr": 10**9, "action": "notify", "now": world.now}
+    return budgets.create(account=world.account, **said)
+
+
+def _dispute(world: World) -> Any:
+    payment = payment_cast.buy(world.account, 10)
+    payments.raise_dispute(payment=payment, now=world.now)
+    return payment.disputes.get()
+
+
+def _delivery(world: World) -> Any:
+    return endpoints.test(endpoint=outgoing_cast.make_endpoint(world.account), now=world.now)
+
+
 def _dead_letter(world: World) -> DeadLetter:
     agent = str(world.agent.pk)
     message = {"from": agent, "to": agent, "type": "custom", "payload": None, "priority": 5, "ttl_seconds": 300}
@@ -102,7 +129,9 @@ THINGS: dict[str, Callable[[World], Any]] = {
     "api-keys": lambda world: factories.make_key(world.account)[0],
     "credit-notes": _credit_note,
     "balancers": lambda world: factories.make_balancer(),
+    "budgets": _budget,
     "dead-letters": _dead_letter,
+    "disputes": _dispute,
     "executions": lambda world: world.execution,
     "federations": lambda world: world.federation,
     "groups": _group,
@@ -121,6 +150,8 @@ THINGS: dict[str, Callable[[World], Any]] = {
     "scaling-groups": _group,
     "tasks": lambda world: factories.make_task(world.federation),
     "templates": lambda world: factories.make_template(world.account),
+    "webhook-deliveries": _delivery,
+    "webhook-endpoints": lambda world: outgoing_cast.make_endpoint(world.account),
     "transactions": lambda world: world.account.transactions.order_by("pk").first(),
     "webhooks": lambda world: payment_cast.deliver(payment_cast.event("nobody")),
 }

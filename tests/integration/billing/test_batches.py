@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from billing import batches, books, invoicing, ledger, metering, periods, pricing
+from billing import batches, books, budgets, invoicing, ledger, metering, periods, pricing
 from billing.models import Rating, UsageRecord
 from tests import ledger_cast as cast
 from tests.integration.billing.test_ledger_races import at_once
@@ -165,4 +165,16 @@ def test_many_who_send_the_same_batch_at_once_are_charged_once():
 
     assert sum(each.is_new for found in outcomes for each in found) == 20
     assert cast.available(account) == 80
+    cast.assert_books_are_right()
+
+
+def test_a_budget_refuses_its_own_events_of_a_batch_and_no_other():
+    account = cast.make_account(100)
+    budgets.create(
+        account=account, scope="agent", target="alpha", period="day", limit_ucr=2 * UCR, action="block", now=NOON
+    )
+
+    outcomes = send(account, *(event(agent="alpha") for _ in range(3)), event(agent="beta"))
+
+    assert said(outcomes) == ["new", "new", "BudgetExceeded", "new"]
     cast.assert_books_are_right()
