@@ -13,11 +13,12 @@ from collections.abc import Iterator
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
-
-import typst
+from typing import TYPE_CHECKING, Any
 
 from billing.documents import Document
+
+if TYPE_CHECKING:
+    import typst
 
 TEMPLATE = Path(__file__).parent / "document.typ"
 FONT_PACKAGES = ("manimgx_fonts", "manimgx_fonts_cjk")
@@ -30,6 +31,8 @@ HAN = {"ja": "JP", "ko": "KR", "zh-tw": "TC", "zh-hant": "TC", "zh-hk": "HK", "z
 
 def pdf(document: Document) -> bytes:
     """The document as PDF. The same document is the same file, byte for byte."""
+    import typst  # several megabytes, which only the process that prints needs
+
     said = _printable(document.as_dict())
     said["language"], said["han"] = _language(document.language), _han(document.language)
     made = typst.compile(
@@ -45,6 +48,8 @@ def pdf(document: Document) -> bytes:
 
 @cache
 def _fonts() -> typst.Fonts:
+    import typst
+
     return typst.Fonts(include_system_fonts=False, include_embedded_fonts=False, font_paths=list(_folders()))
 
 
