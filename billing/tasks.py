@@ -7,8 +7,9 @@ from collections.abc import Mapping
 from celery import shared_task
 from django.utils import timezone
 
-from billing import bank_matching, gateway_webhooks, janitor, ledger, restocking
+from billing import alerts, bank_matching, closing, credit_notes, dunning, gateway_webhooks, janitor, ledger, restocking
 from billing.gateways import registry, simulated
+from billing.outgoing import courier, outbox
 
 
 @shared_task
@@ -19,6 +20,16 @@ def expire_holds() -> None:
 @shared_task
 def expire_grants() -> None:
     ledger.expire_grants(now=timezone.now())
+
+
+@shared_task
+def close_periods() -> None:
+    closing.sweep(now=timezone.now())
+
+
+@shared_task
+def send_credit_refunds() -> None:
+    credit_notes.sweep(now=timezone.now())
 
 
 @shared_task
@@ -49,3 +60,30 @@ def send_simulated_webhooks() -> None:
 
 def _deliver(body: bytes, headers: Mapping[str, str]) -> None:
     gateway_webhooks.receive(gateway=simulated.NAME, body=body, headers=headers, now=timezone.now())
+
+
+@shared_task
+def sweep_webhooks() -> None:
+    """Receivers are far away, so what is due is sent where it keeps no sweep waiting."""
+    if courier.is_due():
+        send_webhooks.apply_async(expires=5)
+
+
+@shared_task
+def send_webhooks() -> None:
+    courier.work()
+
+
+@shared_task
+def forget_webhooks() -> None:
+    outbox.forget(now=timezone.now())
+
+
+@shared_task
+def remind_of_invoices() -> None:
+    dunning.sweep(now=timezone.now())
+
+
+@shared_task
+def tell_alerts() -> None:
+    alerts.sweep(now=timezone.now())

@@ -1,4 +1,4 @@
-"""Triggers that keep what banks said, and the sums of what it was matched with; see sql/0013_bank_guards.sql."""
+"""Triggers that keep what banks said, and the sums of what it was matched with; see sql/0022_bank_guards.sql."""
 
 from pathlib import Path
 
@@ -17,7 +17,7 @@ drop function billing_guard_bank_return cascade;
 
 
 class Migration(migrations.Migration):
-    dependencies = [("billing", "0012_bank_transfers")]
+    dependencies = [("billing", "0021_bank_transfers")]
     operations = [
-        migrations.RunSQL((Path(__file__).parent / "sql" / "0013_bank_guards.sql").read_text(), reverse_sql=REVERSE)
+        migrations.RunSQL((Path(__file__).parent / "sql" / "0022_bank_guards.sql").read_text(), reverse_sql=REVERSE)
     ]

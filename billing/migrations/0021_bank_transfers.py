@@ -8,7 +8,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('billing', '0011_key_function'),
+        ('billing', '0020_usage_charged_together'),
     ]
 
     operations = [
