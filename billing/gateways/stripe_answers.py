@@ -144,6 +144,7 @@ def event(body: bytes) -> Event:
         amount = from_stripe(answers.minor(dict(about), "amount"), currency)
     except answers.Unbelievable as wrong:
         raise Unreadable(str(wrong)) from wrong
+    failure = _failure(about, state)
     return Event(
         id=id,
         type=kind,
@@ -153,7 +154,8 @@ def event(body: bytes) -> Event:
         created_at=_moment(said.get("created")),
         amount=amount,
         currency=currency,
-        **_failure(about, state),
+        failure_code=failure.get("failure_code", ""),
+        failure_message=failure.get("failure_message", ""),
     )
 
 
