@@ -13,6 +13,8 @@ from billing.gateways import registry, simulated_remote
 from billing.models import Account, AutoTopUp, PaymentMethod
 
 MOST = 20
+# Paid on the spot, so there is nothing to keep: named as they are, where their gateway is in use.
+UNKEPT = {"usdc": "USDC to an address"}
 LOOKS_LIKE_A_CARD = re.compile(r"[0-9]{12,19}")
 
 
@@ -96,6 +98,8 @@ def add(
 
 
 def _check(gateway: str, token: str) -> None:
+    if gateway in UNKEPT:
+        raise BadToken(f"Nothing is kept of {UNKEPT[gateway]}: name `{gateway}` where you pay.")
     if gateway == "simulated" and token not in simulated_remote.METHODS:
         raise BadToken(f"The simulated gateway knows {', '.join(simulated_remote.METHODS)}.")
     if LOOKS_LIKE_A_CARD.fullmatch(re.sub(r"[ -]", "", token)):
@@ -141,6 +145,8 @@ def choose(*, account: Account, named: str | None) -> Chosen:
     """By id, by the name of a simulated method, or the account's default. Raises UnknownMethod."""
     if named in simulated_remote.METHODS and "simulated" in registry.names():
         return Chosen("simulated", named, label_of("simulated", named))
+    if named in UNKEPT and named in registry.names():
+        return Chosen(named, named, UNKEPT[named])
     mine = PaymentMethod.objects.filter(account=account, removed_at=None)
     if named is None:
         found = mine.filter(is_default=True).first()

@@ -31,6 +31,7 @@ class CreditsField(forms.CharField):
 def choices(account: Account) -> list[tuple[str, str]]:
     """What the account can pay with: kept methods, the default first, then simulated ones where they are allowed."""
     kept = [(str(method.pk), method.label) for method in methods.kept(account) if method.gateway in registry.names()]
+    kept += [each for each in methods.UNKEPT.items() if each[0] in registry.names()]
     tokens = {method.token for method in methods.kept(account)}
     if "simulated" not in registry.names():
         return kept
@@ -99,7 +100,7 @@ class MethodForm(forms.Form):
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
-        names = registry.names()
+        names = [name for name in registry.names() if name not in methods.UNKEPT]
         self.fields["gateway"].choices = [(name, name.capitalize()) for name in names]  # type: ignore[attr-defined]
         if names == ["simulated"]:
             self.fields["gateway"].widget = forms.HiddenInput()

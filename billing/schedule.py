@@ -21,4 +21,9 @@ SCHEDULE: dict[str, dict[str, object]] = {
         "schedule": 5.0,
         "options": {"expires": 5, "queue": "sweeps"},
     },
+    "billing-coins": {
+        "task": "billing.tasks.watch_coins",
+        "schedule": 5.0,
+        "options": {"expires": 5},
+    },
 }

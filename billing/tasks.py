@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from celery import shared_task
+from django.conf import settings
 from django.utils import timezone
 
-from billing import gateway_webhooks, janitor, ledger, restocking
+from billing import coins, gateway_webhooks, janitor, ledger, restocking
+from billing.chains import simulated as simulated_chain
 from billing.gateways import registry, simulated
 
 
@@ -37,6 +39,17 @@ def speak_to_gateways() -> None:
     now = timezone.now()
     janitor.sweep(now=now)
     restocking.sweep(now=now)
+
+
+@shared_task
+def watch_coins() -> None:
+    """What came to the addresses that were given out."""
+    if not registry.has_coins():
+        return
+    now = timezone.now()
+    if settings.SIMULATED_CHAIN:
+        simulated_chain.mine(now=now)
+    coins.sweep(gateway=registry.usdc(), now=now)
 
 
 @shared_task

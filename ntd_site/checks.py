@@ -11,6 +11,7 @@ from django.core import checks
 
 from billing.gateways import signatures
 from billing.gateways.answers import LOOPBACK
+from ntd_site import coin_checks
 from sandboxes.daemon import egress
 
 TOPOLOGIES = ("mesh", "ring", "star", "hierarchical", "adaptive")
@@ -25,7 +26,7 @@ def register() -> None:
 
 
 def check_settings(app_configs: Any, **_: Any) -> list[checks.CheckMessage]:
-    found = [*_urls(), *_gateways(), *_choices(), *_sandboxes(), *_e2b(), *_production()]
+    found = [*_urls(), *_gateways(), *coin_checks.found(), *_choices(), *_sandboxes(), *_e2b(), *_production()]
     errors = [checks.Error(text, hint=hint, id=f"ntd.{code}") for code, text, hint in found]
     return [*errors, *_free_credits()]
 
@@ -75,6 +76,9 @@ def _gateways() -> list[Found]:
     address = _bad_gateway_address(settings.PAYMENT_GATEWAY_URL)
     if address:
         found.append(("E003", f"PAYMENT_GATEWAY_URL {address}.", "Leave it empty for the simulated gateway."))
+    node = _bad_gateway_address(settings.USDC_RPC_URL)
+    if node:
+        found.append(("E038", f"NTD_USDC_RPC_URL {node}.", "Leave it empty to take no USDC."))
     if settings.PAYMENT_GATEWAY_URL and not settings.GATEWAY_SECRETS["http"]:
         found.append(
             (

@@ -5,12 +5,15 @@ from __future__ import annotations
 from django.conf import settings
 from django.utils import timezone
 
+from billing.chains import rpc
+from billing.chains import simulated as simulated_chain
 from billing.gateways import Gateway
 from billing.gateways.http import HttpGateway
 from billing.gateways.simulated import SimulatedGateway
+from billing.gateways.usdc import Terms, UsdcGateway
 
 # Asked without the network, so that a sweep may wait for their answers.
-NEAR = ("simulated",)
+NEAR = ("simulated", "usdc")
 ALL = (*NEAR, "http")
 
 
@@ -26,7 +29,13 @@ class UnknownGateway(Exception):
 def names() -> list[str]:
     """Those in use; what new payments go through comes first."""
     real = ["http"] if settings.PAYMENT_GATEWAY_URL else []
-    return [*real, *(["simulated"] if settings.SIMULATED_GATEWAY else [])]
+    coins = ["usdc"] if has_coins() else []
+    return [*real, *(["simulated"] if settings.SIMULATED_GATEWAY else []), *coins]
+
+
+def has_coins() -> bool:
+    """Whether a chain is read, and there is something to be paid at on it."""
+    return settings.SIMULATED_CHAIN or bool(settings.USDC_RPC_URL and (settings.USDC_XPUB or settings.USDC_ADDRESSES))
 
 
 def named(name: str) -> Gateway:
@@ -43,7 +52,20 @@ def of(name: str) -> Gateway:
     if name == "http" and settings.PAYMENT_GATEWAY_URL:
         secrets = settings.GATEWAY_SECRETS["http"]
         return HttpGateway(settings.PAYMENT_GATEWAY_URL, secrets=secrets, clock=timezone.now)
+    if name == "usdc" and has_coins():
+        return usdc()
     raise UnknownGateway(name)
+
+
+def usdc() -> UsdcGateway:
+    """On the chain of the settings; the one that is played here where it is on."""
+    said = {"rate": settings.USDC_RATE, "confirmations": settings.USDC_CONFIRMATIONS}
+    if settings.SIMULATED_CHAIN:
+        terms = Terms(token=simulated_chain.TOKEN, xpub=simulated_chain.XPUB, **said)
+        return UsdcGateway(simulated_chain.SimulatedChain(), terms, clock=timezone.now)
+    terms = Terms(token=settings.USDC_TOKEN, xpub=settings.USDC_XPUB, addresses=tuple(settings.USDC_ADDRESSES), **said)
+    chain = rpc.RpcChain(settings.USDC_RPC_URL, network=settings.USDC_NETWORK)
+    return UsdcGateway(chain, terms, clock=timezone.now)
 
 
 def simulated() -> SimulatedGateway:

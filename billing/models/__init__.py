@@ -1,5 +1,6 @@
 """What billing remembers, one file per noun."""
 
+from billing.models.coins import ChainCursor, CoinQuote, CoinTransfer, SimulatedBlock, SimulatedTransfer
 from billing.models.customers import (
     EDITING_ROLES,
     Account,
@@ -23,6 +24,9 @@ __all__ = [
     "AccountQuerySet",
     "ApiKey",
     "AutoTopUp",
+    "ChainCursor",
+    "CoinQuote",
+    "CoinTransfer",
     "EDITING_ROLES",
     "Entry",
     "GatewayWebhook",
@@ -44,9 +48,11 @@ __all__ = [
     "Rating",
     "Refund",
     "Role",
+    "SimulatedBlock",
     "SimulatedEvent",
     "SimulatedPayment",
     "SimulatedRefund",
+    "SimulatedTransfer",
     "Transaction",
     "UsageRecord",
     "User",
