@@ -14,7 +14,8 @@ from billing.models import Account, AutoTopUp, PaymentMethod
 
 MOST = 20
 # Paid on the spot, so there is nothing to keep: named as they are, where their gateway is in use.
-UNKEPT = {"usdc": "USDC to an address"}
+UNKEPT = {"usdc": "USDC to an address", "x402": "what a request is signed with"}
+ON_THE_SPOT = ("usdc",)
 LOOKS_LIKE_A_CARD = re.compile(r"[0-9]{12,19}")
 
 
@@ -145,7 +146,7 @@ def choose(*, account: Account, named: str | None) -> Chosen:
     """By id, by the name of a simulated method, or the account's default. Raises UnknownMethod."""
     if named in simulated_remote.METHODS and "simulated" in registry.names():
         return Chosen("simulated", named, label_of("simulated", named))
-    if named in UNKEPT and named in registry.names():
+    if named in ON_THE_SPOT and named in registry.names():
         return Chosen(named, named, UNKEPT[named])
     mine = PaymentMethod.objects.filter(account=account, removed_at=None)
     if named is None:

@@ -31,7 +31,7 @@ class CreditsField(forms.CharField):
 def choices(account: Account) -> list[tuple[str, str]]:
     """What the account can pay with: kept methods, the default first, then simulated ones where they are allowed."""
     kept = [(str(method.pk), method.label) for method in methods.kept(account) if method.gateway in registry.names()]
-    kept += [each for each in methods.UNKEPT.items() if each[0] in registry.names()]
+    kept += [(name, methods.UNKEPT[name]) for name in methods.ON_THE_SPOT if name in registry.names()]
     tokens = {method.token for method in methods.kept(account)}
     if "simulated" not in registry.names():
         return kept

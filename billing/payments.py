@@ -70,7 +70,7 @@ def top_up(
         actor=actor,
         request_id=request_id,
     )
-    return _submit(payment, is_new=is_new, now=now)
+    return submit(payment, is_new=is_new, now=now)
 
 
 def pay_invoice(
@@ -85,10 +85,10 @@ def pay_invoice(
         actor=actor,
         request_id=request_id,
     )
-    return _submit(payment, is_new=is_new, now=now)
+    return submit(payment, is_new=is_new, now=now)
 
 
-def _submit(payment: Payment, *, is_new: bool, now: datetime) -> Payment:
+def submit(payment: Payment, *, is_new: bool, now: datetime) -> Payment:
     """A repeat is not sent again, unless whoever sent it first is dead; the gateway knows it by its reference."""
     is_lost = payment.state == State.CREATED and now - payment.created_at >= payment_states.SENT_BY
     return settlement.submit(payment=payment, now=now) if is_new or is_lost else payment

@@ -44,7 +44,7 @@ def speak_to_gateways() -> None:
 @shared_task
 def watch_coins() -> None:
     """What came to the addresses that were given out."""
-    if not registry.has_coins():
+    if not (registry.has_coins() or registry.has_x402()):
         return
     now = timezone.now()
     if settings.SIMULATED_CHAIN:

@@ -76,6 +76,9 @@ def _gateways() -> list[Found]:
     address = _bad_gateway_address(settings.PAYMENT_GATEWAY_URL)
     if address:
         found.append(("E003", f"PAYMENT_GATEWAY_URL {address}.", "Leave it empty for the simulated gateway."))
+    facilitator = _bad_gateway_address(settings.X402_FACILITATOR_URL)
+    if facilitator:
+        found.append(("E041", f"NTD_X402_FACILITATOR_URL {facilitator}.", "Leave it empty to take no x402."))
     node = _bad_gateway_address(settings.USDC_RPC_URL)
     if node:
         found.append(("E038", f"NTD_USDC_RPC_URL {node}.", "Leave it empty to take no USDC."))

@@ -17,7 +17,22 @@ def found() -> list[Found]:
     """What is wrong: code, sentence, hint."""
     if settings.SIMULATED_CHAIN:
         return _simulated()
-    return [*_receiving(), *_chain()] if settings.USDC_RPC_URL else []
+    return [*_receiving(), *_chain(), *_x402()] if settings.USDC_RPC_URL else _x402()
+
+
+def _x402() -> list[Found]:
+    given = (settings.X402_FACILITATOR_URL, settings.X402_PAY_TO)
+    if not any(given):
+        return []
+    wrong: list[Found] = []
+    if not (all(given) and settings.USDC_RPC_URL):
+        text = "x402 needs NTD_X402_FACILITATOR_URL, NTD_X402_PAY_TO and NTD_USDC_RPC_URL."
+        wrong.append(("E039", text, "Set all three, or none of the first two."))
+    for name in ("X402_PAY_TO", "X402_FACILITATOR_ADDRESS"):
+        value = getattr(settings, name)
+        if value and not keccak.is_address(value):
+            wrong.append(("E040", f"NTD_{name} is no address.", "0x and 40 digits."))
+    return wrong
 
 
 def _simulated() -> list[Found]:
@@ -48,9 +63,10 @@ def _is_rate(text: str) -> bool:
 def _receiving() -> list[Found]:
     """Where it is paid to: the public half of a key, or addresses."""
     wrong: list[Found] = []
-    if bool(settings.USDC_XPUB) == bool(settings.USDC_ADDRESSES):
-        text = "NTD_USDC_RPC_URL needs one of NTD_USDC_XPUB and NTD_USDC_ADDRESSES."
-        wrong.append(("E035", text, "Set where it is to be paid to, in one of the two ways."))
+    given = bool(settings.USDC_XPUB) + bool(settings.USDC_ADDRESSES)
+    if given == 2 or not (given or settings.X402_PAY_TO):
+        text = "NTD_USDC_RPC_URL needs one of NTD_USDC_XPUB and NTD_USDC_ADDRESSES, or NTD_X402_PAY_TO."
+        wrong.append(("E035", text, "Set where it is to be paid to; never two ways for one address."))
     if settings.USDC_XPUB:
         try:
             addresses.parse(settings.USDC_XPUB)

@@ -121,6 +121,10 @@ SETTINGS = {
         Setting("NTD_USDC_ADDRESSES", "USDC_ADDRESSES", "Or the addresses themselves, each given out once."),
         Setting("NTD_USDC_CONFIRMATIONS", "USDC_CONFIRMATIONS", "Blocks, with its own, before a transfer counts."),
         Setting("NTD_USDC_RATE", "USDC_RATE", "USDC for one unit of the credit's currency."),
+        Setting("NTD_X402_FACILITATOR_URL", "X402_FACILITATOR_URL", "Who settles requests that pay for themselves."),
+        Setting("NTD_X402_FACILITATOR_ADDRESS", "X402_FACILITATOR_ADDRESS", "Its address; with it `upto` is offered."),
+        Setting("NTD_X402_PAY_TO", "X402_PAY_TO", "Address that is paid by x402."),
+        Setting("NTD_X402_TOKEN_NAME", "X402_TOKEN_NAME", "The token's name, as wallets sign it."),
         Setting("NTD_SIMULATED_CHAIN", "SIMULATED_CHAIN", "A chain without value, to try payments in USDC."),
     ),
     "Service": (

@@ -95,6 +95,13 @@ USDC_CONFIRMATIONS = env.int("NTD_USDC_CONFIRMATIONS", default=12)
 # USDC for one unit of CREDIT_CURRENCY.
 USDC_RATE = env("NTD_USDC_RATE", default="1" if CREDIT_CURRENCY == "USD" or SIMULATED_CHAIN else "")
 
+# Requests that pay for themselves (x402): off without a node, a facilitator and an address.
+X402_FACILITATOR_URL = env("NTD_X402_FACILITATOR_URL", default="").rstrip("/")
+X402_FACILITATOR_ADDRESS = env("NTD_X402_FACILITATOR_ADDRESS", default="").lower()
+X402_PAY_TO = env("NTD_X402_PAY_TO", default="").lower()
+# As the token's contract says it to wallets.
+X402_TOKEN_NAME = env("NTD_X402_TOKEN_NAME", default="USDC" if USDC_NETWORK == "eip155:84532" else "USD Coin")
+
 
 def _gateway_secrets(name: str) -> list[str]:
     """Several while one replaces another: the first signs, all are good."""

@@ -25,7 +25,7 @@ class TopUpRequest(serializers.Serializer[Any]):
         required=False,
         allow_null=True,
         default=None,
-        help_text="Id of a kept method, the name of a simulated one, or null for the default.",
+        help_text="Id of a kept method, the name of a simulated one, `usdc`, `x402`, or null for the default.",
     )
 
 

@@ -14,6 +14,8 @@ from billing.models import SimulatedBlock, SimulatedTransfer
 NETWORK = "eip155:31337"
 TOKEN = "0x5fbdb2315678afecb367f032d93f642f64180aa3"
 WALLET = "0x70997970c51812dc3a010c7d01b50e0d17dc79c8"
+SHOP = "0x3c44cdddb6a900fa2b585dd299e03d12fa4293bc"
+FACILITATOR = "0x90f79bf6eb2c4f870365e785982e1f101e93b906"
 # An extended public key whose private half is published (BIP-32, test vector 1), so nothing real can be sent to it.
 XPUB = "xpub661MyMwAqRbcFtXgS5sYJABqqG9YLmC4Q1Rdap9gSE8NqtwybGhePY2gZ29ESFjqJoCu1Rupje8YtGqsefD265TMg7usUDFdp6W1EGMcet8"
 

@@ -11,10 +11,13 @@ from billing.gateways import Gateway
 from billing.gateways.http import HttpGateway
 from billing.gateways.simulated import SimulatedGateway
 from billing.gateways.usdc import Terms, UsdcGateway
+from billing.gateways.x402.facilitators import HttpFacilitator, SimulatedFacilitator
+from billing.gateways.x402.gateway import Terms as X402Terms
+from billing.gateways.x402.gateway import X402Gateway
 
 # Asked without the network, so that a sweep may wait for their answers.
 NEAR = ("simulated", "usdc")
-ALL = (*NEAR, "http")
+ALL = (*NEAR, "http", "x402")
 
 
 class UnknownGateway(Exception):
@@ -29,13 +32,19 @@ class UnknownGateway(Exception):
 def names() -> list[str]:
     """Those in use; what new payments go through comes first."""
     real = ["http"] if settings.PAYMENT_GATEWAY_URL else []
-    coins = ["usdc"] if has_coins() else []
+    coins = [*(["usdc"] if has_coins() else []), *(["x402"] if has_x402() else [])]
     return [*real, *(["simulated"] if settings.SIMULATED_GATEWAY else []), *coins]
 
 
 def has_coins() -> bool:
     """Whether a chain is read, and there is something to be paid at on it."""
     return settings.SIMULATED_CHAIN or bool(settings.USDC_RPC_URL and (settings.USDC_XPUB or settings.USDC_ADDRESSES))
+
+
+def has_x402() -> bool:
+    """Whether a facilitator settles what was signed, and a chain tells what became of it."""
+    given = (settings.USDC_RPC_URL, settings.X402_FACILITATOR_URL, settings.X402_PAY_TO)
+    return settings.SIMULATED_CHAIN or all(given)
 
 
 def named(name: str) -> Gateway:
@@ -54,7 +63,30 @@ def of(name: str) -> Gateway:
         return HttpGateway(settings.PAYMENT_GATEWAY_URL, secrets=secrets, clock=timezone.now)
     if name == "usdc" and has_coins():
         return usdc()
+    if name == "x402" and has_x402():
+        return x402()
     raise UnknownGateway(name)
+
+
+def x402() -> X402Gateway:
+    """Raises UnknownGateway where it is off."""
+    if not has_x402():
+        raise UnknownGateway("x402")
+    said = {"rate": settings.USDC_RATE, "confirmations": settings.USDC_CONFIRMATIONS}
+    if settings.SIMULATED_CHAIN:
+        facilitator = SimulatedFacilitator()
+        played = {"asset": simulated_chain.TOKEN, "pay_to": simulated_chain.SHOP, "token_name": "USDC"}
+        terms = X402Terms(**played, **said, facilitator=simulated_chain.FACILITATOR)
+        return X402Gateway(simulated_chain.SimulatedChain(), facilitator, terms, clock=timezone.now)
+    terms = X402Terms(
+        asset=settings.USDC_TOKEN,
+        pay_to=settings.X402_PAY_TO,
+        token_name=settings.X402_TOKEN_NAME,
+        facilitator=settings.X402_FACILITATOR_ADDRESS,
+        **said,
+    )
+    chain = rpc.RpcChain(settings.USDC_RPC_URL, network=settings.USDC_NETWORK)
+    return X402Gateway(chain, HttpFacilitator(settings.X402_FACILITATOR_URL), terms, clock=timezone.now)
 
 
 def usdc() -> UsdcGateway:

@@ -18,6 +18,7 @@ from billing.models.payments import AutoTopUp, GatewayWebhook, Payment, PaymentE
 from billing.models.prices import Price, PriceBook
 from billing.models.simulated import SimulatedEvent, SimulatedPayment, SimulatedRefund
 from billing.models.usage import Rating, UsageRecord
+from billing.models.x402 import X402Authorization
 
 __all__ = [
     "Account",
@@ -56,4 +57,5 @@ __all__ = [
     "Transaction",
     "UsageRecord",
     "User",
+    "X402Authorization",
 ]

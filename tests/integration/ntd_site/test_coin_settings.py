@@ -16,7 +16,11 @@ GOOD = {
     "USDC_ADDRESSES": [],
     "USDC_CONFIRMATIONS": 12,
     "USDC_RATE": "1.08",
+    "X402_FACILITATOR_URL": "",
+    "X402_FACILITATOR_ADDRESS": "",
+    "X402_PAY_TO": "",
 }
+X402 = {"X402_FACILITATOR_URL": "https://pay.example", "X402_PAY_TO": "0x" + "ab" * 20}
 
 
 @pytest.mark.parametrize(
@@ -38,6 +42,12 @@ GOOD = {
         ({"USDC_XPUB": "xprv9s21"}, ["E036"]),
         ({"USDC_XPUB": "", "USDC_ADDRESSES": ["0x12"]}, ["E037"]),
         ({"USDC_RPC_URL": "http://node.example"}, ["E038"]),
+        (X402, []),
+        ({**X402, "USDC_XPUB": ""}, []),
+        ({**X402, "X402_PAY_TO": ""}, ["E039"]),
+        ({**X402, "USDC_RPC_URL": ""}, ["E039"]),
+        ({**X402, "X402_FACILITATOR_ADDRESS": "0x1"}, ["E040"]),
+        ({**X402, "X402_FACILITATOR_URL": "http://pay.example"}, ["E041"]),
     ],
 )
 def test_usdc_is_off_or_whole(settings, changes, codes):
