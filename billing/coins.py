@@ -17,7 +17,7 @@ from uuid import UUID
 from django.db import transaction
 from django.db.models import F, Q, QuerySet, Sum
 
-from billing import ledger, settlement
+from billing import amounts, ledger, settlement
 from billing.chains import Block, NoAnswer, Transfer
 from billing.gateways import ChargeState, usdc
 from billing.models import ChainCursor, CoinQuote, CoinTransfer, Grant, Payment, PaymentEvent
@@ -205,6 +205,13 @@ def queue() -> QuerySet[CoinTransfer]:
     return rows.select_related("quote").order_by("seen_at", "pk")
 
 
+def quote_of(payment: Payment) -> CoinQuote | None:
+    """Where it is paid, if it is paid in USDC to an address."""
+    if payment.gateway != usdc.NAME:
+        return None
+    return CoinQuote.objects.filter(reference=str(payment.pk)).first()
+
+
 def payment_of(transfer: CoinTransfer) -> Payment | None:
     return Payment.objects.select_related("account").filter(pk=_id(transfer.quote.reference)).first()
 
@@ -226,7 +233,7 @@ def credit(*, transfer: CoinTransfer, actor: str, now: datetime) -> CoinTransfer
         source="coins",
         key=str(transfer.pk),
         now=now,
-        reason=f"{usdc.text_of(transfer.surplus_units)} USDC that came beside what was asked for",
+        reason=f"{amounts.usdc_text(transfer.surplus_units)} USDC that came beside what was asked for",
         actor=actor,
     )
     return _resolve(transfer, CoinTransfer.Resolution.CREDITED, actor, now)

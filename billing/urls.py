@@ -2,7 +2,7 @@
 
 from django.urls import path
 
-from billing.views import credits, gateways, invoices, members, methods, paying, payments, staff
+from billing.views import coins, credits, gateways, invoices, members, methods, paying, payments, staff
 
 app_name = "billing"
 # The account itself: members, keys, settings.
@@ -43,6 +43,9 @@ payment_pages = [
     path("billing/payments/<uuid:pk>/ask/", payments.ask, name="payment-ask"),
     path("billing/payments/<uuid:pk>/cancel/", payments.cancel, name="payment-cancel"),
     path("billing/payments/<uuid:pk>/refund/", payments.refund, name="payment-refund"),
+    path("billing/payments/<uuid:pk>/send/", coins.send_simulated, name="payment-send"),
+    path("billing/transfers/", coins.transfers, name="transfers"),
+    path("billing/transfers/<uuid:pk>/resolve/", coins.transfer_resolve, name="transfer-resolve"),
     path("billing/payment-methods/", methods.methods, name="payment-methods"),
     path("billing/payment-methods/<uuid:pk>/default/", methods.method_default, name="payment-method-default"),
     path("billing/payment-methods/<uuid:pk>/remove/", methods.method_remove, name="payment-method-remove"),

@@ -9,9 +9,13 @@ from datetime import datetime
 from typing import Any
 
 from coincurve import PrivateKey
+from django.utils import timezone
 
 from billing.chains import keccak
+from billing.gateways import registry
 from billing.gateways.x402 import proofs, typed_data, wire
+from billing.models import X402Authorization
+from tests import ledger_cast
 
 KEY = PrivateKey(bytes.fromhex("59c6995e998f97a5a0044966f0945389dc9e86dae88c7a8412f4603b6b78690d"))
 PAYER = keccak.of_public_key(KEY.public_key.format(compressed=False))
@@ -66,6 +70,31 @@ def pay(
         signed = _digest(domain, proofs.UPTO_TYPES, "PermitWitnessTransferFrom", given)
         payload = {"signature": _sign(key, signed), "permit2Authorization": given}
     return {"x402Version": 2, "accepted": offer, "payload": payload}
+
+
+def accepted() -> X402Authorization:
+    """What was signed for 12.50 and waits to be sent to the facilitator."""
+    now = timezone.now()
+    offer = next(each for each in registry.x402().offers(amount=1250, currency="EUR") if each.scheme == wire.EXACT)
+    said = pay(offer.as_json(), now=now)
+    proof, wanted = proofs.check(said, accepts=[offer], now=now)
+    return X402Authorization.objects.create(
+        account=ledger_cast.make_account(0),
+        key="k",
+        credits_ucr=1,
+        scheme=proof.scheme,
+        network=wanted.network,
+        asset=wanted.asset,
+        pay_to=wanted.pay_to,
+        payer=proof.payer,
+        nonce=proof.nonce,
+        most_units=proof.units,
+        units=proof.units,
+        valid_before=proof.valid_before,
+        first_block=0,
+        payload=said,
+        created_at=now,
+    )
 
 
 def _digest(domain: dict[str, Any], types: typed_data.Types, primary: str, given: dict[str, Any]) -> bytes:

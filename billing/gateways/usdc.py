@@ -148,12 +148,6 @@ def units_of(amount: int, currency: str, rate: str) -> int:
     return math.ceil(Fraction(amount, 10 ** amounts.exponent(currency)) * Fraction(rate) * 10**PLACES)
 
 
-def text_of(units: int) -> str:
-    """Atomic units as people write them: 12500000 -> 12.50."""
-    whole, rest = divmod(units, 10**PLACES)
-    return f"{whole}.{f'{rest:06d}'.rstrip('0').ljust(2, '0')}"
-
-
 def charge_of(quote: CoinQuote, now: datetime | None = None) -> Charge:
     """What its transfers make of a quote; without `now` as if its time were not over."""
     came = {row["state"]: row["units"] for row in quote.transfers.values("state").annotate(units=Sum("units"))}
@@ -184,7 +178,10 @@ def charge_of(quote: CoinQuote, now: datetime | None = None) -> Charge:
 
 def _failure(came: int, quote: CoinQuote) -> tuple[str, str]:
     if came:
-        return "underpaid", f"Only {text_of(came)} of {text_of(quote.units)} USDC came. Staff decide about what came."
+        return (
+            "underpaid",
+            f"Only {amounts.usdc_text(came)} of {amounts.usdc_text(quote.units)} USDC came. Staff decide about what came.",
+        )
     return "expired", "Nothing came in time."
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from uuid import UUID
 
+from django.conf import settings
 from django.contrib import messages
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
@@ -19,6 +20,7 @@ from billing.models.payments import STATES
 from billing.payment_forms import RefundForm
 from billing.payment_states import RefundState, State
 from billing.views import paging
+from billing.views.coins import to_pay
 
 SIMULATED = "simulated"
 
@@ -60,6 +62,8 @@ def _context(request: HttpRequest, found: Payment) -> dict[str, object]:
         "payment": found,
         "may_pay": may_pay,
         "can_cancel": may_pay and found.is_open and found.gateway_ref is not None,
+        "coins": to_pay(found),
+        "plays_chain": settings.SIMULATED_CHAIN,
         "is_simulated": found.gateway == SIMULATED,
         "events": found.events.select_related("refund").order_by("created_at", "pk"),
         "refunds": found.refunds.order_by("created_at", "pk"),

@@ -23,7 +23,7 @@ from billing.models import Role
 from federation.models import DeadLetter
 from ntd_site import schema
 from sandboxes.models import Artifact
-from tests import factories, payment_cast
+from tests import coin_cast, factories, payment_cast
 from tests.scripted import runtime  # noqa: F401 - executions of these tests run nowhere
 
 pytestmark = pytest.mark.django_db
@@ -111,6 +111,7 @@ THINGS: dict[str, Callable[[World], Any]] = {
     "tasks": lambda world: factories.make_task(world.federation),
     "templates": lambda world: factories.make_template(world.account),
     "transactions": lambda world: world.account.transactions.order_by("pk").first(),
+    "transfers": lambda world: coin_cast.transfer(world.account),
     "webhooks": lambda world: payment_cast.deliver(payment_cast.event("nobody")),
 }
 # Parts that are no id of a thing.

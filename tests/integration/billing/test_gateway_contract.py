@@ -23,7 +23,7 @@ from billing.gateways import (
 )
 from billing.gateways.http import HttpGateway
 from billing.gateways.simulated import SimulatedGateway
-from tests import fake_gateway
+from tests import fake_gateway, x402_cast
 from tests.payment_cast import SECRET
 
 pytestmark = [pytest.mark.django_db, pytest.mark.allow_hosts(["127.0.0.1"])]
@@ -71,8 +71,14 @@ def usdc(settings) -> Side:
     return Side(registry.usdc(), {"ok": "usdc", "none": "pay_none"}, list)
 
 
+@pytest.fixture
+def x402(settings) -> Side:
+    settings.SIMULATED_CHAIN, settings.USDC_RATE = True, "1"
+    return Side(registry.x402(), {"ok": str(x402_cast.accepted().pk), "none": "pay_none"}, list)
+
+
 # What is promised whether money is taken at once or is waited for.
-@pytest.fixture(params=["simulated", "http", "usdc"])
+@pytest.fixture(params=["simulated", "http", "usdc", "x402"])
 def any_side(request) -> Side:
     return request.getfixturevalue(request.param)
 

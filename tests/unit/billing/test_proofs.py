@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -32,6 +34,19 @@ def test_what_is_signed_as_required_pays(wanted):
 
     assert (proof.scheme, proof.payer, proof.units) == (wanted.scheme, cast.PAYER, 1_000_000)
     assert (proof.valid_before - NOW).total_seconds() == wire.MAX_TIMEOUT_SECONDS
+
+
+def test_what_the_official_client_signed_pays():
+    """Made with the `x402` package 2.25.0 and eth-account 0.14.0."""
+    kept = json.loads((Path(__file__).parent / "x402_signed_elsewhere.json").read_text())
+    for said in kept["payloads"]:
+        offer = said["accepted"]
+        given = (offer["scheme"], offer["network"], int(offer["amount"]), offer["asset"], offer["payTo"], "USDC")
+        wanted = wire.Requirements(*given, facilitator=offer["extra"].get("facilitatorAddress", ""))
+
+        proof, _ = proofs.check(said, accepts=[wanted], now=datetime.fromtimestamp(kept["now"], UTC))
+
+        assert (proof.payer, proof.scheme) == ("0x70997970c51812dc3a010c7d01b50e0d17dc79c8", offer["scheme"])
 
 
 @pytest.mark.parametrize(
