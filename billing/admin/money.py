@@ -9,6 +9,8 @@ from django.contrib import admin
 from billing.admin.read_only import ReadOnly
 from billing.models import (
     AutoTopUp,
+    CoinQuote,
+    CoinTransfer,
     Entry,
     GatewayWebhook,
     Grant,
@@ -25,6 +27,7 @@ from billing.models import (
     Refund,
     Transaction,
     UsageRecord,
+    X402Authorization,
 )
 
 
@@ -83,4 +86,7 @@ _look_at(
 _look_at(Refund, ("id", "payment", "state", "amount", "credits_ucr", "created_at"), filters=("state",))
 _look_at(PaymentEvent, ("payment", "source", "state", "effect", "created_at"), filters=("source", "effect"))
 _look_at(GatewayWebhook, ("id", "gateway", "type", "state", "attempts", "received_at"), filters=("state", "gateway"))
+_look_at(CoinQuote, ("id", "network", "address", "units", "said", "expires_at"), search=("reference", "address"))
+_look_at(CoinTransfer, ("id", "quote", "units", "state", "why", "seen_at"), filters=("state",), search=("tx_hash",))
+_look_at(X402Authorization, ("id", "account", "scheme", "payer", "units", "state"), search=("payer", "tx_hash"))
 _look_at(AutoTopUp, ("account", "threshold_ucr", "credits_ucr", "method", "paused_until"))

@@ -178,10 +178,8 @@ def charge_of(quote: CoinQuote, now: datetime | None = None) -> Charge:
 
 def _failure(came: int, quote: CoinQuote) -> tuple[str, str]:
     if came:
-        return (
-            "underpaid",
-            f"Only {amounts.usdc_text(came)} of {amounts.usdc_text(quote.units)} USDC came. Staff decide about what came.",
-        )
+        both = f"{amounts.usdc_text(came)} of {amounts.usdc_text(quote.units)}"
+        return "underpaid", f"Only {both} USDC came. Staff decide about what came."
     return "expired", "Nothing came in time."
 
 
