@@ -20,7 +20,7 @@ from django.db.models.expressions import RawSQL
 from federation import attempts, bus, dispatch, journal, live, maps, wiring
 from federation import beats as statements
 from federation.beats import Beat, Heard
-from federation.models import Agent, Attempt, Event, Federation
+from federation.models import Agent, Attempt, Event, Federation, Task
 
 TOKEN_PREFIX = "nta_"
 WORDS_FOR_GONE = "This agent is no longer a member. Register again to get a new token."
@@ -85,6 +85,29 @@ def join(
     journal.record(locked, Event.Kind.JOINED, f"{agent} joined.", now=now, agent=agent)
     wiring.rewire(federation=locked, why=f"{agent} joined.", now=now)
     return agent, token
+
+
+class NoToken(Exception):
+    """Raised when a token is asked of an agent that has none."""
+
+    code = "conflict"
+    extras = {"state": Agent.Runtime.MANAGED}
+
+    def __init__(self) -> None:
+        super().__init__("Only remote agents have a token.")
+
+
+@transaction.atomic
+def rotate_token(*, agent: Agent, now: datetime) -> str:
+    """A new token for a remote member; its old one is unknown from then on. Raises NoToken, Gone."""
+    federation = _locked(agent.federation)
+    if agent.runtime != Agent.Runtime.REMOTE:
+        raise NoToken
+    token = TOKEN_PREFIX + secrets.token_urlsafe(32)
+    if not Agent.objects.linked().filter(pk=agent.pk).update(token_digest=digest(token)):
+        raise Gone
+    journal.record(federation, Event.Kind.CHANGED, f"{agent} has a new token.", now=now, agent=agent)
+    return token
 
 
 def digest(token: str) -> str:
@@ -205,10 +228,14 @@ def heartbeat_many(*, beats: Sequence[Beat], now: datetime) -> list[Reply | Gone
     # The federation before the agent, as everyone locks them.
     wiring.renew(leaders=Q(leader__in=RawSQL("select unnest(%s::uuid[])", [list(last)])), now=now)
     heard = statements.note(last.values(), now=now)
-    held = statements.renew([beat for pk, beat in last.items() if pk in heard], now=now)
+    present = [beat for pk, beat in last.items() if pk in heard]
+    held = statements.renew(present, now=now)
+    moved = statements.advance(present)
     federations = Federation.objects.in_bulk({known.federation_id for known in heard.values()})
     shapes = {pk: maps.shape(federation) for pk, federation in federations.items()}
     _tell_changes(last, heard, federations)
+    for task in Task.objects.light().filter(pk__in=moved) if moved else ():
+        live.tasks_changed(federations[task.federation_id], [task])
 
     def reply(beat: Beat) -> Reply | Gone:
         if beat.agent_id not in heard:
@@ -248,11 +275,11 @@ def _shade(load: float | None) -> int:
 def beat_managed(*, now: datetime) -> int:
     """The worker's own life is the life of the managed agents it can run: it sends their heartbeats."""
     recently = now - timedelta(seconds=4)
-    managed = Agent.objects.members().filter(runtime=Agent.Runtime.MANAGED, federation__deleted_at=None)
+    managed = Agent.objects.members().filter(runtime__in=Agent.OURS, federation__deleted_at=None)
     beaten = managed.exclude(availability=Agent.Availability.LOST).filter(last_heartbeat_at__lt=recently)
     count = beaten.update(last_heartbeat_at=now)
     if count:
-        wiring.renew(leaders=Q(leader__runtime=Agent.Runtime.MANAGED), now=now)
+        wiring.renew(leaders=Q(leader__runtime__in=Agent.OURS), now=now)
     return count
 
 
@@ -286,8 +313,13 @@ def lose(*, agent: Agent, now: datetime) -> bool:
 
 
 def forgive(*, seconds: float) -> None:
-    """We were late ourselves: nobody is to blame for the silence of that time."""
+    """We were late ourselves: nobody is to blame for the silence of that time.
+
+    Less than 0: our clock was set back by so much, and what was to be soon would be so much later.
+    """
     late = timedelta(seconds=seconds)
+    if seconds < 0:
+        Task.objects.queued().update(not_before=F("not_before") + late)
     Agent.objects.linked().update(last_heartbeat_at=F("last_heartbeat_at") + late)
     Attempt.objects.live().update(lease_expires_at=F("lease_expires_at") + late)
     Federation.objects.exclude(leader=None).update(leader_lease_expires_at=F("leader_lease_expires_at") + late)

@@ -31,7 +31,10 @@ STRATEGIES = (ROUND_ROBIN, LEAST_LOADED, CAPABILITY_MATCH, RANDOM, PRIORITY)
 
 @dataclass(slots=True)
 class Candidate:
-    """An agent that may get work. `position` is its number in joining order; `types` None means any type."""
+    """An agent that may get work. `position` is its number in joining order; `types` None means any, but `never`.
+
+    One that is not `is_fresh` has missed heartbeats: it gets work only when nobody else has room.
+    """
 
     id: UUID
     position: int
@@ -39,6 +42,8 @@ class Candidate:
     running: int
     capacity: int
     types: frozenset[str] | None = None
+    never: frozenset[str] = frozenset()
+    is_fresh: bool = True
 
     @property
     def has_room(self) -> bool:
@@ -49,7 +54,8 @@ class Candidate:
         return self.running / self.capacity
 
     def can(self, *, type: str, required: frozenset[str]) -> bool:
-        return required <= self.capabilities and (self.types is None or type in self.types)
+        knows = type not in self.never if self.types is None else type in self.types
+        return knows and required <= self.capabilities
 
 
 def able(candidates: Iterable[Candidate], *, type: str, required: frozenset[str]) -> list[Candidate]:

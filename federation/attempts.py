@@ -12,7 +12,7 @@ from uuid import UUID
 
 from django.db import transaction
 
-from federation import assignment, journal, live
+from federation import assignment, dependencies, journal, live, turns
 from federation.models import Attempt, DeadLetter, Event, Federation, Task
 
 ROUND = 200
@@ -67,20 +67,32 @@ def start(*, attempt: Attempt, now: datetime) -> Attempt | None:
 
 @transaction.atomic
 def extend(
-    *, task_id: UUID, agent_id: UUID | None, epoch: int, now: datetime, progress: float | None = None
+    *,
+    task_id: UUID,
+    agent_id: UUID | None,
+    epoch: int,
+    now: datetime,
+    progress: float | None = None,
+    note: str | None = None,
 ) -> datetime:
-    """Renew the lease; returns its new end."""
+    """Renew the lease, and say how far it is; returns the lease's new end."""
     task = lock_task(task_id)
     until = lease_end(task.federation, now)
     current = Attempt.objects.live().filter(task=task, epoch=epoch)
     renewed = (current.filter(agent=agent_id) if agent_id else current).update(lease_expires_at=until)
     if not renewed:
         raise StaleEpoch(task.epoch) if task.is_live else TaskSettled(task.state)
-    if progress is not None and progress != task.progress:
-        task.progress = progress
-        task.save(update_fields=["progress"])
+    if advance(task, progress, note):
         live.tasks_changed(task.federation, [task])
     return until
+
+
+def advance(task: Task, progress: float | None, note: str | None) -> bool:
+    """How far it is, in a share and in words; whether that is new. Only while it is on its present agent."""
+    said = {"progress": progress, "progress_note": note}
+    changed = {name: value for name, value in said.items() if value is not None and value != getattr(task, name)}
+    held = Task.objects.filter(pk=task.pk, epoch=task.epoch, state__in=Task.HELD)
+    return bool(changed) and bool(held.update(**changed))
 
 
 def complete(*, task_id: UUID, epoch: int, result: Any, now: datetime, agent_id: UUID | None = None) -> Task:
@@ -171,10 +183,10 @@ def take_back(*, attempt: Attempt, why: str, now: datetime) -> Task | None:
 
 
 def lapse(*, now: datetime) -> list[UUID]:
-    """Release what leases ran out on; returns the federations that have something to assign."""
+    """Release what leases ran out on, the federations in turn; returns those that have something to assign."""
     lapsed = Attempt.objects.lapsed(now).unsupervised().select_related("agent", "task")
     touched = {}
-    for attempt in lapsed.order_by("lease_expires_at")[:ROUND]:
+    for attempt in turns.fairly(lapsed, by="task__federation", order="lease_expires_at", most=ROUND):
         release(attempt=attempt, why=f"The lease of {attempt.agent} ran out.", now=now)
         touched[attempt.task.federation_id] = None
     return list(touched)
@@ -187,9 +199,9 @@ def cancel(*, task_id: UUID, now: datetime) -> tuple[Task, Attempt | None]:
 
 def expire(*, now: datetime) -> list[Attempt]:
     """End what is past its deadline; returns the attempts whose work must be stopped."""
-    overdue = Task.objects.overdue(now).order_by("deadline", "pk").values_list("pk", flat=True)[:ROUND]
+    overdue = turns.fairly(Task.objects.overdue(now), by="federation", order="deadline", most=ROUND)
     stopped = []
-    for task_id in overdue:
+    for task_id in [task.pk for task in overdue.only("pk")]:
         try:
             _, attempt = _stop(task_id, state=Task.State.EXPIRED, error="The deadline passed.", now=now)
         except TaskSettled:
@@ -214,13 +226,21 @@ def _stop(task_id: UUID, *, state: Task.State, error: str, now: datetime) -> tup
 
 @transaction.atomic
 def retry(*, task_id: UUID, now: datetime) -> Task:
-    """Queue a failed, expired, cancelled or dead task afresh; its attempts stay listed."""
+    """Queue a failed, expired, cancelled or dead task afresh; its attempts stay listed.
+
+    What was cancelled because of it is queued with it. The caller holds the federation's lock.
+    Raises TaskSettled and dependencies.NeedsAnother.
+    """
     task = lock_task(task_id)
     if not task.can_be_retried:
         raise TaskSettled(task.state)
+    waits = dependencies.check_can_begin(task)
     deadline = task.deadline if task.deadline and task.deadline > now else None
     fresh = {"tries": 0, "error": "", "result": None, "finished_at": None, "started_at": None, "deadline": deadline}
-    _queue_again(task, now=now, delay_seconds=0, reason="", **fresh)
+    reason = dependencies.why_waiting([needed.pk for needed in dependencies.needs_of(task)]) if waits else ""
+    _queue_again(task, now=now, delay_seconds=0, reason=reason, is_waiting=waits, stopped_by=None, **fresh)
+    dependencies.revive(task, now=now)
+    DeadLetter.objects.filter(task=task, replayed_at=None).update(replayed_at=now)
     return task
 
 
@@ -234,9 +254,10 @@ def _end(
 
 
 def _finish(task: Task, *, state: Task.State, now: datetime, **changes: Any) -> None:
-    for name, value in {"state": state, "finished_at": now, "reason": "", **changes}.items():
+    ended = {"state": state, "finished_at": now, "reason": "", "is_waiting": False, **changes}
+    for name, value in ended.items():
         setattr(task, name, value)
-    task.save(update_fields=["state", "finished_at", "reason", *changes])
+    task.save(update_fields=list(ended))
     live.tasks_changed(task.federation, [task])
 
 
@@ -262,6 +283,7 @@ def _again_or_dead(task: Task, *, now: datetime, error: str, delay_seconds: floa
 def _queue_again(task: Task, *, now: datetime, delay_seconds: float, reason: str, **changes: Any) -> None:
     not_before = now + timedelta(seconds=delay_seconds)
     queued = {"state": Task.State.QUEUED, "assigned_to": None, "progress": None, "not_before": not_before}
+    queued["progress_note"] = ""
     for name, value in (changed := {**queued, "reason": reason[:500], **changes}).items():
         setattr(task, name, value)
     task.save(update_fields=list(changed))

@@ -33,11 +33,18 @@ join federation_attempt a on a.task_id = t.id and a.state in ('assigned', 'runni
 join said on (said.agent, said.task, said.epoch) = (a.agent_id, a.task_id, a.epoch)
 order by t.id for no key update of t
 """
-PROGRESS = f"""
-with said as ({RUNNING})
-update federation_task t set progress = said.progress from said
-where said.progress is not null and (said.agent, said.task, said.epoch) = (t.assigned_to_id, t.id, t.epoch)
-    and t.state in ('assigned', 'running')
+PROGRESS = """
+with said as (
+    select * from unnest(%s::uuid[], %s::uuid[], %s::int[], %s::float8[], %s::text[])
+        as v (agent, task, epoch, progress, note)
+)
+update federation_task t set progress = coalesce(said.progress, t.progress),
+    progress_note = coalesce(said.note, t.progress_note)
+from said
+where (said.agent, said.task, said.epoch) = (t.assigned_to_id, t.id, t.epoch) and t.state in ('assigned', 'running')
+    and (coalesce(said.progress, t.progress), coalesce(said.note, t.progress_note))
+        is distinct from (t.progress, t.progress_note)
+returning t.id
 """
 RENEW = f"""
 with said as ({RUNNING})
@@ -50,7 +57,7 @@ returning a.agent_id, a.task_id, a.epoch
 
 @dataclass(frozen=True, slots=True)
 class Beat:
-    """One agent's sign of life. `running`: {"task", "epoch", "progress"?} of each task it works on."""
+    """One agent's sign of life. `running`: {"task", "epoch", "progress"?, "note"?} of each task it works on."""
 
     agent_id: UUID
     status: str = "idle"
@@ -96,7 +103,20 @@ def renew(beats: Collection[Beat], *, now: datetime) -> set[Held]:
     columns = [*(list(column) for column in zip(*said, strict=True)), list(said.values())]
     with connection.cursor() as cursor:
         cursor.execute(LOCK, columns)
-        if any(progress is not None for progress in said.values()):
-            cursor.execute(PROGRESS, columns)
         cursor.execute(RENEW, [*columns, now])
         return set(cursor.fetchall())
+
+
+def advance(beats: Collection[Beat]) -> list[UUID]:
+    """Writes how far each task is that is still the agent's, and returns those where that is new; after `renew`."""
+    said = [
+        (beat.agent_id, each["task"], each["epoch"], each.get("progress"), each.get("note"))
+        for beat in beats
+        for each in beat.running
+        if each.get("progress") is not None or each.get("note") is not None
+    ]
+    if not said:
+        return []
+    with connection.cursor() as cursor:
+        cursor.execute(PROGRESS, [list(column) for column in zip(*said, strict=True)])
+        return [task for (task,) in cursor.fetchall()]

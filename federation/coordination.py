@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -11,20 +11,28 @@ from uuid import UUID
 from django.db import transaction
 
 from billing.models import Account
-from federation import agents, attempts, bus, dispatch, journal, live, tasks, topology, wiring, workloads
-from federation.models import Agent, DeadLetter, Event, Federation, Task
+from federation import (
+    agents,
+    attempts,
+    bus,
+    dependencies,
+    dispatch,
+    handlers,
+    journal,
+    live,
+    servers,
+    submission,
+    tasks,
+    topology,
+    wiring,
+)
+from federation.models import Agent, DeadLetter, Event, Federation, McpServer, Task
+from federation.submission import NoAgents, Order
+
+__all__ = ["NoAgents", "Order"]
 
 SHAPE = ("topology", "fan_out")
 REPLAYS = 1000
-
-
-class NoAgents(Exception):
-    """Raised when work is given to a federation without agents and the caller did not ask to queue it."""
-
-    code = "no_agents"
-
-    def __init__(self) -> None:
-        super().__init__("The federation has no agents. Add one, or submit with queue_if_empty.")
 
 
 class StaleVersion(Exception):
@@ -35,20 +43,6 @@ class StaleVersion(Exception):
     def __init__(self, present: int) -> None:
         super().__init__(f"The federation has changed meanwhile: its version is {present}. Load it again.")
         self.extras = {"state": f"version {present}"}
-
-
-@dataclass(frozen=True, slots=True)
-class Order:
-    """One task as asked for."""
-
-    type: str
-    payload: Any = field(default_factory=dict)
-    priority: int = 5
-    required_capabilities: Sequence[str] = ()
-    deadline: datetime | None = None
-    max_attempts: int = 3
-    strategy: str = ""
-    queue_if_empty: bool = False
 
 
 @transaction.atomic
@@ -105,7 +99,7 @@ def _rewiring(before: str, federation: Federation, by: Any) -> str:
 @transaction.atomic
 def delete_federation(*, federation: Federation, by: Any, now: datetime) -> None:
     """Close it: live tasks are cancelled, agents leave, the rows stay for the books."""
-    if not Federation.objects.present().filter(pk=federation.pk).exists():
+    if dispatch.lock(federation.pk) is None:
         return
     for task in Task.objects.live().filter(federation=federation).order_by("pk"):
         _cancel(task, now=now)
@@ -115,23 +109,61 @@ def delete_federation(*, federation: Federation, by: Any, now: datetime) -> None
     live.federation_changed(federation)
 
 
-def add_agent(*, federation: Federation, name: str, now: datetime, **fields: Any) -> tuple[Agent, str | None]:
-    """Take on a member; what waited for it starts. A remote one comes with its token."""
+@transaction.atomic
+def add_agent(
+    *,
+    federation: Federation,
+    name: str,
+    now: datetime,
+    handler: Mapping[str, Any] | None = None,
+    mcp: Mapping[str, Any] | None = None,
+    by: Any = None,
+    **fields: Any,
+) -> tuple[Agent, str | None]:
+    """Take on a member; what waited for it starts. A remote one comes with its token.
+
+    Raises handlers.BadHandler, servers.BadServer.
+    """
     agent, token = agents.join(federation=federation, name=name, now=now, **fields)
+    if handler is not None:
+        handlers.change(agent=agent, wanted=handler, by=by, now=now)
+    if mcp is not None or agent.runtime == Agent.Runtime.MCP:
+        servers.change(agent=agent, wanted=mcp, now=now)
+        tasks.read_tools.delay_on_commit(agent_id=str(agent.pk))
     tasks.assign.delay_on_commit(federation_id=str(federation.pk))
     return agent, token
 
 
-def change_agent(*, agent: Agent, by: Any, now: datetime, draining: bool | None = None, **changes: Any) -> Agent:
-    """Change what it can do; `draining` stops or resumes new work for it."""
+@transaction.atomic
+def change_agent(*, agent: Agent, now: datetime, by: Any = None, draining: bool | None = None, **changes: Any) -> Agent:
+    """Change what it can do; `draining` stops or resumes new work for it, `handler` None takes its handler away.
+
+    Raises handlers.BadHandler, servers.BadServer.
+    """
+    has_handler, wanted = "handler" in changes, changes.pop("handler", None)
+    mcp = changes.pop("mcp", None)
     who = str(by) if by else ""
     changed = agents.change(agent=agent, by=who, now=now, **changes)
     if draining is True and not agent.is_draining:
         agents.drain(agent=changed, by=who, now=now)
     elif draining is False:
         agents.resume(agent=changed, by=who, now=now)
+    if has_handler:
+        handlers.change(agent=changed, wanted=wanted, by=by, now=now)
+        live.agents_changed(agent.federation, [agent.pk])
+    if mcp is not None:
+        servers.change(agent=changed, wanted=mcp, now=now)
+        tasks.read_tools.delay_on_commit(agent_id=str(agent.pk))
     tasks.assign.delay_on_commit(federation_id=str(agent.federation_id))
     return changed
+
+
+def read_tools(*, agent: Agent, now: datetime) -> None:
+    """Ask an MCP server for its tools now. Raises servers.BadServer for an agent that is none."""
+    server = McpServer.objects.filter(agent=agent).first()
+    if server is None:
+        raise servers.BadServer(**{"": "This agent is no MCP server."})
+    tasks.read_tools.delay_on_commit(agent_id=str(agent.pk))
 
 
 def remove_agent(*, agent: Agent, by: Any, now: datetime, when_done: bool = False) -> None:
@@ -145,43 +177,24 @@ def remove_agent(*, agent: Agent, by: Any, now: datetime, when_done: bool = Fals
 
 
 def submit_task(*, federation: Federation, order: Order, by: Any, now: datetime) -> Task:
-    """Queue one task. Raises NoAgents."""
+    """Queue one task. Raises NoAgents and submission.BadOrder."""
     found = submit_tasks(federation=federation, orders=[order], by=by, now=now)[0]
-    if isinstance(found, NoAgents):
+    if not isinstance(found, Task):
         raise found
     return found
 
 
 @transaction.atomic
-def submit_tasks(*, federation: Federation, orders: Sequence[Order], by: Any, now: datetime) -> list[Task | NoAgents]:
-    """Queue many; the answers are in the order asked, each the task or why it was refused."""
-    has_agents = Agent.objects.linked().filter(federation=federation).exists()
-    answers: list[Task | NoAgents] = [
-        _made(federation, order, by, now) if has_agents or order.queue_if_empty else NoAgents() for order in orders
-    ]
+def submit_tasks(
+    *, federation: Federation, orders: Sequence[Order | Exception], by: Any, now: datetime
+) -> list[Task | Exception]:
+    """Queue many; the answers are in the order asked, each the task or why it was refused (also before)."""
+    answers = submission.make(federation=federation, orders=orders, by=by, now=now)
     made = [answer for answer in answers if isinstance(answer, Task)]
-    Task.objects.bulk_create(made, batch_size=500)
     if made:
         live.tasks_changed(federation, made[:50])
         tasks.assign.delay_on_commit(federation_id=str(federation.pk))
     return answers
-
-
-def _made(federation: Federation, order: Order, by: Any, now: datetime) -> Task:
-    return Task(
-        federation=federation,
-        type=order.type,
-        label=workloads.label(type=order.type, payload=order.payload),
-        payload=order.payload,
-        priority=order.priority,
-        required_capabilities=sorted(set(order.required_capabilities)),
-        deadline=order.deadline,
-        max_attempts=order.max_attempts,
-        strategy=order.strategy,
-        not_before=now,
-        created_at=now,
-        created_by=str(by or "")[:120],
-    )
 
 
 @transaction.atomic
@@ -201,7 +214,8 @@ def _cancel(task: Task, *, now: datetime) -> Task:
 
 @transaction.atomic
 def retry_task(*, task: Task, now: datetime) -> Task:
-    """Queue a task that ended badly afresh. Raises attempts.TaskSettled."""
+    """Queue a task that ended badly afresh, and what that had cancelled. Raises attempts.TaskSettled, NeedsAnother."""
+    dispatch.lock(task.federation_id)
     queued = attempts.retry(task_id=task.pk, now=now)
     tasks.assign.delay_on_commit(federation_id=str(task.federation_id))
     return queued
@@ -220,12 +234,19 @@ class Replayed(Exception):
 @transaction.atomic
 def replay(*, letter: DeadLetter, now: datetime) -> UUID:
     """Queue the task afresh or send the message again, once; returns the id of what goes on."""
+    dispatch.lock(letter.federation_id)
     if not DeadLetter.objects.filter(pk=letter.pk, replayed_at=None).update(replayed_at=now):
         raise Replayed
-    if letter.task is not None:
-        return retry_task(task=letter.task, now=now).pk
-    draft = _draft_again(letter)
-    return bus.send(federation=letter.federation, draft=draft, now=now).id
+    return _REPLAYS[letter.kind](letter, now)
+
+
+def _replay_task(letter: DeadLetter, now: datetime) -> UUID:
+    assert letter.task is not None
+    return UUID(str(retry_task(task=letter.task, now=now).pk))
+
+
+def _replay_message(letter: DeadLetter, now: datetime) -> UUID:
+    return bus.send(federation=letter.federation, draft=_draft_again(letter), now=now).id
 
 
 def _draft_again(letter: DeadLetter) -> bus.Draft:
@@ -246,6 +267,10 @@ def _draft_again(letter: DeadLetter) -> bus.Draft:
     )
 
 
+# By a dead letter's kind: what sends it on its way again.
+_REPLAYS: dict[str, Callable[[DeadLetter, datetime], UUID]] = {"task": _replay_task, "message": _replay_message}
+
+
 @dataclass(frozen=True, slots=True)
 class Replays:
     replayed: int
@@ -262,6 +287,6 @@ def replay_all(*, federation: Federation, now: datetime, reason: str = "") -> Re
     for letter in chosen:
         try:
             replay(letter=letter, now=now)
-        except (*bus.REFUSALS, Replayed, attempts.TaskSettled):
+        except (*bus.REFUSALS, Replayed, attempts.TaskSettled, dependencies.NeedsAnother):
             refused += 1
     return Replays(replayed=len(chosen) - refused, refused=refused)

@@ -6,14 +6,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from datetime import datetime
+from datetime import datetime, timedelta
 from random import Random
 from typing import Any
 from uuid import UUID
 
 from django.db import connection, transaction
 from django.db.models import (
-    Count,
     Exists,
     ExpressionWrapper,
     F,
@@ -25,15 +24,17 @@ from django.db.models import (
 )
 from django.db.models.functions import Extract, Floor, Greatest
 
-from federation import assignment, attempts, live, store, workloads
+from federation import assignment, attempts, bulk, dependencies, live, workloads
 from federation.assignment import Candidate
-from federation.models import Agent, Attempt, Federation, Task
+from federation.models import Agent, Attempt, Federation, Handler, Task
 
 ROUND = 200
+MISSED_BEATS = 2
 # Asked every second, also of a product where nothing happens: three looks at the ends of indexes.
 HAS_WORK = """
 select exists (select from federation_task where state in ('queued', 'assigned', 'running'))
     or exists (select from federation_attempt where state in ('assigned', 'running'))
+    or exists (select from federation_mcpserver where reading_id is not null)
     or exists (select from sandboxes_execution where state in ('queued', 'starting', 'running') and agent <> '')
 """
 
@@ -44,20 +45,13 @@ def assign(*, federation_id: UUID, now: datetime, rng: Random) -> list[Attempt]:
     federation = lock(federation_id)
     if federation is None:
         return []
-    demands = list(
-        Task.objects.due(now)
-        .filter(federation=federation)
-        .values("type", "required_capabilities")
-        .annotate(n=Count("pk"))
-    )
+    dependencies.settle(federation=federation, now=now)
+    due = Task.objects.due(now).filter(federation=federation)
+    demands = list(due.order_by().values("type", "required_capabilities").distinct())
     if not demands:
         return []
-    crew = crew_of(federation)
-    made = [
-        attempt
-        for task in _most_urgent(federation, demands, crew, now)
-        if (attempt := _give(task, crew, federation, now, rng)) is not None
-    ]
+    crew = crew_of(federation, now)
+    made = _give(_most_urgent(federation, demands, crew, now), crew, federation, now, rng)
     explained = _explain(federation, demands, crew, now)
     if made:
         Federation.objects.filter(pk=federation.pk).update(rotation=federation.rotation)
@@ -79,34 +73,51 @@ def lock(federation_id: UUID) -> Federation | None:
     return Federation.objects.present().select_for_update(no_key=True).filter(pk=federation_id).first()
 
 
-def crew_of(federation: Federation) -> list[Candidate]:
-    found = Agent.objects.taking_work().filter(federation=federation).with_running().defer("metadata")
-    return [_candidate(agent) for agent in found]
+def crew_of(federation: Federation, now: datetime) -> list[Candidate]:
+    """Who may get work now."""
+    fresh_after = now - timedelta(seconds=MISSED_BEATS * federation.heartbeat_seconds)
+    found = list(Agent.objects.taking_work().filter(federation=federation).with_running().defer("metadata"))
+    current = [agent.handler_id for agent in found if agent.handler_id]
+    handled = dict(Handler.objects.filter(pk__in=current).values_list("agent", "types")) if current else {}
+    return [_candidate(agent, handled.get(agent.pk), fresh_after) for agent in found]
 
 
-def _candidate(agent: Agent) -> Candidate:
+def _candidate(agent: Agent, handled: list[str] | None, fresh_after: datetime) -> Candidate:
+    """`handled` are the types of its handler: none of them is any type, None is no handler."""
+    managed = agent.runtime == Agent.Runtime.MANAGED
+    types = workloads.MANAGED_TYPES | frozenset(handled or ()) if managed and handled != [] else None
+    if agent.runtime == Agent.Runtime.MCP:
+        types = frozenset({workloads.MCP_TOOL})
     return Candidate(
         id=agent.pk,
         position=agent.position,
         capabilities=frozenset(agent.capabilities),
         running=agent.running,
         capacity=agent.max_concurrent_tasks,
-        types=workloads.MANAGED_TYPES if agent.runtime == Agent.Runtime.MANAGED else None,
+        types=types,
+        never=frozenset({workloads.MCP_TOOL}) if managed else frozenset(),
+        is_fresh=agent.last_heartbeat_at > fresh_after,
     )
 
 
 def _most_urgent(
     federation: Federation, demands: list[dict[str, Any]], crew: list[Candidate], now: datetime
-) -> QuerySet[Task]:
-    """Due tasks that some agent with room can do; a task nobody can do holds up none behind it."""
+) -> list[Task]:
+    """Due tasks that some agent with room can do, locked; a task nobody can do holds up none behind it."""
     servable = Q(pk__in=[])
     for demand in demands:
         able = assignment.able(crew, type=demand["type"], required=frozenset(demand["required_capabilities"]))
         if any(each.has_room for each in able):
             servable |= Q(type=demand["type"], required_capabilities=demand["required_capabilities"])
     room = sum(max(each.capacity - each.running, 0) for each in crew)
-    due = Task.objects.light().due(now).filter(servable, federation=federation)
-    return by_urgency(due, federation=federation, now=now)[: min(room, ROUND)]
+    return _next(Task.objects.filter(servable), federation, now, most=min(room, ROUND))
+
+
+def _next(tasks: QuerySet[Task], federation: Federation, now: datetime, *, most: int) -> list[Task]:
+    """The most urgent of these that are due, locked; one that somebody else has locked is left for the next time."""
+    due = tasks.light().due(now).filter(federation=federation)
+    ordered = by_urgency(due, federation=federation, now=now)
+    return list(ordered.select_for_update(no_key=True, skip_locked=True)[:most]) if most > 0 else []
 
 
 def by_urgency(tasks: QuerySet[Task], *, federation: Federation, now: datetime) -> QuerySet[Task]:
@@ -117,9 +128,28 @@ def by_urgency(tasks: QuerySet[Task], *, federation: Federation, now: datetime) 
     return tasks.annotate(urgency=urgency).order_by("-urgency", "created_at", "pk")
 
 
-def _give(task: Task, crew: list[Candidate], federation: Federation, now: datetime, rng: Random) -> Attempt | None:
-    avoided = _lapsed_on(task)
-    for preferred in ([each for each in crew if each.id not in avoided], crew):
+def _give(
+    tasks: list[Task], crew: list[Candidate], federation: Federation, now: datetime, rng: Random
+) -> list[Attempt]:
+    """Hand over each of these tasks for which somebody has room."""
+    avoided = _lapsed_on(tasks)
+    pairs = []
+    for task in tasks:
+        chosen = _chosen(task, crew, avoided.get(task.pk, set()), federation, rng)
+        if chosen is not None:
+            chosen.running += 1
+            federation.rotation = chosen.position
+            pairs.append((task, chosen.id))
+    return bulk.hand_over(federation, pairs, now=now)
+
+
+def _chosen(
+    task: Task, crew: list[Candidate], avoided: set[UUID], federation: Federation, rng: Random
+) -> Candidate | None:
+    """Whoever let the task lapse before, or is silent, is asked only when nobody else has room."""
+    reliable = [each for each in crew if each.id not in avoided]
+    fresh = [each for each in reliable if each.is_fresh]
+    for preferred in (fresh, reliable, crew):
         chosen = assignment.pick(
             task.strategy or federation.strategy,
             preferred,
@@ -128,38 +158,20 @@ def _give(task: Task, crew: list[Candidate], federation: Federation, now: dateti
             last=federation.rotation,
             rng=rng,
         )
-        if chosen is not None:
-            return _hand_over(task, chosen, federation, now)
+        if chosen is not None or len(fresh) == len(crew):
+            return chosen
     return None
 
 
-def _lapsed_on(task: Task) -> set[UUID]:
-    """Agents that let this task lapse: asked again only when nobody else has room."""
-    if not task.epoch:
-        return set()
-    return set(task.attempts.filter(state=Attempt.State.LAPSED).values_list("agent", flat=True))
-
-
-def _hand_over(task: Task, chosen: Candidate, federation: Federation, now: datetime) -> Attempt | None:
-    epoch = task.epoch + 1
-    won = (
-        Task.objects.queued()
-        .filter(pk=task.pk, epoch=task.epoch)
-        .update(state=Task.State.ASSIGNED, assigned_to=chosen.id, epoch=epoch, reason="", progress=None)
-    )
-    if not won:
-        return None
-    task.state, task.assigned_to_id, task.epoch, task.reason = Task.State.ASSIGNED, chosen.id, epoch, ""
-    chosen.running += 1
-    federation.rotation = chosen.position
-    transaction.on_commit(lambda: store.wake(chosen.id))
-    return Attempt.objects.create(
-        task=task,
-        agent_id=chosen.id,
-        epoch=epoch,
-        assigned_at=now,
-        lease_expires_at=attempts.lease_end(federation, now),
-    )
+def _lapsed_on(tasks: list[Task]) -> dict[UUID, set[UUID]]:
+    """By task, the agents that let it lapse."""
+    tried = [task.pk for task in tasks if task.epoch]
+    found: dict[UUID, set[UUID]] = {}
+    if tried:
+        lapsed = Attempt.objects.filter(task__in=tried, state=Attempt.State.LAPSED)
+        for task_id, agent_id in lapsed.values_list("task", "agent"):
+            found.setdefault(task_id, set()).add(agent_id)
+    return found
 
 
 def _explain(federation: Federation, demands: list[dict[str, Any]], crew: list[Candidate], now: datetime) -> int:
@@ -173,35 +185,46 @@ def _explain(federation: Federation, demands: list[dict[str, Any]], crew: list[C
     return changed
 
 
-@transaction.atomic
-def claim(*, agent: Agent, now: datetime, rng: Random) -> Attempt | None:
+def claim(*, agent: Agent, now: datetime) -> Attempt | None:
     """The agent's next task, started; None when there is nothing for it."""
+    return next(iter(claim_many(agent=agent, most=1, now=now)), None)
+
+
+@transaction.atomic
+def claim_many(*, agent: Agent, most: int, now: datetime) -> list[Attempt]:
+    """Up to so many tasks for the agent, within its capacity, started: first those assigned to it."""
     federation = lock(agent.federation_id)
     if federation is None:
-        return None
-    own = _assigned(federation).filter(agent=agent).order_by("-task__priority", "assigned_at", "pk").first()
-    attempt = own or _take(agent, federation, now, rng)
-    return None if attempt is None else attempts.start(attempt=attempt, now=now)
+        return []
+    dependencies.settle(federation=federation, now=now)
+    own = list(_assigned(federation).filter(agent=agent).order_by("-task__priority", "assigned_at", "pk")[:most])
+    found = bulk.begin(federation, own, now=now)
+    if len(found) < most:
+        taken = _take(agent, federation, most - len(found), now)
+        found += bulk.begin(federation, taken, now=now)
+    return found
 
 
 def _assigned(federation: Federation) -> QuerySet[Attempt]:
     waiting = Attempt.objects.filter(state=Attempt.State.ASSIGNED, task__federation=federation)
-    return waiting.select_related("task__federation", "agent")
+    return waiting.select_related("agent")
 
 
-def _take(agent: Agent, federation: Federation, now: datetime, rng: Random) -> Attempt | None:
-    """A queued task, or one that waits unstarted on a remote peer that is busy with another."""
-    me = [each for each in crew_of(federation) if each.id == agent.pk and each.has_room]
-    if not me:
-        return None
-    queued = by_urgency(Task.objects.due(now).filter(federation=federation), federation=federation, now=now)
-    for task in queued.filter(required_capabilities__contained_by=agent.capabilities)[:20]:
-        if attempt := _give(task, me, federation, now, rng):
-            return attempt
-    return _steal(agent, me[0], federation, now) if me[0].running == 0 else None
+def _take(agent: Agent, federation: Federation, most: int, now: datetime) -> list[Attempt]:
+    """Queued tasks, or one that waits unstarted on a remote peer that is busy with another."""
+    me = next((each for each in crew_of(federation, now) if each.id == agent.pk and each.has_room), None)
+    if me is None:
+        return []
+    fit = Task.objects.filter(required_capabilities__contained_by=agent.capabilities)
+    if me.types is not None:
+        fit = fit.filter(type__in=me.types)
+    found = _next(fit, federation, now, most=min(most, me.capacity - me.running))
+    if found:
+        return bulk.hand_over(federation, [(task, agent.pk) for task in found], now=now)
+    return _steal(agent, federation, now) if me.running == 0 else []
 
 
-def _steal(agent: Agent, me: Candidate, federation: Federation, now: datetime) -> Attempt | None:
+def _steal(agent: Agent, federation: Federation, now: datetime) -> list[Attempt]:
     busy = Attempt.objects.filter(state=Attempt.State.RUNNING, agent=OuterRef("agent"))
     waiting = (
         _assigned(federation)
@@ -211,10 +234,12 @@ def _steal(agent: Agent, me: Candidate, federation: Federation, now: datetime) -
     )
     found = waiting.order_by("assigned_at", "pk").first()
     if found is None:
-        return None
+        return []
     task = attempts.take_back(attempt=found, why=f"Taken over by {agent.name}, which was idle.", now=now)
-    return None if task is None else _hand_over(task, me, federation, now)
+    return [] if task is None else bulk.hand_over(federation, [(task, agent.pk)], now=now)
 
 
 def federations_with_due_tasks(*, now: datetime) -> Iterable[UUID]:
-    return Task.objects.due(now).order_by().values_list("federation", flat=True).distinct()
+    """Where something may be assigned, or waits for nothing that is still to come."""
+    due = Task.objects.due(now).order_by().values_list("federation", flat=True).distinct()
+    return {*due, *dependencies.federations_to_settle()}

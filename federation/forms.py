@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import json
 from typing import Any
+from uuid import UUID
 
 from django import forms
 
@@ -104,7 +105,7 @@ class SettingsForm(FederationForm):
         return found
 
 
-class _Capabilities(forms.CharField):
+class Words(forms.CharField):
     """Words, separated by commas or spaces."""
 
     def clean(self, value: Any) -> list[str]:
@@ -114,42 +115,48 @@ class _Capabilities(forms.CharField):
         return sorted(set(words))
 
 
-class AgentChangeForm(forms.Form):
-    name = forms.CharField(max_length=120)
-    capabilities = _Capabilities(required=False, help_text="Such as: momentum research")
-    max_concurrent_tasks = forms.IntegerField(min_value=1, max_value=1000, initial=2, label="Tasks at once")
-    weight = forms.IntegerField(min_value=0, max_value=1_000_000, initial=1, help_text="Its weight in votes.")
-    region = forms.CharField(max_length=60, required=False)
-
-    @classmethod
-    def of(cls, agent: Agent, *given: Any) -> AgentChangeForm:
-        initial = {name: getattr(agent, name) for name in cls.base_fields}
-        return cls(*given, initial=initial | {"capabilities": " ".join(agent.capabilities)})
+SAMPLES = {
+    "execute": '{\n  "language": "python",\n  "code": "print(6 * 7)"\n}',
+    "train": '{\n  "model": "ridge",\n  "horizon": 5\n}',
+    "backtest": '{\n  "strategy": "momentum",\n  "parameters": {"lookback": 126, "top": 1}\n}',
+    "mcp.tool": '{\n  "tool": "add",\n  "arguments": {"a": 20, "b": 22}\n}',
+}
 
 
-class AgentForm(AgentChangeForm):
-    field_order = ("name", "runtime")
-    runtime = forms.ChoiceField(
-        choices=[
-            (Agent.Runtime.MANAGED, "Managed: the product runs its tasks in sandboxes"),
-            (Agent.Runtime.REMOTE, "Remote: your own program claims its tasks by the API"),
-        ]
-    )
+class _Ids(forms.CharField):
+    """Ids, separated by commas or spaces."""
+
+    def clean(self, value: Any) -> list[UUID]:
+        try:
+            return [UUID(word) for word in str(super().clean(value)).replace(",", " ").split()]
+        except ValueError:
+            raise forms.ValidationError("Give the ids of tasks.") from None
 
 
 class TaskForm(forms.Form):
     type = forms.CharField(
-        max_length=60, initial="execute", help_text="Managed agents run execute, backtest and strategy."
+        max_length=60,
+        initial="execute",
+        help_text="execute, backtest, strategy, train, mcp.tool, or one of your own.",
     )
     payload = forms.CharField(
         required=False,
         widget=forms.Textarea(attrs={**CODE, "rows": 8}),
-        initial='{\n  "language": "python",\n  "code": "print(6 * 7)"\n}',
+        initial=SAMPLES["execute"],
         help_text="JSON.",
     )
     priority = forms.IntegerField(min_value=0, max_value=9, initial=5)
     max_attempts = forms.IntegerField(min_value=1, max_value=100, initial=3)
-    required_capabilities = _Capabilities(required=False)
+    required_capabilities = Words(required=False)
+    strategy = forms.ChoiceField(
+        required=False, choices=[("", "As the federation"), *STRATEGY_WORDS.items()], help_text="Who gets it."
+    )
+    deadline = forms.DateTimeField(
+        required=False,
+        widget=forms.DateTimeInput(attrs={"type": "datetime-local"}, format="%Y-%m-%dT%H:%M"),
+        help_text="It ends as expired when it is not done by then.",
+    )
+    depends_on = _Ids(required=False, help_text="Ids of tasks that must have succeeded before.")
     queue_if_empty = forms.BooleanField(required=False, label="Queue it even when there is no agent")
 
     def clean_payload(self) -> Any:
@@ -317,14 +324,16 @@ class TaskFilter(forms.Form):
     q = forms.CharField(required=False, max_length=200)
     state = forms.ChoiceField(required=False, choices=[("", ""), *Task.State.choices])
     agent = forms.UUIDField(required=False)
+    type = forms.CharField(required=False, max_length=60)
 
     def narrow(self, rows: Any) -> Any:
         self.is_valid()
         found = self.cleaned_data
         if found.get("state"):
             rows = rows.filter(state=found["state"])
-        if found.get("agent"):
-            rows = rows.filter(assigned_to=found["agent"])
+        for name, column in (("agent", "assigned_to"), ("type", "type")):
+            if found.get(name):
+                rows = rows.filter(**{column: found[name]})
         if found.get("q"):
             rows = rows.filter(label__icontains=found["q"]) | rows.filter(type__icontains=found["q"])
         return rows

@@ -4,7 +4,7 @@ federation-<id>, federations     settings, membership, leader
 topology-<id>                    a nudge when links changed; agents' states as data
 agents-<id>, agent-<id>          a federation's list of agents (membership, or many at once), one agent
 tasks-<id>, task-<id>, results-<id>
-messages-<id>, events-<id>
+messages-<id>, events-<id>, memory-<id>
 """
 
 from __future__ import annotations
@@ -72,6 +72,10 @@ def event_recorded(federation: Federation) -> None:
 
 def messages_moved(federation: Federation) -> None:
     _on_commit(federation.account_id, [f"messages-{federation.pk}"])
+
+
+def memory_changed(federation: Federation) -> None:
+    _on_commit(federation.account_id, [f"memory-{federation.pk}"])
 
 
 def _on_commit(account_id: UUID, topics: list[str]) -> None:

@@ -12,7 +12,7 @@ from datetime import datetime
 from django.db import transaction
 
 from billing.models import Account
-from federation import coordination, workloads
+from federation import coordination, training, workloads
 from federation.models import Federation
 from federation.sample import sweep
 from federation.sample.sweep import Job
@@ -39,6 +39,7 @@ class Part:
     strategy: str
     crew: Crew
     jobs: Sequence[Job]
+    models: Sequence[str] = ()
 
 
 DESK: Crew = {
@@ -70,7 +71,7 @@ def parts() -> list[Part]:
     few = [strategy for strategy in strategies if strategy.name in FLOOR_GRID]
     pair = sweep.jobs(few, FLOOR_GRID, ("AAPL", "MSFT"))
     return [
-        Part("desk", "Research desk", "hierarchical", "capability_match", DESK, sweep.sample_jobs()),
+        Part("desk", "Research desk", "hierarchical", "capability_match", DESK, sweep.sample_jobs(), training.MODELS),
         Part("floor", "Trading floor", "mesh", "least_loaded", FLOOR, pair),
     ]
 
@@ -101,6 +102,10 @@ def _make(account: Account, part: Part, now: datetime) -> Federation:
             federation=federation, name=name, capabilities=abilities, type="backtester", max_concurrent_tasks=2, now=now
         )
     orders = [order(job) for job in part.jobs]
+    orders += [
+        coordination.Order(type=workloads.TRAIN, payload={"model": model}, required_capabilities=[RESEARCH])
+        for model in part.models
+    ]
     coordination.submit_tasks(federation=federation, orders=orders, by="the sample", now=now)
     return federation
 

@@ -35,6 +35,10 @@ class Standing:
         return sum(self.tasks.get(state, 0) for state in (Task.State.FAILED, Task.State.DEAD, Task.State.EXPIRED))
 
     @property
+    def dead(self) -> int:
+        return self.tasks.get(Task.State.DEAD, 0)
+
+    @property
     def total(self) -> int:
         return sum(self.tasks.values())
 

@@ -9,7 +9,22 @@ from random import SystemRandom
 from celery import shared_task
 from django.utils import timezone
 
-from federation import adaptation, agents, attempts, bus, dispatch, history, managed, store, wages, wiring
+from federation import (
+    adaptation,
+    agents,
+    attempts,
+    bus,
+    dispatch,
+    history,
+    managed,
+    memory,
+    servers,
+    store,
+    tool_calls,
+    vectors,
+    wages,
+    wiring,
+)
 from federation.models import Agent, Attempt
 from sandboxes import executions, lifecycle
 
@@ -19,33 +34,59 @@ LATE_SECONDS = 6.0
 @shared_task
 def assign(*, federation_id: str) -> None:
     made = dispatch.assign(federation_id=federation_id, now=timezone.now(), rng=SystemRandom())
-    for attempt in made:
-        if _is_managed(attempt):
-            start.delay(attempt_id=str(attempt.pk))
+    waiting = managed.next_to_start(federation_id=federation_id)
+    for attempt_id in waiting[1:]:
+        start.delay(attempt_id=str(attempt_id))
     if len(made) == dispatch.ROUND:
         assign.delay(federation_id=federation_id)
-
-
-def _is_managed(attempt: Attempt) -> bool:
-    return bool(attempt.agent.runtime == Agent.Runtime.MANAGED)
+    # The first begins here and now: a message less to wait for.
+    for attempt_id in waiting[:1]:
+        start(attempt_id=str(attempt_id))
 
 
 @shared_task
 def start(*, attempt_id: str) -> None:
-    managed.start(attempt_id=attempt_id, now=timezone.now())
+    if not managed.call(attempt_id=attempt_id, clock=timezone.now, then=_go_on):
+        managed.start(attempt_id=attempt_id, now=timezone.now())
+
+
+def _go_on(attempt: Attempt) -> None:
+    """The agent has room again, and what it did is charged."""
+    assign.delay(federation_id=str(attempt.task.federation_id))
+    charge.delay(attempt_id=str(attempt.pk))
+
+
+@shared_task
+def read_tools(*, agent_id: str) -> None:
+    """Of an agent that is an MCP server; what waited for one of them may then go on."""
+    federation_id = Agent.objects.values_list("federation", flat=True).get(pk=agent_id)
+    tool_calls.read(agent_id=agent_id, clock=timezone.now, then=lambda: assign.delay(federation_id=str(federation_id)))
+
+
+@shared_task
+def sweep_tools() -> None:
+    for server in servers.stale(now=timezone.now()):
+        read_tools.delay(agent_id=str(server.agent_id))
 
 
 @shared_task
 def advance(*, execution_id: str) -> None:
+    learned = managed.take_reading(execution_id=execution_id, now=timezone.now())
+    if learned is not None:
+        assign.delay(federation_id=str(learned))
     attempt = managed.advance(execution_id=execution_id, now=timezone.now())
     if attempt is not None:
-        assign.delay(federation_id=str(attempt.task.federation_id))
-        charge.delay(attempt_id=str(attempt.pk))
+        _go_on(attempt)
 
 
 @shared_task
 def charge(*, attempt_id: str) -> None:
     wages.charge_one(attempt_id=attempt_id, now=timezone.now())
+
+
+@shared_task
+def charge_many(*, attempt_ids: list[str]) -> None:
+    wages.charge_all(now=timezone.now(), attempt_ids=attempt_ids)
 
 
 @shared_task
@@ -87,9 +128,9 @@ def _see_to_tasks(now: datetime) -> None:
 
 @shared_task
 def sweep_agents() -> None:
-    """Beats for managed agents, loses silent ones, elects leaders. Our own lateness counts against nobody."""
+    """Beats for managed agents, loses silent ones, elects leaders. Our own lateness or clock counts against none."""
     late = store.seconds_since_last("sweep_agents")
-    if late > LATE_SECONDS:
+    if abs(late) > LATE_SECONDS:
         agents.forgive(seconds=late)
     now = timezone.now()
     agents.beat_managed(now=now)
@@ -102,6 +143,17 @@ def sweep_agents() -> None:
 @shared_task
 def sweep_usage() -> None:
     wages.charge_all(now=timezone.now())
+
+
+@shared_task
+def sweep_memory() -> None:
+    memory.sweep(now=timezone.now())
+
+
+@shared_task
+def index_memory() -> None:
+    """Takes minutes for a large namespace, so it is no sweep that others wait for."""
+    vectors.see_to_indexes()
 
 
 @shared_task

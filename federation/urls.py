@@ -2,7 +2,8 @@
 
 from django.urls import path
 
-from federation.views import agents, federations, tasks, traffic
+from federation import addresses  # noqa: F401 - the converters of the addresses below
+from federation.views import agents, federations, remembered, tasks, traffic
 
 app_name = "federation"
 one = "federations/<uuid:pk>"
@@ -18,6 +19,8 @@ urlpatterns = [
     path(f"{one}/tasks/new/", tasks.task_new, name="task-new"),
     path(f"{one}/results/", tasks.result_table, name="results"),
     path(f"{one}/strategies/new/", tasks.strategy_new, name="strategy-new"),
+    path(f"{one}/memory/", remembered.memory, name="memory"),
+    path(f"{one}/memory/<namespace:namespace>/<key:key>/", remembered.entry, name="memory-entry"),
     path(f"{one}/messages/", traffic.message_list, name="messages"),
     path(f"{one}/dead-letters/replay/", traffic.letters_replay, name="letters-replay"),
     path(f"{one}/events/", federations.events, name="events"),
@@ -28,6 +31,9 @@ urlpatterns = [
     path("agents/<uuid:pk>/row/", agents.agent_row, name="agent-row"),
     path("agents/<uuid:pk>/edit/", agents.agent_edit, name="agent-edit"),
     path("agents/<uuid:pk>/drain/", agents.agent_drain, name="agent-drain"),
+    path("agents/<uuid:pk>/handler/", agents.agent_handler, name="agent-handler"),
+    path("agents/<uuid:pk>/tools/", agents.agent_tools, name="agent-tools"),
+    path("agents/<uuid:pk>/token/", agents.agent_token, name="agent-token"),
     path("agents/<uuid:pk>/remove/", agents.agent_remove, name="agent-remove"),
     path("tasks/<uuid:pk>/", tasks.task_detail, name="task"),
     path("tasks/<uuid:pk>/row/", tasks.task_row, name="task-row"),

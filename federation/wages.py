@@ -1,4 +1,5 @@
-"""What agents' time costs: every ended attempt is metered once, whether it went well or not.
+"""What agents cost: every ended attempt is metered once, whether it went well or not: by its seconds, and as one
+call when its agent is an MCP server.
 
 An attempt that cannot be charged for now (no credits) stays unmetered and is tried again later, so a lack of
 credits never loses a result.
@@ -6,15 +7,16 @@ credits never loses a result.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 from decimal import Decimal
 from uuid import UUID
 
 from billing import ledger, metering
-from federation import live
-from federation.models import Attempt
+from federation import live, turns
+from federation.models import Agent, Attempt
 
-METER = "agent_second"
+SECOND, CALL = "agent_second", "mcp_call"
 SOURCE = "federation"
 ROUND = 500
 MILLISECOND = Decimal("0.001")
@@ -22,14 +24,14 @@ MILLISECOND = Decimal("0.001")
 
 def charge(*, attempt: Attempt, now: datetime) -> bool:
     """False when the account cannot pay now. Twice is once: the attempt's id is the key."""
-    seconds = Decimal(attempt.busy_seconds).quantize(MILLISECOND)
+    meter, quantity = _used(attempt)
     cost = 0
-    if seconds > 0:
+    if quantity > 0:
         try:
             record = metering.record_usage(
                 account_id=attempt.task.federation.account_id,
-                meter=METER,
-                quantity=seconds,
+                meter=meter,
+                quantity=quantity,
                 occurred_at=attempt.ended_at,
                 now=now,
                 key=str(attempt.pk),
@@ -45,17 +47,24 @@ def charge(*, attempt: Attempt, now: datetime) -> bool:
     return True
 
 
+def _used(attempt: Attempt) -> tuple[str, Decimal]:
+    if attempt.agent.runtime == Agent.Runtime.MCP:
+        return CALL, Decimal(1)
+    return SECOND, Decimal(attempt.busy_seconds).quantize(MILLISECOND)
+
+
 def charge_one(*, attempt_id: UUID, now: datetime) -> None:
     attempt = _unmetered().filter(pk=attempt_id).first()
     if attempt is not None:
         charge(attempt=attempt, now=now)
 
 
-def charge_all(*, now: datetime) -> int:
-    """Everything not yet charged; an account that cannot pay is asked once a round."""
+def charge_all(*, now: datetime, attempt_ids: Sequence[str] | None = None) -> int:
+    """Everything (or these) not yet charged, the accounts in turn; one that cannot pay is asked once a round."""
     cannot_pay: set[UUID] = set()
     charged = 0
-    for attempt in _unmetered().order_by("ended_at")[:ROUND]:
+    rows = _unmetered() if attempt_ids is None else _unmetered().filter(pk__in=attempt_ids)
+    for attempt in turns.fairly(rows, by="task__federation__account", order="ended_at", most=ROUND):
         account_id = attempt.task.federation.account_id
         if account_id in cannot_pay:
             continue
@@ -67,5 +76,5 @@ def charge_all(*, now: datetime) -> int:
 
 
 def _unmetered():  # type: ignore[no-untyped-def]
-    rows = Attempt.objects.unmetered().select_related("task__federation")
+    rows = Attempt.objects.unmetered().select_related("task__federation", "agent")
     return rows.defer("task__payload", "task__result", "answer")

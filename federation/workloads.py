@@ -3,23 +3,43 @@
 execute    the payload is an execution body
 backtest   a strategy of the sample, or one with its source in the payload, over the sample's prices
 strategy   a customer's own code: {"code", "name"}
+train      a small model of the sample's prices (training.py)
+any other  the payload goes to the agent's handler
 """
 
 from __future__ import annotations
 
+import ast
 import json
 from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
 from typing import Any
 
-from federation.sample import sweep
+from federation import training
+from federation.sample import shelf, sweep
 
-EXECUTE, BACKTEST, STRATEGY = "execute", "backtest", "strategy"
-MANAGED_TYPES = frozenset({EXECUTE, BACKTEST, STRATEGY})
+EXECUTE, BACKTEST, STRATEGY, TRAIN = "execute", "backtest", "strategy", "train"
+MCP_TOOL = "mcp.tool"
+MANAGED_TYPES = frozenset({EXECUTE, BACKTEST, STRATEGY, TRAIN})
 RESULT_PATH = "result.json"
+DEPENDENCIES_PATH = "dependencies.json"
 MAX_RESULT_BYTES = 1024 * 1024
 EXECUTION_FIELDS = {
     "code", "language", "template", "pool", "input", "args", "env", "files", "timeout_seconds", "limits", "network",
 }  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Handler:
+    """An agent's own code for tasks of its own types, and where and within what it runs. No types: any."""
+
+    code: str
+    template: str = "python"
+    types: tuple[str, ...] = ()
+    timeout_seconds: float = 60
+    limits: Mapping[str, Any] = field(default_factory=dict)
+    network: bool = False
 
 
 class BadPayload(ValueError):
@@ -28,16 +48,68 @@ class BadPayload(ValueError):
     code = "validation_error"
 
 
-def execution_arguments(*, type: str, payload: Mapping[str, Any]) -> dict[str, Any]:
-    """The keyword arguments of `executions.submit` that do the task."""
+def execution_arguments(
+    *, type: str, payload: Any, handler: Handler | None = None, dependencies: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """The keyword arguments of `executions.submit` that do the task. Raises BadPayload.
+
+    The results of the tasks it depends on, by their ids, are the program's file DEPENDENCIES_PATH; a handler gets
+    them in the payload, as a remote agent does.
+    """
+    if type not in MANAGED_TYPES:
+        return _handled(type, {**payload, "dependencies": dependencies} if dependencies else payload, handler)
     if not isinstance(payload, dict):
         raise BadPayload("The payload must be an object.")
-    if type == EXECUTE:
-        return _execution(payload)
+    arguments = _execution(payload) if type == EXECUTE else _backtest(type, payload)
+    if dependencies:
+        arguments["files"] = {**(arguments.get("files") or {}), DEPENDENCIES_PATH: json.dumps(dependencies)}
+    return arguments
+
+
+def _backtest(type: str, payload: Mapping[str, Any]) -> dict[str, Any]:
     try:
+        if type == TRAIN:
+            return training.execution_request(training.parse(payload))
         return dict(sweep.execution_request(_job(type, payload)))
-    except sweep.InvalidJob as invalid:
+    except (sweep.InvalidJob, training.InvalidTraining) as invalid:
         raise BadPayload(str(invalid)) from invalid
+
+
+def _handled(type: str, payload: Any, handler: Handler | None) -> dict[str, Any]:
+    if handler is None or (handler.types and type not in handler.types):
+        raise BadPayload(f"This agent has no handler for tasks of the type {type}.")
+    return {
+        "code": shelf.inside("handle"),
+        "files": {"handler.py": handler.code, "payload.json": json.dumps(payload).encode()},
+        "template": handler.template,
+        "timeout_seconds": handler.timeout_seconds,
+        "limits": dict(handler.limits),
+        "network": handler.network,
+    }
+
+
+def handler_fault(code: str) -> str:
+    """Why this cannot be a handler, with the line; empty when it can. It is read, never run."""
+    if "\x00" in code:
+        return "It has the character U+0000."
+    try:
+        tree = ast.parse(code, "handler.py")
+    except SyntaxError as wrong:
+        return f"{(wrong.msg or 'invalid syntax').capitalize()}, line {wrong.lineno}."
+    except (ValueError, RecursionError, MemoryError) as wrong:
+        return f"It cannot be read: {wrong or type(wrong).__name__}."
+    if not tree.body:
+        return "It is empty. Define a function `handle(payload)`."
+    functions = [node for node in tree.body if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]
+    handle = next((node for node in functions if node.name == "handle"), None)
+    return _signature_fault(handle.args, handle.lineno) if handle else ""
+
+
+def _signature_fault(given: ast.arguments, line: int) -> str:
+    positional = len(given.posonlyargs) + len(given.args)
+    required = positional - len(given.defaults)
+    takes_one = (positional >= 1 or given.vararg) and required <= 1 and None not in given.kw_defaults
+    return "" if takes_one else f"`handle` takes one argument, the payload, line {line}."
 
 
 def _job(type: str, payload: Mapping[str, Any]) -> sweep.Job:
@@ -70,6 +142,13 @@ def label(*, type: str, payload: Any) -> str:
             return _job(type, payload).label[:160]
         except (sweep.InvalidJob, BadPayload):
             return type
+    if type == TRAIN:
+        try:
+            return training.label(payload)[:160]
+        except training.InvalidTraining:
+            return type
+    if type == MCP_TOOL:
+        return f"{payload.get('tool', '')}()"[:160]
     first = next((line.strip() for line in str(payload.get("code", "")).splitlines() if line.strip()), "")
     return first[:80] if type == EXECUTE else type
 
@@ -77,17 +156,18 @@ def label(*, type: str, payload: Any) -> str:
 def result(*, artifact: bytes | None, stdout: str, exit_code: int | None) -> Any:
     """A task's result: the JSON the program left, else what it printed."""
     if artifact is not None and len(artifact) <= MAX_RESULT_BYTES:
-        try:
-            return _storable(json.loads(artifact))
-        except (ValueError, RecursionError):
-            pass
+        with suppress(ValueError, RecursionError):
+            found = json.loads(artifact)
+            if is_storable(found):
+                return found
     return {"exit_code": exit_code, "stdout": stdout[-20_000:].replace("\x00", "\N{REPLACEMENT CHARACTER}")}
 
 
-def _storable(value: Any) -> Any:
-    """Raises for what JSON allows and the database does not: no numbers, half characters, NUL."""
-    text = json.dumps(value, allow_nan=False, ensure_ascii=False)
-    text.encode()
-    if "\\u0000" in text:
-        raise ValueError("NUL cannot be stored")
-    return value
+def is_storable(value: Any) -> bool:
+    """JSON allows what the database does not: no numbers, half characters, NUL."""
+    try:
+        text = json.dumps(value, allow_nan=False, ensure_ascii=False)
+        text.encode()
+    except (ValueError, RecursionError):
+        return False
+    return "\\u0000" not in text

@@ -125,7 +125,8 @@ def scope_needed(view: Any, method: str) -> str | None:
     area = getattr(view, "scope_area", None)
     if area is None:
         return None
-    return f"{area}:{'read' if method in permissions.SAFE_METHODS else 'write'}"
+    reads = method in permissions.SAFE_METHODS or getattr(view, "action", None) in getattr(view, "read_actions", ())
+    return f"{area}:{'read' if reads else 'write'}"
 
 
 def _require_role(request: Request) -> None:

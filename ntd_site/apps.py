@@ -15,8 +15,7 @@ class SiteConfig(AppConfig):
 
     def ready(self) -> None:
         # Importing the Celery application makes it the one that every process enqueues to.
-        from ntd_site import celery, checks, database
+        from ntd_site import celery, checks
 
-        database.install()
         celery.app.set_default()
         checks.register()

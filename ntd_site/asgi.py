@@ -12,9 +12,7 @@ from django.core.wsgi import get_wsgi_application
 
 wsgi = get_wsgi_application()
 
-from channels.auth import AuthMiddlewareStack
-from channels.routing import ProtocolTypeRouter, URLRouter
-from channels.security.websocket import AllowedHostsOriginValidator
+from channels.routing import ProtocolTypeRouter
 
 from ntd_site.bridge import Bridge
 from ntd_site.routing import http_streams, websockets
@@ -26,7 +24,7 @@ THREADS = 48
 application = ProtocolTypeRouter(
     {
         "http": http_streams(otherwise=Bridge(wsgi, threads=THREADS)),
-        "websocket": AllowedHostsOriginValidator(AuthMiddlewareStack(URLRouter(websockets))),
+        "websocket": websockets,
     }
 )
 

@@ -154,6 +154,10 @@ def _sandboxes() -> list[Found]:
         text = f"NTD_SANDBOX_ENGINE is {settings.SANDBOX_ENGINE!r}."
         found.append(("E012", text, f"Use one of {', '.join(ENGINES)}."))
     try:
+        egress.only(settings.MCP_ALLOW)
+    except egress.BadPolicy as problem:
+        found.append(("E018", f"NTD_MCP_ALLOW: {problem}.", "Use a list of host:port, such as tools.internal:8080."))
+    try:
         egress.parse(settings.SANDBOX_NETWORK)
     except egress.BadPolicy as problem:
         found.append(("E011", f"NTD_SANDBOX_NETWORK: {problem}.", "Use off, outward, or host:port,host:port."))

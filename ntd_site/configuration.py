@@ -71,6 +71,7 @@ SETTINGS = {
             "Where executions that ask for a network may reach: off, outward, or a list of host:port.",
             empty="off",
         ),
+        Setting("NTD_MCP_ALLOW", "MCP_ALLOW", "Private places, as host:port, where MCP servers may be.", empty="none"),
         Setting(
             "NTD_SANDBOX_ENGINE",
             "SANDBOX_ENGINE",

@@ -235,7 +235,8 @@ def mark(state: object) -> str:
 @register.filter
 def state_word(state: object) -> str:
     """timed_out -> Timed out"""
-    return str(state or "unknown").replace("_", " ").replace("-", " ").capitalize()
+    word = str(state or "unknown")
+    return "MCP" if word == "mcp" else word.replace("_", " ").replace("-", " ").capitalize()
 
 
 @register.simple_tag

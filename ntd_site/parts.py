@@ -136,6 +136,17 @@ def environment(where: embedded.Place, options: Options, *, name: str = "") -> d
     return own
 
 
+def environment_of(part: Part) -> dict[str, str]:
+    """All that its process is told."""
+    if not part.environment:  # servers and the sandbox daemon: nothing of ours, least of all secrets
+        kept = ("PATH", "HOME", "LANG", "TMPDIR", "SSL_CERT_FILE")
+        # How the operator told pip and npm where packages come from: templates are built with what these say.
+        package_tools = ("PIP_", "npm_config_", "NPM_CONFIG_")
+        passed = {name: value for name, value in os.environ.items() if name in kept or name.startswith(package_tools)}
+        return passed | {"PYTHONUNBUFFERED": "1"}
+    return dict(os.environ) | part.environment
+
+
 def sandbox_daemon(where: embedded.Place, name: str, options: Options, provided: Provided) -> Part:
     suffix = _suffix(name, options)
     command = [sys.executable, "-m", "sandboxes.daemon", "--socket", sandbox_socket(where, name, options)]
@@ -171,7 +182,15 @@ def _web(where: embedded.Place, name: str, options: Options) -> Part:
         "--log-level",
         "warning",
     ]
-    command += ["--ws-max-size", "65536", "--ws-per-message-deflate", "false", "--timeout-graceful-shutdown", "3"]
+    # The largest result of a task in one frame, among others.
+    command += [
+        "--ws-max-size",
+        str(4 * 1024 * 1024),
+        "--ws-per-message-deflate",
+        "false",
+        "--timeout-graceful-shutdown",
+        "3",
+    ]
     own = environment(where, options, name=name) | {"NTD_DB_POOL": "1", "NTD_PROCESS": "web"}
     return Part("web", command, own, death_signal=signal.SIGKILL)
 

@@ -135,6 +135,8 @@ def _network() -> str:
 
 
 SANDBOX_NETWORK = _network()
+# Private places where MCP servers may be, as host:port; public ones need no leave.
+MCP_ALLOW = env.list("NTD_MCP_ALLOW", default=[])
 SANDBOX_ENGINE = env("NTD_SANDBOX_ENGINE", default="auto") or "auto"
 SANDBOX_GVISOR_SOFT_MEMORY = env.bool("NTD_SANDBOX_GVISOR_SOFT_MEMORY", default=False)
 RUNSC_PATH = env("RUNSC_PATH", default="")

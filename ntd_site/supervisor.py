@@ -88,7 +88,7 @@ class Keeper:
         self.process = await asyncio.create_subprocess_exec(
             *self.part.command,
             cwd=self.part.folder,
-            env=_environment_of(self.part),
+            env=parts.environment_of(self.part),
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.STDOUT,
@@ -167,16 +167,6 @@ class Keeper:
         if self.is_running and self.process is not None:
             with suppress(ProcessLookupError):
                 self.process.kill()
-
-
-def _environment_of(part: Part) -> dict[str, str]:
-    if not part.environment:  # servers and the sandbox daemon: nothing of ours, least of all secrets
-        kept = ("PATH", "HOME", "LANG", "TMPDIR", "SSL_CERT_FILE")
-        # How the operator told pip and npm where packages come from: templates are built with what these say.
-        package_tools = ("PIP_", "npm_config_", "NPM_CONFIG_")
-        passed = {name: value for name, value in os.environ.items() if name in kept or name.startswith(package_tools)}
-        return passed | {"PYTHONUNBUFFERED": "1"}
-    return dict(os.environ) | part.environment
 
 
 def _is_worth_showing(line: bytes) -> bool:

@@ -65,6 +65,8 @@ _start_servers()
 # Set here and not in pyproject.toml, where pytest-django would load the settings before the servers are up.
 os.environ["DJANGO_SETTINGS_MODULE"] = "ntd_site.settings"
 django.setup()
+# Nor may the processes inherit it that test beside this one: pytest-django would load the settings of our servers there.
+del os.environ["DJANGO_SETTINGS_MODULE"]
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -13,7 +13,7 @@ from django.views.decorators.http import require_http_methods, require_POST, req
 from uuid_utils.compat import uuid7
 
 from billing import payments as operations
-from billing import refunds, roles
+from billing import methods, refunds, roles
 from billing.ledger import CreditsSpent
 from billing.models import Account, Payment
 from billing.models.payments import STATES
@@ -58,6 +58,7 @@ def _payment(account: Account, pk: UUID) -> Payment:
 def _context(request: HttpRequest, found: Payment) -> dict[str, object]:
     may_pay = roles.may_pay(request.user, found.account)
     can_refund = may_pay and found.state == State.SUCCEEDED and found.refundable > 0
+    can_refund = can_refund and found.gateway not in methods.UNKEPT
     return {
         "payment": found,
         "may_pay": may_pay,

@@ -13,15 +13,16 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from federation import agents, bus, coordination, remote
-from federation.api import doors, drafts, serializers
+from federation.api import doors, drafts, runtime_shapes, serializers, shapes
 from federation.api.doors import Door
 from federation.beats import Beat
-from federation.models import Agent, Attempt, Task
+from federation.models import Agent, Attempt, Handler, Task
 
 MOST_ITEMS = 1000
 WHEN_DONE = OpenApiParameter(
     "when_done", bool, description="true: it drains first, and leaves when it has finished what it runs"
 )
+HANDLERS = Prefetch("handler", Handler.objects.defer("code"))
 
 
 class AgentViewSet(Door):
@@ -29,16 +30,20 @@ class AgentViewSet(Door):
     bodies = {
         "create": serializers.AgentIn,
         "partial_update": serializers.AgentChange,
+        "hello": serializers.HelloIn,
         "heartbeat": serializers.HeartbeatIn,
         "heartbeats": serializers.HeartbeatBatchIn,
+        "rotate": serializers.Nothing,
+        "read_tools": serializers.Nothing,
         "claim": serializers.Nothing,
         "acknowledge": serializers.AcknowledgeIn,
     }
-    agent_actions = frozenset({"retrieve", "destroy", "heartbeat", "claim", "inbox", "acknowledge"})
+    agent_actions = frozenset({"retrieve", "destroy", "hello", "heartbeat", "rotate", "claim", "inbox", "acknowledge"})
     secret_fields = ("token",)
 
     def get_queryset(self) -> Any:
-        return Agent.objects.visible_to(self.request.user).members().with_running()
+        rows = Agent.objects.visible_to(self.request.user).members().with_running()
+        return rows.select_related("mcp").defer("mcp__files").prefetch_related(HANDLERS)
 
     @extend_schema(
         parameters=[
@@ -65,7 +70,7 @@ class AgentViewSet(Door):
     def create(self, request: Request, federation_pk: UUID) -> Response:
         """Take on a member. A remote one's `token` is in this answer only."""
         agent, token = coordination.add_agent(
-            federation=self.federation(federation_pk), now=timezone.now(), **self.body(request)
+            federation=self.federation(federation_pk), by=request.user, now=timezone.now(), **self.body(request)
         )
         row = Agent.objects.with_running().get(pk=agent.pk)
         row.token = token
@@ -88,6 +93,33 @@ class AgentViewSet(Door):
         when_done = doors.flag(request, "when_done")
         coordination.remove_agent(agent=self.agent(pk), by=request.user, now=timezone.now(), when_done=when_done)
         return Response(status=status.HTTP_204_NO_CONTENT)
+
+    @extend_schema(responses=runtime_shapes.HandlerVersionOut(many=True))
+    def handlers(self, request: Request, pk: UUID) -> Response:
+        """Every version of its handler, newest first."""
+        return Response(self.page(self.agent(pk).handlers.all(), runtime_shapes.HandlerVersionOut).data)
+
+    @extend_schema(request=None, responses={202: serializers.AgentOut})
+    def read_tools(self, request: Request, pk: UUID) -> Response:
+        """Ask its MCP server for its tools now; they show when it has answered."""
+        agent = self.agent(pk)
+        coordination.read_tools(agent=agent, now=timezone.now())
+        return Response(serializers.AgentOut(agent).data, status=status.HTTP_202_ACCEPTED)
+
+    @extend_schema(responses=shapes.HelloOut)
+    def hello(self, request: Request, pk: UUID) -> Response:
+        """Begin, or go on after a broken connection: what it must keep to, and every task it has under way."""
+        asked = self.body(request)
+        welcome = remote.hello(agent=self._present(pk), connection=asked.get("connection", "rest"), now=timezone.now())
+        agent = Agent.objects.with_running().select_related("federation").get(pk=pk)
+        running = [_claimed(attempt) for attempt in welcome]
+        return Response(shapes.HelloOut({"agent": agent, "running": running, **_terms(agent)}).data)
+
+    @extend_schema(request=None, responses=serializers.TokenOut)
+    def rotate(self, request: Request, pk: UUID) -> Response:
+        """A new token, in this answer only; the old one ends with it."""
+        token = agents.rotate_token(agent=self._present(pk), now=timezone.now())
+        return Response(serializers.TokenOut({"token": token}).data)
 
     @extend_schema(responses=serializers.HeartbeatOut)
     def heartbeat(self, request: Request, pk: UUID) -> Response:
@@ -121,15 +153,14 @@ class AgentViewSet(Door):
         ]
         return Response({"results": results})
 
-    @extend_schema(responses={200: serializers.ClaimOut, 204: None}, parameters=[doors.WAIT], request=None)
+    @extend_schema(responses={200: shapes.ClaimOut, 204: None}, parameters=[doors.WAIT], request=None)
     def claim(self, request: Request, pk: UUID) -> Response:
         """The agent's next task, with the epoch that every write about it must carry; 204 when none came."""
         wait = doors.seconds(request)
         attempt = remote.claim(agent=self._present(pk), wait_seconds=wait, clock=timezone.now)
         if attempt is None:
             return Response(status=status.HTTP_204_NO_CONTENT)
-        found = {"task": full(attempt.task_id), "epoch": attempt.epoch, "lease_expires_at": attempt.lease_expires_at}
-        return Response(serializers.ClaimOut(found).data)
+        return Response(shapes.ClaimOut(_claimed(attempt)).data)
 
     @extend_schema(
         responses=serializers.InboxOut,
@@ -154,12 +185,21 @@ class AgentViewSet(Door):
         return agent
 
 
+def _claimed(attempt: Attempt) -> dict[str, Any]:
+    return {"task": full(attempt.task_id), "epoch": attempt.epoch, "lease_expires_at": attempt.lease_expires_at}
+
+
+def _terms(agent: Agent) -> dict[str, Any]:
+    names = ("heartbeat_seconds", "agent_timeout_seconds", "lease_seconds", "redelivery_seconds")
+    return {name: getattr(agent.federation, name) for name in (*names, "topology_version", "epoch")}
+
+
 def full(task_id: UUID) -> Task:
     """A task with what its answer shows."""
     shown = Prefetch(
         "attempts", Attempt.objects.select_related("execution").defer("execution__code", "execution__files")
     )
-    return Task.objects.prefetch_related(shown).get(pk=task_id)
+    return Task.objects.prefetch_related(shown, "dependencies").get(pk=task_id)
 
 
 def _beat(asked: dict[str, Any]) -> Beat:

@@ -28,6 +28,7 @@ WAIT = OpenApiParameter(
     {"type": "number", "minimum": 0, "maximum": LONGEST_WAIT_SECONDS},
     description="Seconds to hold the answer until there is something to say.",
 )
+IF_MATCH = OpenApiParameter("If-Match", str, OpenApiParameter.HEADER, description="The version you read.")
 CREATED = [
     OpenApiParameter("created_after", OpenApiTypes.DATETIME),
     OpenApiParameter("created_before", OpenApiTypes.DATETIME),
@@ -41,6 +42,8 @@ class Door(viewsets.GenericViewSet[Any]):
     authentication_classes = [AgentTokenAuthentication, *api_settings.DEFAULT_AUTHENTICATION_CLASSES]
     bodies: dict[str, Any] = {}
     agent_actions: frozenset[str] = frozenset()
+    # Posts that only read.
+    read_actions: frozenset[str] = frozenset()
 
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
         super().initial(request, *args, **kwargs)
@@ -79,7 +82,7 @@ class Door(viewsets.GenericViewSet[Any]):
         return user.agent if isinstance(user, AgentPrincipal) else None
 
     def _doors(self, rows: Any) -> Any:
-        reads = self.request.method in ("GET", "HEAD", "OPTIONS")
+        reads = self.request.method in ("GET", "HEAD", "OPTIONS") or self.action in self.read_actions
         return rows.visible_to(self.request.user) if reads else rows.editable_by(self.request.user)
 
     def page(self, rows: QuerySet[Any], serializer: Any) -> Any:
@@ -186,3 +189,13 @@ def _number(
     if not least <= value <= most:
         raise exceptions.ValidationError({name: [f"Give a number from {least:g} to {most:g}."]})
     return value
+
+
+def version(request: Request) -> int | None:
+    """What `If-Match` names; None when anything will do."""
+    given = request.headers.get("If-Match", "").strip().strip('"')
+    if not given or given == "*":
+        return None
+    if not (given.isascii() and given.isdecimal() and len(given) < 10):
+        raise exceptions.ValidationError({"If-Match": ["Give the version as a number."]})
+    return int(given)

@@ -8,7 +8,7 @@ from uuid import UUID
 from django.utils import timezone
 from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import OpenApiParameter, extend_schema
-from rest_framework import exceptions, status
+from rest_framework import status
 from rest_framework.request import Request
 from rest_framework.response import Response
 
@@ -19,7 +19,6 @@ from federation.assignment import STRATEGIES
 from federation.models import Event, Federation, TopologyVersion
 from federation.topology import SHAPES, NotAMember
 
-IF_MATCH = OpenApiParameter("If-Match", str, OpenApiParameter.HEADER, description="The version you read.")
 HISTORY = 20
 
 
@@ -65,7 +64,7 @@ class FederationViewSet(Door):
     def retrieve(self, request: Request, pk: UUID) -> Response:
         return Response(self._out(self.federation(pk)))
 
-    @extend_schema(responses=serializers.FederationOut, parameters=[IF_MATCH])
+    @extend_schema(responses=serializers.FederationOut, parameters=[doors.IF_MATCH])
     def partial_update(self, request: Request, pk: UUID) -> Response:
         """Change settings. Another topology re-wires and raises `topology_version`."""
         federation = coordination.change_federation(
@@ -73,7 +72,7 @@ class FederationViewSet(Door):
             changes=self.body(request),
             by=request.user,
             now=timezone.now(),
-            version=_version(request),
+            version=doors.version(request),
         )
         return Response(self._out(federation))
 
@@ -143,12 +142,3 @@ def _node(found: maps.Map, agent: Any) -> dict[str, Any]:
         "load": agent.load,
         "level": found.shape.level(agent.pk),
     }
-
-
-def _version(request: Request) -> int | None:
-    given = request.headers.get("If-Match", "").strip().strip('"')
-    if not given or given == "*":
-        return None
-    if not (given.isascii() and given.isdecimal() and len(given) < 10):
-        raise exceptions.ValidationError({"If-Match": ["Give the version as a number."]})
-    return int(given)

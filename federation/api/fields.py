@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from typing import Any
+from uuid import UUID
 
 from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
@@ -86,6 +87,26 @@ class Json(serializers.Field[Any, Any, Any, Any]):
         if len(text) > self.most_bytes:
             raise TooLarge(self.field_name or "", self.most_bytes)
         return value
+
+    def to_representation(self, value: Any) -> Any:
+        return value
+
+
+@extend_schema_field(
+    {"oneOf": [{"type": "string", "minLength": 1, "maxLength": 60}, {"type": "integer", "minimum": 0}]}
+)
+class TaskName(serializers.Field[Any, Any, Any, Any]):
+    """A task by its id, or an item of a batch by its place or key."""
+
+    def to_internal_value(self, value: Any) -> UUID | int | str:
+        if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 1_000_000:
+            return value
+        if not isinstance(value, str) or not 0 < len(value) <= 60 or "\x00" in value:
+            raise serializers.ValidationError("Give a task's id, or in a batch an item's place or key.")
+        try:
+            return UUID(value)
+        except ValueError:
+            return value
 
     def to_representation(self, value: Any) -> Any:
         return value

@@ -9,9 +9,10 @@ from typing import Any
 from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
-from federation.api.fields import Flag, Json, Moment, Seconds, Share, Strict, Text, Unread, Whole
+from federation.api.fields import Flag, Json, Seconds, Share, Strict, Text, Unread, Whole
+from federation.api.runtime_shapes import HandlerIn, HandlerOut, McpIn, McpOut
 from federation.assignment import STRATEGIES
-from federation.models import Agent, Attempt, DeadLetter, Event, Federation, Message, Task, TopologyVersion
+from federation.models import Agent, DeadLetter, Event, Federation, Message, TopologyVersion
 from federation.models.traffic import MESSAGE_TYPES, OUTCOMES
 from federation.topology import SHAPES
 
@@ -32,6 +33,10 @@ class Nothing(serializers.Serializer[Any]):
 
 def capabilities(**options: Any) -> serializers.ListField:
     return serializers.ListField(child=Text(max_length=60), max_length=100, **options)
+
+
+class AcceptedBatchOut(serializers.Serializer[Any]):
+    results = serializers.ListField(child=serializers.DictField(), help_text="in order: an id or a problem each")
 
 
 # Federations
@@ -154,6 +159,8 @@ class AgentChange(Strict):
     region = Text(required=False, allow_blank=True, max_length=60)
     metadata = Json(required=False, allow_null=False, most_bytes=16 * 1024)
     draining = Flag(required=False, help_text="true: no new work, what it runs it finishes")
+    handler = HandlerIn(required=False, allow_null=True, help_text="of a managed agent, for tasks of your own types")
+    mcp = McpIn(required=False, help_text="of an agent that is an MCP server")
 
     def validate_public_key(self, value: str) -> str:
         try:
@@ -173,12 +180,7 @@ class AgentChange(Strict):
 class AgentIn(AgentChange):
     draining = None  # a new one is taken on to work
     name = Text(max_length=120)
-    runtime = serializers.ChoiceField(("managed", "remote", "mcp"), required=False)
-
-    def validate_runtime(self, value: str) -> str:
-        if value == "mcp":
-            raise NotBuilt("Agents that are MCP servers are not built yet; use managed or remote.")
-        return value
+    runtime = serializers.ChoiceField(Agent.Runtime.values, required=False)
 
 
 class AgentOut(serializers.ModelSerializer[Agent]):
@@ -188,14 +190,21 @@ class AgentOut(serializers.ModelSerializer[Agent]):
     running = serializers.IntegerField()
     draining = serializers.BooleanField(source="is_draining", help_text="no new work; it finishes what it runs")
     capabilities = serializers.ListField(child=serializers.CharField())
+    connection = serializers.ChoiceField(Agent.Connection.values, allow_blank=True, help_text="of a remote agent")
+    handler = HandlerOut(allow_null=True)
+    mcp = serializers.SerializerMethodField()
 
     class Meta:
         model = Agent
         fields = (
             "id", "federation", "name", "type", "runtime", "capabilities", "weight", "max_concurrent_tasks",
-            "public_key", "region", "metadata", "status", "draining", "load", "running", "last_heartbeat_at",
-            "created_at",
+            "public_key", "region", "metadata", "status", "draining", "load", "running", "connection", "handler", "mcp",
+            "last_heartbeat_at", "created_at",
         )  # fmt: skip
+
+    @extend_schema_field(McpOut(allow_null=True))
+    def get_mcp(self, agent: Agent) -> Any:
+        return McpOut(agent.mcp).data if hasattr(agent, "mcp") else None
 
 
 class NewAgentOut(AgentOut):
@@ -209,6 +218,7 @@ class RunningIn(Strict):
     task = serializers.UUIDField()
     epoch = Whole(min_value=0, max_value=2_000_000_000)
     progress = Share(required=False, allow_null=True)
+    note = Text(required=False, allow_null=True, allow_blank=True, max_length=200)
 
 
 class HeartbeatIn(Strict):
@@ -236,112 +246,12 @@ class HeartbeatOut(serializers.Serializer[Any]):
     neighbours = serializers.ListField(child=serializers.UUIDField())
 
 
-# Tasks
+class HelloIn(Strict):
+    connection = serializers.ChoiceField(Agent.Connection.values, required=False)
 
 
-class TaskIn(Strict):
-    type = Text(max_length=60)
-    payload = Json(required=False)
-    priority = Whole(required=False, min_value=0, max_value=9)
-    required_capabilities = capabilities(required=False)
-    deadline = Moment(required=False, allow_null=True)
-    max_attempts = Whole(required=False, min_value=1, max_value=100)
-    strategy = serializers.ChoiceField(STRATEGIES, required=False)
-    queue_if_empty = Flag(required=False)
-
-
-class TaskBatchIn(Strict):
-    tasks = serializers.ListField(child=Json(), min_length=1, max_length=BATCH_MOST)
-
-
-class AcceptedBatchOut(serializers.Serializer[Any]):
-    results = serializers.ListField(child=serializers.DictField(), help_text="in order: an id or a problem each")
-
-
-class AttemptOut(serializers.ModelSerializer[Attempt]):
-    agent = serializers.UUIDField(source="agent_id")
-    execution = serializers.UUIDField(source="execution_id", allow_null=True)
-    cost_credits = serializers.SerializerMethodField()
-
-    class Meta:
-        model = Attempt
-        fields = (
-            "epoch", "agent", "state", "execution", "assigned_at", "started_at", "ended_at", "lease_expires_at",
-            "error", "is_late", "cost_credits",
-        )  # fmt: skip
-
-    @extend_schema_field(serializers.CharField())
-    def get_cost_credits(self, attempt: Attempt) -> str:
-        return _credits(attempt.cost_ucr)
-
-
-def _credits(ucr: int) -> str:
-    return f"{ucr // 1_000_000}.{ucr % 1_000_000:06d}"
-
-
-class TaskRow(serializers.ModelSerializer[Task]):
-    """A task in a list: without what may be large."""
-
-    federation = serializers.UUIDField(source="federation_id")
-    assigned_to = serializers.UUIDField(source="assigned_to_id", allow_null=True)
-    required_capabilities = serializers.ListField(child=serializers.CharField())
-    reason = serializers.CharField(allow_blank=True, help_text="why it is still queued")
-
-    class Meta:
-        model = Task
-        fields: tuple[str, ...] = (
-            "id", "federation", "type", "label", "priority", "required_capabilities", "deadline", "max_attempts",
-            "strategy", "state", "reason", "assigned_to", "epoch", "progress", "error", "created_at", "started_at",
-            "finished_at",
-        )  # fmt: skip
-
-
-class TaskOut(TaskRow):
-    payload = Json(read_only=True)
-    result = Json(read_only=True)
-    attempts = serializers.SerializerMethodField()
-    cost_credits = serializers.SerializerMethodField()
-
-    class Meta(TaskRow.Meta):
-        fields = (*TaskRow.Meta.fields, "payload", "result", "attempts", "cost_credits")
-
-    def _attempts(self, task: Task) -> list[Attempt]:
-        return sorted(task.attempts.all(), key=lambda attempt: attempt.epoch)
-
-    @extend_schema_field(AttemptOut(many=True))
-    def get_attempts(self, task: Task) -> Any:
-        return AttemptOut(self._attempts(task), many=True).data
-
-    @extend_schema_field({"type": "string", "description": "What its attempts' time and executions cost."})
-    def get_cost_credits(self, task: Task) -> str:
-        return _credits(sum(attempt.full_cost_ucr for attempt in self._attempts(task)))
-
-
-class ClaimOut(serializers.Serializer[Any]):
-    task = TaskOut()
-    epoch = serializers.IntegerField()
-    lease_expires_at = serializers.DateTimeField()
-
-
-class ExtendIn(Strict):
-    epoch = Whole(min_value=0, max_value=2_000_000_000)
-    progress = Share(required=False, allow_null=True)
-
-
-class ExtendOut(serializers.Serializer[Any]):
-    epoch = serializers.IntegerField()
-    lease_expires_at = serializers.DateTimeField()
-
-
-class CompleteIn(Strict):
-    epoch = Whole(min_value=0, max_value=2_000_000_000)
-    result = Json(required=False)
-
-
-class FailIn(Strict):
-    epoch = Whole(min_value=0, max_value=2_000_000_000)
-    error = Text(max_length=10_000)
-    retryable = Flag(required=False)
+class TokenOut(serializers.Serializer[Any]):
+    token = serializers.CharField(help_text="shown this once")
 
 
 # Messages

@@ -14,7 +14,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from federation import coordination, remote
-from federation.api import doors, serializers
+from federation.api import doors, serializers, shapes
 from federation.api.agents import full
 from federation.api.doors import Door
 from federation.models import Task
@@ -28,22 +28,22 @@ FILTERS = [
 
 
 class TaskViewSet(Door):
-    serializer_class = serializers.TaskOut
+    serializer_class = shapes.TaskOut
     bodies = {
-        "create": serializers.TaskIn,
-        "batch": serializers.TaskBatchIn,
+        "create": shapes.TaskIn,
+        "batch": shapes.TaskBatchIn,
         "cancel": serializers.Nothing,
         "retry": serializers.Nothing,
-        "extend": serializers.ExtendIn,
-        "complete": serializers.CompleteIn,
-        "fail": serializers.FailIn,
+        "extend": shapes.ExtendIn,
+        "complete": shapes.CompleteIn,
+        "fail": shapes.FailIn,
     }
     agent_actions = frozenset({"retrieve", "extend", "complete", "fail"})
 
     def get_queryset(self) -> Any:
         return Task.objects.visible_to(self.request.user)
 
-    @extend_schema(parameters=FILTERS, responses=serializers.TaskRow(many=True))
+    @extend_schema(parameters=FILTERS, responses=shapes.TaskRow(many=True))
     def list(self, request: Request, federation_pk: UUID) -> Response:
         rows = Task.objects.light().filter(federation=self.federation(federation_pk))
         rows = doors.chosen(rows, request, "state", Task.State.values)
@@ -51,9 +51,9 @@ class TaskViewSet(Door):
             rows = rows.filter(type=doors.text(request, "type"))
         if "agent" in request.query_params:
             rows = rows.filter(assigned_to=doors.ident(request, "agent"))
-        return Response(self.page(doors.created_between(rows, request), serializers.TaskRow).data)
+        return Response(self.page(doors.created_between(rows, request), shapes.TaskRow).data)
 
-    @extend_schema(responses={201: serializers.TaskOut})
+    @extend_schema(responses={201: shapes.TaskOut})
     def create(self, request: Request, federation_pk: UUID) -> Response:
         """Give the federation a task. It starts when an agent with the capabilities has room."""
         order = coordination.Order(**self.body(request))
@@ -66,30 +66,27 @@ class TaskViewSet(Door):
     def batch(self, request: Request, federation_pk: UUID) -> Response:
         """Up to 1,000 tasks; each is accepted or refused by itself."""
         federation = self.federation(federation_pk)
-        asked = self.each(self.body(request)["tasks"], serializers.TaskIn)
-        orders = [coordination.Order(**each) for each in asked if isinstance(each, dict)]
-        made = iter(
-            coordination.submit_tasks(federation=federation, orders=orders, by=request.user, now=timezone.now())
-        )
-        answers = [next(made) if isinstance(each, dict) else each for each in asked]
+        asked = self.each(self.body(request)["tasks"], shapes.TaskItemIn)
+        orders = [coordination.Order(**each) if isinstance(each, dict) else each for each in asked]
+        answers = coordination.submit_tasks(federation=federation, orders=orders, by=request.user, now=timezone.now())
         results = [{"id": str(each.pk)} if isinstance(each, Task) else self.problem(each) for each in answers]
         return Response({"results": results})
 
-    @extend_schema(responses=serializers.TaskOut)
+    @extend_schema(responses=shapes.TaskOut)
     def retrieve(self, request: Request, pk: UUID) -> Response:
         return self._answer(self._task(pk))
 
-    @extend_schema(request=None, responses=serializers.TaskOut)
+    @extend_schema(request=None, responses=shapes.TaskOut)
     def cancel(self, request: Request, pk: UUID) -> Response:
         """End it at once; 409 when it has ended."""
         return self._answer(coordination.cancel_task(task=self._task(pk), now=timezone.now()))
 
-    @extend_schema(request=None, responses=serializers.TaskOut)
+    @extend_schema(request=None, responses=shapes.TaskOut)
     def retry(self, request: Request, pk: UUID) -> Response:
         """Queue a failed, expired, cancelled or dead task afresh; 409 for others."""
         return self._answer(coordination.retry_task(task=self._task(pk), now=timezone.now()))
 
-    @extend_schema(responses=serializers.ExtendOut)
+    @extend_schema(responses=shapes.ExtendOut)
     def extend(self, request: Request, pk: UUID) -> Response:
         asked = self.body(request)
         until = remote.extend(
@@ -97,11 +94,12 @@ class TaskViewSet(Door):
             agent=self.acting_agent(),
             epoch=asked["epoch"],
             progress=asked.get("progress"),
+            note=asked.get("note"),
             now=timezone.now(),
         )
-        return Response(serializers.ExtendOut({"epoch": asked["epoch"], "lease_expires_at": until}).data)
+        return Response(shapes.ExtendOut({"epoch": asked["epoch"], "lease_expires_at": until}).data)
 
-    @extend_schema(responses=serializers.TaskOut)
+    @extend_schema(responses=shapes.TaskOut)
     def complete(self, request: Request, pk: UUID) -> Response:
         """The result, once; the same again is answered the same. A stale epoch is 409, and kept without effect."""
         asked = self.body(request)
@@ -114,7 +112,7 @@ class TaskViewSet(Door):
         )
         return self._answer(task)
 
-    @extend_schema(responses=serializers.TaskOut)
+    @extend_schema(responses=shapes.TaskOut)
     def fail(self, request: Request, pk: UUID) -> Response:
         """It failed; when `retryable` (the default) it is tried again while attempts are left."""
         asked = self.body(request)
@@ -136,4 +134,4 @@ class TaskViewSet(Door):
         return get_object_or_404(rows, pk=pk)
 
     def _answer(self, task: Task, code: int = status.HTTP_200_OK) -> Response:
-        return Response(serializers.TaskOut(full(task.pk)).data, status=code)
+        return Response(shapes.TaskOut(full(task.pk)).data, status=code)

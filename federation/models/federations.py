@@ -204,11 +204,13 @@ class AgentQuerySet(models.QuerySet["Agent"]):
 
 
 class Agent(models.Model):
-    """A member. Managed agents are run by the product's workers in sandboxes; remote ones by their owner."""
+    """A member. The product's workers run managed agents in sandboxes, and call the tools of those that are MCP
+    servers; remote ones are run by their owner."""
 
     class Runtime(models.TextChoices):
         MANAGED = "managed"
         REMOTE = "remote"
+        MCP = "mcp"
 
     class Availability(models.TextChoices):
         AVAILABLE = "available"
@@ -222,6 +224,12 @@ class Agent(models.Model):
         STAY = "stay"
         LEAVE = "leave"  # as soon as it has finished
 
+    class Connection(models.TextChoices):
+        REST = "rest"
+        WEBSOCKET = "websocket"
+
+    # Whom our workers work for: they beat for them and start their tasks.
+    OURS = (Runtime.MANAGED, Runtime.MCP)
     STATUSES = ("idle", "busy", "unavailable", "lost")
     MARKS = (*STATUSES, "draining")
 
@@ -241,6 +249,10 @@ class Agent(models.Model):
     drain = models.CharField(max_length=6, choices=Drain.choices, default=Drain.NO, blank=True)
     reported_load = models.FloatField(null=True, blank=True)
     token_digest = models.CharField(max_length=64, null=True, blank=True, unique=True)
+    # The version in force of a managed agent's own code.
+    handler = models.ForeignKey("Handler", on_delete=models.SET_NULL, null=True, blank=True, related_name="+")
+    # How a remote agent last said hello; empty until it did.
+    connection = models.CharField(max_length=10, choices=Connection.choices, blank=True)
     created_at = models.DateTimeField(default=timezone.now)
     last_heartbeat_at = models.DateTimeField()
     left_at = models.DateTimeField(null=True, blank=True)
@@ -250,7 +262,7 @@ class Agent(models.Model):
     class Meta:
         constraints = [
             models.UniqueConstraint(fields=["federation", "position"], name="one_agent_per_position"),
-            models.CheckConstraint(condition=Q(runtime__in=["managed", "remote"]), name="agent_runtime"),
+            models.CheckConstraint(condition=Q(runtime__in=["managed", "remote", "mcp"]), name="agent_runtime"),
             models.CheckConstraint(
                 condition=Q(availability__in=["available", "unavailable", "lost"]), name="agent_availability"
             ),
@@ -264,6 +276,13 @@ class Agent(models.Model):
             ),
             models.CheckConstraint(
                 condition=Q(runtime="remote") | Q(token_digest=None), name="only_remote_agents_have_tokens"
+            ),
+            models.CheckConstraint(
+                condition=Q(runtime="managed") | Q(handler=None), name="only_managed_agents_have_handlers"
+            ),
+            models.CheckConstraint(
+                condition=Q(runtime="remote", connection__in=["", "rest", "websocket"]) | Q(connection=""),
+                name="only_remote_agents_connect",
             ),
         ]
         indexes = [

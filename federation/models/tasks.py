@@ -4,6 +4,8 @@
        ^----------'----------'         (a retryable failure, a lapsed lease or a lost agent; then dead)
     any of the first three -> expired | cancelled;  queued -> dead
 
+A queued task may be waiting for others (`dependencies`); until they have succeeded it is not due.
+
 Each assignment raises the task's epoch. Whatever an agent writes carries the epoch it was given, so of two
 agents that believe in one task only the newer has effect.
 """
@@ -38,8 +40,12 @@ class TaskQuerySet(models.QuerySet["Task"]):
         return self.filter(state=Task.State.QUEUED)
 
     def due(self, now: datetime) -> TaskQuerySet:
-        """Queued and not held back after a failure."""
-        return self.queued().filter(not_before__lte=now)
+        """Queued, needing nothing that is still to come, and not held back after a failure."""
+        return self.queued().filter(not_before__lte=now, is_waiting=False)
+
+    def waiting(self) -> TaskQuerySet:
+        """Queued until others have succeeded."""
+        return self.queued().filter(is_waiting=True)
 
     def overdue(self, now: datetime) -> TaskQuerySet:
         return self.live().filter(deadline__lte=now)
@@ -67,6 +73,7 @@ class Task(models.Model):
 
     LIVE = (State.QUEUED, State.ASSIGNED, State.RUNNING)
     HELD = (State.ASSIGNED, State.RUNNING)
+    # What ended without a result, and can begin afresh.
     RETRYABLE = (State.FAILED, State.EXPIRED, State.CANCELLED, State.DEAD)
 
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
@@ -86,7 +93,11 @@ class Task(models.Model):
     # Attempts that count towards max_attempts: not those that could not start for lack of credits.
     tries = models.PositiveSmallIntegerField(default=0)
     not_before = models.DateTimeField()
+    is_waiting = models.BooleanField(default=False)
+    # The task whose bad end ended this one, which needed it.
+    stopped_by = models.ForeignKey("self", on_delete=models.SET_NULL, null=True, blank=True, related_name="+")
     progress = models.FloatField(null=True, blank=True)
+    progress_note = models.CharField(max_length=200, blank=True)
     result = models.JSONField(null=True, blank=True)
     error = models.TextField(blank=True)
     created_by = models.CharField(max_length=120, blank=True)
@@ -129,6 +140,7 @@ class Task(models.Model):
                 | (~Q(state__in=["queued", "assigned", "running"]) & Q(finished_at__isnull=False)),
                 name="a_task_is_finished_or_live",
             ),
+            models.CheckConstraint(condition=Q(is_waiting=False) | Q(state="queued"), name="only_queued_tasks_wait"),
         ]
         indexes = [
             models.Index(fields=["federation", "-created_at", "-id"], name="tasks_newest_first"),
@@ -139,6 +151,7 @@ class Task(models.Model):
                 name="tasks_by_deadline",
             ),
             models.Index(fields=["federation", "state"], name="tasks_by_state"),
+            models.Index(fields=["federation"], condition=Q(is_waiting=True), name="tasks_waiting"),
         ]
 
     def __str__(self) -> str:
@@ -165,8 +178,9 @@ class AttemptQuerySet(models.QuerySet["Attempt"]):
         return self.live().filter(lease_expires_at__lte=now)
 
     def unsupervised(self) -> AttemptQuerySet:
-        """Of remote agents: those of managed ones live as long as their executions do."""
-        return self.filter(agent__runtime=Agent.Runtime.REMOTE)
+        """All but those that live as long as their executions do."""
+        called = Q(agent__runtime=Agent.Runtime.MCP, execution=None)
+        return self.filter(Q(agent__runtime=Agent.Runtime.REMOTE) | called)
 
     def unmetered(self) -> AttemptQuerySet:
         """Ended after having run, and not yet charged for."""

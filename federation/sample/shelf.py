@@ -1,9 +1,10 @@
-"""What ships with the sample: its prices, its strategies and the backtest program, as bytes and text."""
+"""What ships, as bytes and text: the sample's prices, strategies and backtest, and the programs for sandboxes."""
 
 from functools import cache
 from pathlib import Path
 
 HERE = Path(__file__).parent
+INSIDE = HERE.parent / "inside"
 SYMBOLS = ("AAPL", "GOOG", "IBM", "MSFT")
 
 
@@ -22,3 +23,9 @@ def strategies() -> dict[str, str]:
     """Name -> source of every strategy that ships, by name."""
     files = sorted((HERE / "strategies").glob("*.py"))
     return {path.stem: path.read_text(encoding="utf-8") for path in files}
+
+
+@cache
+def inside(name: str) -> str:
+    """A program that runs in a sandbox."""
+    return (INSIDE / f"{name}.py").read_text(encoding="utf-8")

@@ -14,9 +14,10 @@ from django.views.decorators.http import require_http_methods, require_POST, req
 
 from billing.models import Account
 from federation import agents as members
-from federation import coordination, maps, pages
-from federation.forms import AgentChangeForm, AgentFilter, AgentForm
-from federation.models import Agent, Attempt, Event
+from federation import coordination, handlers, maps, pages, servers
+from federation.agent_forms import FORMS, WORDS, AgentChangeForm, AgentForm, HandlerEditor
+from federation.forms import AgentFilter
+from federation.models import Agent, Attempt, Event, Federation
 from federation.views.shared import agent_of, editors_only, one, one_to_edit, tab
 
 NEIGHBOURS = 60
@@ -48,18 +49,74 @@ def _count(number: int, noun: str) -> str:
 @editors_only
 def agent_new(request: HttpRequest, account: Account, pk: UUID) -> HttpResponse:
     federation = one_to_edit(request, account, pk)
-    form = AgentForm(request.POST or None)
+    asked = request.POST.get("runtime") or request.GET.get("runtime")
+    runtime = asked if asked in FORMS else Agent.Runtime.MANAGED
+    form = FORMS[runtime](request.POST or None, account=account)
+    if request.method == "POST" and form.is_valid():
+        agent, token = _added(request, federation, form)
+        if token:
+            return tab(request, federation, "agent_token", {"agent": agent, "token": token})
+        if agent:
+            messages.success(request, f"{agent} joined.")
+            return redirect("federation:agent", account, agent.pk)
+    shown = {"form": form, "runtime": runtime, "runtimes": WORDS}
+    return tab(request, federation, "agent_new", shown, status=422 if form.errors else 200)
+
+
+def _added(request: HttpRequest, federation: Federation, form: AgentForm) -> tuple[Agent | None, str | None]:
+    try:
+        return coordination.add_agent(federation=federation, by=request.user, now=timezone.now(), **form.asked())
+    except members.FederationFull as full:
+        form.add_error(None, str(full))
+    except (handlers.BadHandler, servers.BadServer) as bad:
+        form.blame(bad.errors)
+    return None, None
+
+
+@require_http_methods(["GET", "HEAD", "POST"])
+@editors_only
+def agent_handler(request: HttpRequest, account: Account, pk: UUID) -> HttpResponse:
+    """The editor of a managed agent's handler; `?version=` shows an older one to go on from."""
+    agent = _to_edit(request, account, pk)
+    versions = list(agent.handlers.order_by("-version").defer("code")[:25])
+    wanted = request.GET.get("version", "")
+    shown = agent.handlers.filter(version=int(wanted)).first() if wanted.isdecimal() and len(wanted) < 8 else None
+    form = HandlerEditor.of(agent, shown or agent.handler, request.POST or None)
     if request.method == "POST" and form.is_valid():
         try:
-            agent, token = coordination.add_agent(federation=federation, now=timezone.now(), **form.cleaned_data)
-        except members.FederationFull as full:
-            form.add_error(None, str(full))
-        else:
-            if token:
-                return tab(request, federation, "agent_token", {"agent": agent, "token": token})
-            messages.success(request, f"{agent} joined.")
-            return redirect("federation:agents", account, pk)
-    return tab(request, federation, "agent_new", {"form": form}, status=422 if form.errors else 200)
+            coordination.change_agent(agent=agent, handler=form.handler(), by=request.user, now=timezone.now())
+            messages.success(request, f"Version {agent.handler.version if agent.handler else ''} is in force.")
+            return redirect("federation:agent", account, agent.pk)
+        except handlers.BadHandler as bad:
+            form.blame(bad.errors)
+    found = {"agent": agent, "form": form, "versions": versions, "shown": shown or agent.handler}
+    return tab(request, agent.federation, "agent_handler", found, status=422 if form.errors else 200)
+
+
+@require_POST
+@editors_only
+def agent_tools(request: HttpRequest, account: Account, pk: UUID) -> HttpResponse:
+    """Ask an MCP server for its tools now."""
+    agent = _to_edit(request, account, pk)
+    try:
+        coordination.read_tools(agent=agent, now=timezone.now())
+        messages.success(request, "Its server is being asked. The tools show when it has answered.")
+    except servers.BadServer as bad:
+        messages.warning(request, " ".join(bad.errors.values()))
+    return redirect("federation:agent", account, agent.pk)
+
+
+@require_POST
+@editors_only
+def agent_token(request: HttpRequest, account: Account, pk: UUID) -> HttpResponse:
+    """A new token for a remote agent; the old one ends."""
+    agent = _to_edit(request, account, pk)
+    try:
+        token = members.rotate_token(agent=agent, now=timezone.now())
+    except (members.NoToken, members.Gone) as refused:
+        messages.warning(request, str(refused))
+        return redirect("federation:agent", account, agent.pk)
+    return tab(request, agent.federation, "agent_token", {"agent": agent, "token": token})
 
 
 @require_safe
@@ -131,5 +188,6 @@ def agent_remove(request: HttpRequest, account: Account, pk: UUID) -> HttpRespon
 
 
 def _to_edit(request: HttpRequest, account: Account, pk: UUID) -> Agent:
-    rows = Agent.objects.editable_by(request.user).members().select_related("federation").with_running()
-    return get_object_or_404(rows, federation__account=account, pk=pk)
+    rows = Agent.objects.editable_by(request.user).members().select_related("federation__account", "handler")
+    found: Agent = get_object_or_404(rows.with_running(), federation__account=account, pk=pk)
+    return found

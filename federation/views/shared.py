@@ -43,8 +43,8 @@ def one_to_edit(request: HttpRequest, account: Account, pk: UUID) -> Federation:
 
 
 def agent_of(request: HttpRequest, account: Account, pk: UUID) -> Agent:
-    rows = Agent.objects.visible_to(request.user).members().select_related("federation").with_running()
-    return get_object_or_404(rows, federation__account=account, pk=pk)
+    rows = Agent.objects.visible_to(request.user).members().select_related("federation", "mcp").with_running()
+    return get_object_or_404(rows.defer("mcp__files"), federation__account=account, pk=pk)
 
 
 def task_of(request: HttpRequest, account: Account, pk: UUID) -> Task:

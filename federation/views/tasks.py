@@ -13,12 +13,13 @@ from django.utils import timezone
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
 from billing.models import Account
-from federation import attempts, coordination, pages, results, workloads
-from federation.forms import StrategyForm, TaskFilter, TaskForm
+from federation import attempts, coordination, dependencies, family, lanes, pages, results, submission, workloads
+from federation.forms import SAMPLES, StrategyForm, TaskFilter, TaskForm
 from federation.models import Attempt, Task
 from federation.views.shared import editors_only, one, one_to_edit, tab, task_of
 
 SHOWN_JSON = 20_000
+SHOWN_FAMILY = 60
 
 
 @require_safe
@@ -27,6 +28,7 @@ def task_list(request: HttpRequest, account: Account, pk: UUID) -> HttpResponse:
     filters = TaskFilter(request.GET)
     rows = Task.objects.light().filter(federation=federation).select_related("assigned_to")
     shown = {"page": pages.newest(filters.narrow(rows), request), "filters": filters, "states": Task.State.values}
+    shown["types"] = sorted(set(rows.order_by().values_list("type", flat=True).distinct()[:50]))
     return tab(request, federation, "tasks", shown, part="_task_table")
 
 
@@ -40,12 +42,14 @@ def task_row(request: HttpRequest, account: Account, pk: UUID) -> HttpResponse:
 @editors_only
 def task_new(request: HttpRequest, account: Account, pk: UUID) -> HttpResponse:
     federation = one_to_edit(request, account, pk)
-    form = TaskForm(request.POST or None)
+    type = request.GET.get("type", "")
+    initial = {"type": type, "payload": SAMPLES[type]} if type in SAMPLES else None
+    form = TaskForm(request.POST or None, initial=initial)
     if request.method == "POST" and form.is_valid():
         submitted = _submit(request, federation, form, coordination.Order(**form.cleaned_data))
         if submitted is not None:
             return redirect("federation:task", account, submitted.pk)
-    return tab(request, federation, "task_new", {"form": form}, status=422 if form.errors else 200)
+    return tab(request, federation, "task_new", {"form": form, "samples": SAMPLES}, status=422 if form.errors else 200)
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
@@ -67,7 +71,10 @@ def _submit(request: HttpRequest, federation: Any, form: Any, order: coordinatio
         return coordination.submit_task(federation=federation, order=order, by=request.user, now=timezone.now())
     except coordination.NoAgents as none:
         form.add_error(None, str(none))
-        return None
+    except submission.BadOrder as bad:
+        for name, sentences in bad.extras["errors"].items():
+            form.add_error(name if name in form.fields else None, sentences)
+    return None
 
 
 @require_safe
@@ -81,9 +88,18 @@ def _about(task: Task) -> dict[str, Any]:
     tried = Attempt.objects.filter(task=task).select_related("agent", "execution").order_by("epoch")
     tried = list(tried.defer("execution__code", "execution__files", "execution__stdin"))
     found = results.read(task)
+    drawn = lanes.draw(
+        [lanes.Stretch(each.assigned_at, each.started_at, each.ended_at) for each in tried],
+        created_at=task.created_at,
+        finished_at=task.finished_at,
+        now=timezone.now(),
+    )
     code, payload = _apart(task.payload)
     return {
         "attempts": tried,
+        "waiting_lane": drawn[0],
+        "lanes": list(zip(tried, drawn[1:], strict=True)),
+        "family": _family(task),
         "cost_ucr": sum(attempt.full_cost_ucr for attempt in tried),
         "found": found,
         "chart": results.curves_of(found) if found else None,
@@ -91,6 +107,16 @@ def _about(task: Task) -> dict[str, Any]:
         "payload": _pretty(payload),
         "result": None if found else _pretty(task.result),
     }
+
+
+def _family(task: Task) -> dict[str, Any] | None:
+    """What it needs and what needs it, to be drawn; None for a task that stands alone."""
+    tasks, links = dependencies.around(task, most=SHOWN_FAMILY)
+    if len(tasks) < 2:
+        return None
+    drawing = family.draw([each.pk for each in tasks], links, task.pk)
+    boxes = [(each, drawing.places[each.pk]) for each in tasks]
+    return {"drawing": drawing, "boxes": boxes, "is_cut": len(tasks) == SHOWN_FAMILY}
 
 
 def _apart(payload: Any) -> tuple[str, Any]:
@@ -127,8 +153,8 @@ def _act(request: HttpRequest, account: Account, pk: UUID, act: Any, words: str)
     try:
         act(task=task, now=timezone.now())
         messages.success(request, f"{words} {task}.")
-    except attempts.TaskSettled as settled:
-        messages.warning(request, str(settled))
+    except (attempts.TaskSettled, dependencies.NeedsAnother) as refused:
+        messages.warning(request, str(refused))
     if request.wants_partial:
         return render(request, "federation/_task_row.html", {"task": task_of(request, account, pk)})
     return redirect("federation:task", account, pk)

@@ -12,7 +12,7 @@ from django.utils import timezone
 from django.views.decorators.http import require_http_methods, require_POST
 
 from billing.models import Account
-from federation import attempts, bus, coordination, pages
+from federation import attempts, bus, coordination, dependencies, pages
 from federation.forms import MessageFilter, MessageForm
 from federation.models import Agent, DeadLetter, Federation, Message
 from federation.models.traffic import MESSAGE_TYPES, OUTCOMES
@@ -103,7 +103,7 @@ def letter_replay(request: HttpRequest, account: Account, pk: UUID) -> HttpRespo
     try:
         coordination.replay(letter=letter, now=timezone.now())
         notes.success(request, "It goes on.")
-    except (*bus.REFUSALS, coordination.Replayed, attempts.TaskSettled) as refused:
+    except (*bus.REFUSALS, coordination.Replayed, attempts.TaskSettled, dependencies.NeedsAnother) as refused:
         notes.warning(request, str(refused))
     return redirect("federation:messages", account, letter.federation_id)
 

@@ -20,6 +20,7 @@ from django.utils import timezone
 
 from billing import invitations, invoicing, ledger, methods, periods
 from billing.models import Role
+from federation import memory
 from federation.models import DeadLetter
 from ntd_site import schema
 from sandboxes.models import Artifact
@@ -46,7 +47,11 @@ OPEN = {
 }
 NO_SUCH_ID = "0198c0de-0000-7000-8000-000000000000"
 # Posts that change nothing, or only what is the person's own.
-HARMLESS = {"api/v1/prices/estimate", "api/v1/gateways/<str:name>/webhook"}
+HARMLESS = {
+    "api/v1/prices/estimate",
+    "api/v1/gateways/<str:name>/webhook",
+    "api/v1/federations/<uuid:pk>/memory/<namespace:namespace>/search",
+}
 
 
 class World:
@@ -58,6 +63,8 @@ class World:
         self.agent = factories.make_agent(self.federation)
         self.execution = factories.make_execution(self.account)
         self.now = timezone.now()
+        notes = {"federation": self.federation, "name": WORDS["namespace"], "key": WORDS["key"]}
+        memory.write(**notes, item=memory.Item("hello", embedding=[1.0, 2.0]), by="Alice", now=self.now)
         self.things: dict[str, Any] = {}
 
 
@@ -115,7 +122,14 @@ THINGS: dict[str, Callable[[World], Any]] = {
     "webhooks": lambda world: payment_cast.deliver(payment_cast.event("nobody")),
 }
 # Parts that are no id of a thing.
-WORDS = {"uidb64": "AAAA", "token": "no-such-token", "path": "result.json", "name": "simulated"}
+WORDS = {
+    "uidb64": "AAAA",
+    "token": "no-such-token",
+    "path": "result.json",
+    "name": "simulated",
+    "namespace": "notes",
+    "key": "first",
+}
 
 
 class Address(NamedTuple):

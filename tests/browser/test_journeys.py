@@ -145,9 +145,12 @@ def test_another_topology_rewires_the_graph_of_whoever_looks(page: Page, new_pag
     version = _fact(watching, "Version")
     before = int(version.inner_text())
     _open_tab(page, "Trading floor", "Settings")
-    page.get_by_label("Topology").select_option("ring")
+    page.get_by_label("Topology", exact=True).select_option("ring")
     page.get_by_role("button", name="Save").click()
     expect(page.locator(".page-head .facts")).to_contain_text("Ring")
+    # The drawing beside the form re-wires itself too, and the history says why.
+    expect(page.locator(".graph-note")).to_have_text("Ring · 5 agents · 5 links")
+    expect(page.locator("#versions li").first).to_contain_text("re-wired mesh to ring.")
     expect(note).to_have_text("Ring · 5 agents · 5 links")
     expect(version).not_to_have_text(str(before))
     assert int(version.inner_text()) > before

@@ -15,6 +15,7 @@ from django.core.management.base import BaseCommand
 from django.db import DatabaseError, connection
 from django.db.migrations.executor import MigrationExecutor
 
+from federation import vectors
 from ntd_site import embedded, running
 
 LEAST_FREE_BYTES = 1_000_000_000
@@ -74,6 +75,15 @@ def _database() -> str:
     return f"PostgreSQL {connection.pg_version // 10000}, {'embedded' if settings.EMBEDDED_POSTGRES else 'external'}"
 
 
+def _vectors() -> str:
+    """No sickness: only searching the memory of agents needs it."""
+    try:
+        found = vectors.version()
+    except DatabaseError as error:
+        raise Sick("Cannot be asked while PostgreSQL does not answer.") from error
+    return f"pgvector {found}" if found else vectors.advice()
+
+
 def _redis() -> str:
     client = redis.Redis.from_url(settings.REDIS_URL, socket_timeout=3)
     try:
@@ -115,6 +125,7 @@ EXAMINATIONS: dict[str, Callable[[], str]] = {
     "disk": _disk,
     "running": _running,
     "database": _database,
+    "vectors": _vectors,
     "redis": _redis,
     "sandboxes": _sandboxes,
 }

@@ -1,12 +1,14 @@
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import pytest
 from rest_framework.test import APIClient
 
-from federation import store
+from federation import consumers, store
 from tests import factories
+from tests.transports import Here, Rest, Socket
 
 
 class Caller:
@@ -59,3 +61,38 @@ def federation(account):
 @pytest.fixture
 def as_agent():
     return lambda token: Caller(token)
+
+
+@pytest.fixture
+def loop(monkeypatch):
+    """Where sockets live; their work is done in this thread and this transaction."""
+    monkeypatch.setattr(consumers, "executor", Here())
+    monkeypatch.setattr(consumers, "close_old_connections", lambda: None)
+    found = asyncio.new_event_loop()
+    yield found
+    found.run_until_complete(asyncio.sleep(0))
+    found.close()
+
+
+@pytest.fixture(params=["rest", "websocket"])
+def join(request, federation, loop):
+    """Makes a remote agent and connects it, over each of the two transports."""
+    connected = []
+
+    def make(name="anna", **changes):
+        agent, token = factories.make_agent_with_token(federation, name, **changes)
+        connected.append(Rest(agent, token) if request.param == "rest" else Socket(agent, token, loop))
+        return agent, connected[-1]
+
+    yield make
+    for each in connected:
+        each.close()
+
+
+@pytest.fixture
+def socket(federation, loop):
+    """Alice's agent at the socket."""
+    agent, token = factories.make_agent_with_token(federation)
+    found = Socket(agent, token, loop)
+    yield found
+    found.close()

@@ -44,10 +44,6 @@ def test_more_than_max_agents_is_429_with_the_limit(api, account):
     assert answer["Retry-After"]
 
 
-def test_an_mcp_agent_says_that_it_is_not_built(api, federation):
-    assert api.post(f"federations/{federation.pk}/agents", {"name": "x", "runtime": "mcp"}).status_code == 501
-
-
 @pytest.mark.parametrize(
     ("field", "value"),
     [("public_key", "nonsense"), ("weight", -1), ("max_concurrent_tasks", 0), ("metadata", []), ("capabilities", "a")],

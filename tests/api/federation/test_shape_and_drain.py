@@ -1,7 +1,5 @@
 """The shape's stored history, what a large mesh lists, and draining, by the API."""
 
-from random import Random
-
 import pytest
 from django.utils import timezone
 
@@ -78,7 +76,7 @@ def test_a_new_agent_does_not_begin_by_draining(api, federation):
 def test_when_done_it_finishes_first(api, federation, as_agent):
     agent, token = factories.make_agent_with_token(federation)
     factories.make_task(federation)
-    attempt = dispatch.claim(agent=agent, now=timezone.now(), rng=Random(1))
+    attempt = dispatch.claim(agent=agent, now=timezone.now())
 
     assert api.delete(f"agents/{agent.pk}?when_done=true").status_code == 204
 
@@ -92,7 +90,7 @@ def test_when_done_it_finishes_first(api, federation, as_agent):
 def test_an_evicted_agent_is_gone_for_its_token_and_its_tasks_wait_for_others(api, federation, as_agent):
     agent, token = factories.make_agent_with_token(federation)
     factories.make_task(federation)
-    dispatch.claim(agent=agent, now=timezone.now(), rng=Random(1))
+    dispatch.claim(agent=agent, now=timezone.now())
 
     assert api.delete(f"agents/{agent.pk}").status_code == 204
 

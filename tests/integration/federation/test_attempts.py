@@ -26,7 +26,7 @@ def agent(federation):
 
 
 def claim(agent, now=NOW):
-    return dispatch.claim(agent=agent, now=now, rng=Random(1))
+    return dispatch.claim(agent=agent, now=now)
 
 
 def complete(attempt, result="done", now=NOW):
@@ -255,3 +255,50 @@ def test_agents_that_were_silent_because_we_were_late_are_forgiven(federation, a
     an_hour_on = NOW + timedelta(seconds=3600 + 20)
     assert attempts.lapse(now=an_hour_on) == []
     assert agents.lose_silent(now=an_hour_on) == []
+
+
+def test_of_a_hundred_tasks_whose_agents_were_killed_each_is_reassigned_within_its_lease_and_a_second(federation):
+    """Twenty agents are killed at different moments with five tasks each; the sweep looks once a second."""
+    chance = Random(7)
+    doomed = [factories.make_agent(federation, f"doomed-{n}", now=NOW) for n in range(20)]
+    for _ in range(100):
+        factories.make_task(federation, now=NOW)
+    lease_ends = {}
+    for agent in doomed:
+        for attempt in dispatch.claim_many(agent=agent, most=5, now=NOW):
+            last = NOW + timedelta(seconds=chance.uniform(0, 25))
+            lease_ends[attempt.task_id] = attempts.extend(
+                task_id=attempt.task_id, agent_id=agent.pk, epoch=attempt.epoch, now=last
+            )
+    spare = factories.make_agent(federation, "spare", now=NOW, max_concurrent_tasks=100)
+
+    late_by = {}
+    for second in range(26, 58):
+        now = NOW + timedelta(seconds=second + 0.37)
+        agents.heartbeat(agent=spare, status="idle", load=None, running=[], now=now)
+        attempts.lapse(now=now)
+        for attempt in dispatch.assign(federation_id=federation.pk, now=now, rng=chance):
+            assert (attempt.agent, attempt.epoch) == (spare, 2)
+            late_by[attempt.task_id] = (now - lease_ends[attempt.task_id]).total_seconds()
+
+    assert len(late_by) == 100
+    assert 0 <= min(late_by.values()) <= max(late_by.values()) <= 1
+
+
+def test_when_the_clock_is_set_back_by_an_hour_nothing_waits_for_it_to_catch_up(federation, agent):
+    """Everything was written by the clock that was an hour ahead."""
+    held = factories.make_task(federation, now=NOW)
+    claim(agent)
+    queued = factories.make_task(federation, now=NOW)
+
+    agents.forgive(seconds=-3600)
+
+    back = NOW - timedelta(seconds=3600)
+    bert = factories.make_agent(federation, "bert", now=back)
+    made = dispatch.assign(federation_id=federation.pk, now=back, rng=Random(1))
+    assert [attempt.task for attempt in made] == [queued]
+    assert attempts.lapse(now=back + timedelta(seconds=29)) == []
+    assert attempts.lapse(now=back + timedelta(seconds=31)) == [federation.pk]
+    agents.heartbeat(agent=bert, status="idle", load=None, running=[], now=back + timedelta(seconds=31))
+    made = dispatch.assign(federation_id=federation.pk, now=back + timedelta(seconds=31), rng=Random(1))
+    assert {(attempt.task, attempt.epoch) for attempt in made} == {(held, 2), (queued, 2)}

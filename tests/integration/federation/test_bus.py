@@ -1,7 +1,6 @@
 """Messages: along the topology, at least once, in order, bounded, and always accounted for."""
 
 from datetime import timedelta
-from random import Random
 
 import pytest
 from django.utils import timezone
@@ -378,7 +377,7 @@ def test_many_are_sent_in_one_go_and_each_is_answered(federation, pair):
 def test_a_dead_letter_of_a_task_queues_it_afresh(federation):
     agent = factories.make_agent(federation)
     factories.make_task(federation, max_attempts=1)
-    attempt = dispatch.claim(agent=agent, now=timezone.now(), rng=Random(1))
+    attempt = dispatch.claim(agent=agent, now=timezone.now())
     attempts.fail(task_id=attempt.task_id, epoch=1, error="no", retryable=True, now=timezone.now())
 
     coordination.replay(letter=DeadLetter.objects.get(), now=timezone.now())

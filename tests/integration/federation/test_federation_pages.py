@@ -1,7 +1,6 @@
 """Pages of a federation's shape and members: settings that re-wire, versions, filters, what is done to one agent."""
 
 import json
-from random import Random
 
 import pytest
 from channels.layers import get_channel_layer
@@ -204,7 +203,7 @@ def test_draining_and_back(alice, account, anna):
 
 def test_one_that_works_leaves_when_it_is_done_or_at_once(alice, account, federation, anna):
     factories.make_task(federation)
-    dispatch.claim(agent=anna, now=timezone.now(), rng=Random(1))
+    dispatch.claim(agent=anna, now=timezone.now())
 
     waiting = alice.post(address(account, "agent-remove", anna.pk), {"when_done": "1"})
     assert waiting["Location"] == address(account, "agent", anna.pk)

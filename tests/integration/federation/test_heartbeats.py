@@ -1,7 +1,6 @@
 """Many signs of life in a handful of statements."""
 
 from datetime import timedelta
-from random import Random
 
 import pytest
 from django.utils import timezone
@@ -47,7 +46,7 @@ def test_leases_are_renewed_and_what_is_no_longer_theirs_is_to_stop():
     federation = factories.make_federation(lease_seconds=30)
     crew = [factories.make_agent(federation, f"a{n}", now=NOW) for n in range(2)]
     tasks = [factories.make_task(federation, now=NOW) for _ in range(2)]
-    held = [dispatch.claim(agent=agent, now=NOW, rng=Random(1)) for agent in crew]
+    held = [dispatch.claim(agent=agent, now=NOW) for agent in crew]
 
     replies = many(
         [
@@ -102,7 +101,7 @@ def test_it_takes_as_many_statements_however_many_beat(count, django_assert_max_
     crew = [factories.make_agent(federation, f"a{n}", now=NOW) for n in range(count)]
     for _ in crew:
         factories.make_task(federation, now=NOW)
-    held = [dispatch.claim(agent=agent, now=NOW, rng=Random(1)) for agent in crew]
+    held = [dispatch.claim(agent=agent, now=NOW) for agent in crew]
     beats = [
         Beat(agent.pk, running=[{"task": attempt.task_id, "epoch": 1, "progress": 0.5}])
         for agent, attempt in zip(crew, held, strict=True)

@@ -64,7 +64,7 @@ def test_a_finished_backtest_refreshes_the_results(heard, django_capture_on_comm
     federation = factories.make_federation()
     agent = factories.make_agent(federation)
     factories.make_task(federation, type="backtest")
-    attempt = dispatch.claim(agent=agent, now=timezone.now(), rng=Random(1))
+    attempt = dispatch.claim(agent=agent, now=timezone.now())
 
     with django_capture_on_commit_callbacks(execute=True):
         attempts.complete(task_id=attempt.task_id, epoch=1, result=1, now=timezone.now())

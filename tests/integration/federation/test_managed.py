@@ -235,8 +235,8 @@ def test_the_lease_of_a_running_execution_is_renewed_by_the_watch(federation, ag
     assert Attempt.objects.get().lease_expires_at == late + timedelta(seconds=30)
 
 
-def test_an_idle_watch_is_three_queries(django_assert_num_queries):
-    with django_assert_num_queries(3):
+def test_an_idle_watch_is_four_queries(django_assert_num_queries):
+    with django_assert_num_queries(4):
         managed.watch(now=timezone.now())
 
 
@@ -292,7 +292,7 @@ def test_time_that_cannot_be_paid_waits_and_is_charged_later(runtime):
     agent = factories.make_agent(federation)
     before = timezone.now() - timedelta(seconds=100)
     factories.make_task(federation, now=before)
-    attempt = dispatch.claim(agent=agent, now=before, rng=Random(1))
+    attempt = dispatch.claim(agent=agent, now=before)
     attempts.complete(task_id=attempt.task_id, epoch=1, result=1, now=timezone.now())
 
     assert wages.charge_all(now=timezone.now()) == 0
@@ -347,12 +347,13 @@ def asked(monkeypatch):
     return calls
 
 
-def test_assigning_starts_what_managed_agents_got_and_wakes_remote_ones(federation, agent, asked):
-    submit(federation)
+def test_assigning_starts_the_first_at_once_and_asks_for_the_others(federation, agent, asked):
+    first, second = submit(federation), submit(federation)
 
     tasks.assign.run(federation_id=str(federation.pk))
 
-    assert asked == [("start", {"attempt_id": str(Attempt.objects.get().pk)})]
+    assert Execution.objects.get().federation_attempt.task == first
+    assert asked == [("start", {"attempt_id": str(second.attempts.get().pk)})]
 
 
 def test_the_sweep_asks_for_everything_that_waits(federation, agent, asked):

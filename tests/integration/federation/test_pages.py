@@ -12,7 +12,7 @@ from federation.models import Agent, Event, Federation, Message, Task
 from tests import factories
 
 pytestmark = pytest.mark.django_db
-TABS = ("federation", "agents", "tasks", "results", "messages", "events", "settings", "versions")
+TABS = ("federation", "agents", "tasks", "results", "memory", "messages", "events", "settings", "versions")
 
 
 @pytest.fixture

@@ -54,9 +54,7 @@ def test_two_that_claim_at_once_get_different_tasks():
     for _ in range(4):
         factories.make_task(federation)
 
-    claimed = at_once(
-        *[lambda agent=agent: dispatch.claim(agent=agent, now=timezone.now(), rng=Random(1)) for agent in crew]
-    )
+    claimed = at_once(*[lambda agent=agent: dispatch.claim(agent=agent, now=timezone.now()) for agent in crew])
 
     assert len({attempt.task_id for attempt in claimed}) == 4
 
@@ -65,7 +63,7 @@ def test_of_two_completions_at_once_one_is_recorded():
     federation = factories.make_federation()
     agent = factories.make_agent(federation)
     factories.make_task(federation)
-    attempt = dispatch.claim(agent=agent, now=timezone.now(), rng=Random(1))
+    attempt = dispatch.claim(agent=agent, now=timezone.now())
 
     def complete(result):
         return attempts.complete(task_id=attempt.task_id, epoch=1, result=result, now=timezone.now())
@@ -83,7 +81,7 @@ def test_completing_and_losing_the_agent_at_once_leaves_one_outcome():
         federation = factories.make_federation()
         agent = factories.make_agent(federation)
         factories.make_task(federation)
-        attempt = dispatch.claim(agent=agent, now=timezone.now(), rng=Random(1))
+        attempt = dispatch.claim(agent=agent, now=timezone.now())
 
         at_once(
             lambda a=attempt: attempts.complete(task_id=a.task_id, epoch=1, result=1, now=timezone.now()),
@@ -151,7 +149,7 @@ def test_heartbeats_of_many_at_once_and_the_end_of_what_they_run_wait_for_nobody
     crew = [factories.make_agent(federation, f"agent-{n}") for n in range(6)]
     for _ in crew:
         factories.make_task(federation)
-    held = [dispatch.claim(agent=agent, now=timezone.now(), rng=Random(1)) for agent in crew]
+    held = [dispatch.claim(agent=agent, now=timezone.now()) for agent in crew]
     beats = [
         Beat(agent.pk, load=0.5, running=[{"task": attempt.task_id, "epoch": 1, "progress": 0.5}])
         for agent, attempt in zip(crew, held, strict=True)

@@ -5,8 +5,8 @@ from datetime import timedelta
 import pytest
 from django.utils import timezone
 
-from federation import bus, history
-from federation.models import Agent, DeadLetter
+from federation import bus, history, wiring
+from federation.models import Agent, DeadLetter, Federation
 from tests import factories
 
 pytestmark = pytest.mark.django_db
@@ -44,7 +44,13 @@ def accounts(federation, now=NOW):
 
 
 def lose(agent, availability="lost"):
-    Agent.objects.filter(pk=agent.pk).update(availability=availability)
+    change(agent, availability=availability)
+
+
+def change(agent, **changes):
+    """As whoever joins, leaves or is lost does: the federation's wiring is a version more."""
+    Agent.objects.filter(pk=agent.pk).update(**changes)
+    wiring.rewire(federation=Federation.objects.get(pk=agent.federation_id), why="Changed.", now=NOW)
 
 
 def letters():
@@ -180,7 +186,7 @@ def test_what_an_agent_that_left_carried_goes_another_way_and_its_own_is_dead():
     federation, members = make()
     send(federation, members[0], members[2])
     send(federation, members[0], members[1])
-    Agent.objects.filter(pk=members[1].pk).update(left_at=NOW)
+    change(members[1], left_at=NOW)
 
     bus.close_inbox(agent=members[1], now=NOW)
 

@@ -5,7 +5,7 @@ from django.core.management import CommandError, call_command
 from django.utils import timezone
 
 from billing.models import Account
-from federation import showcase, workloads
+from federation import showcase, training, workloads
 from federation.models import Agent, Federation, Task
 from federation.sample import sweep
 from tests import factories
@@ -22,7 +22,7 @@ def test_the_sample_is_two_federations_with_agents_and_backtests():
         ("Research desk", "hierarchical", 8),
         ("Trading floor", "mesh", 5),
     ]
-    assert made[0].tasks.count() == len(sweep.sample_jobs())
+    assert made[0].tasks.count() == len(sweep.sample_jobs()) + len(training.MODELS)
     made[0].refresh_from_db()
     assert made[0].leader.name == "chief"
 

@@ -63,6 +63,7 @@ def test_production_settings_are_clean(tmp_path, changes):
         ({"NTD_DEFAULT_RUNTIMES": "local,e2b"}, "names e2b, which needs E2B_API_KEY"),
         ({"NTD_SANDBOX_ENGINE": "docker"}, "NTD_SANDBOX_ENGINE is 'docker'"),
         ({"NTD_SANDBOX_NETWORK": "everywhere"}, "NTD_SANDBOX_NETWORK: 'everywhere' is not off, outward"),
+        ({"NTD_MCP_ALLOW": "tools.internal"}, "NTD_MCP_ALLOW: 'tools.internal' is not"),
         ({"PAYMENT_GATEWAY_URL": "https://pay.example"}, "needs NTD_GATEWAY_SECRET_HTTP"),
         ({"PAYMENT_GATEWAY_URL": "http://pay.example", **SECRET}, "must begin with https://"),
         ({"PAYMENT_GATEWAY_URL": "ftp://pay.example", **SECRET}, "must be an http(s) address"),
