@@ -21,6 +21,7 @@ from billing import amounts, ledger, settlement
 from billing.chains import Block, NoAnswer, Transfer
 from billing.gateways import ChargeState, usdc
 from billing.models import ChainCursor, CoinQuote, CoinTransfer, Grant, Payment, PaymentEvent
+from billing.payment_states import LIVE
 
 # A late payment is honoured for so long after its time was over.
 WATCHED = timedelta(days=90)
@@ -203,6 +204,12 @@ def queue() -> QuerySet[CoinTransfer]:
     surplus = Q(state__in=(T.COUNTED, T.WAITING), surplus_units__gt=0)
     rows: QuerySet[CoinTransfer] = CoinTransfer.objects.filter(surplus | Q(state=T.LOST), resolution="")
     return rows.select_related("quote").order_by("seen_at", "pk")
+
+
+def are_awaited() -> bool:
+    """Whether anything waits for the chain to go on."""
+    open_ones = Payment.objects.filter(gateway__in=("usdc", "x402"), state__in=LIVE)
+    return open_ones.exists() or CoinTransfer.objects.filter(state=T.SEEN).exists()
 
 
 def quote_of(payment: Payment) -> CoinQuote | None:

@@ -47,7 +47,7 @@ def watch_coins() -> None:
     if not (registry.has_coins() or registry.has_x402()):
         return
     now = timezone.now()
-    if settings.SIMULATED_CHAIN:
+    if settings.SIMULATED_CHAIN and coins.are_awaited():
         simulated_chain.mine(now=now)
     coins.sweep(gateway=registry.usdc(), now=now)
 

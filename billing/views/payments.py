@@ -12,8 +12,8 @@ from django.utils import timezone
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 from uuid_utils.compat import uuid7
 
-from billing import payments as operations
 from billing import methods, refunds, roles
+from billing import payments as operations
 from billing.ledger import CreditsSpent
 from billing.models import Account, Payment
 from billing.models.payments import STATES

@@ -76,6 +76,7 @@ def test_what_is_signed_is_settled_and_credited_once(alice):
     assert (first.status_code, first.json()["state"], again.json()["id"]) == (201, "succeeded", first.json()["id"])
     assert (available(alice), SimulatedTransfer.objects.count()) == ("2000.000000", 1)
     row = X402Authorization.objects.get()
+    assert told(again) == told(first)
     assert told(first) == {
         "success": True,
         "transaction": row.tx_hash,

@@ -7,7 +7,7 @@ from datetime import timedelta
 import pytest
 from django.db import IntegrityError, transaction
 
-from billing import coins, janitor, payments, settlement
+from billing import coins, janitor, payments, settlement, tasks
 from billing.chains import NoAnswer, simulated
 from billing.gateways import registry, usdc
 from billing.models import CoinQuote, CoinTransfer, Grant, Payment
@@ -312,3 +312,25 @@ def test_a_refund_is_refused_and_the_credits_are_given_back(account):
 )
 def test_the_price_in_usdc_is_rounded_up(amount, currency, rate, units):
     assert usdc.units_of(amount, currency, rate) == units
+
+
+def test_the_background_task_lets_the_played_chain_go_on_while_anything_waits_for_it(account):
+    payment, quote = ask(account)
+    send(quote)
+    for _ in range(DEPTH):
+        tasks.watch_coins()
+    assert state(payment) == "succeeded"
+
+    before = simulated.SimulatedChain().head()
+    tasks.watch_coins()
+    assert simulated.SimulatedChain().head() == before
+
+
+def test_the_background_task_does_nothing_where_no_chain_is_read(account, settings):
+    payment, quote = ask(account)
+    send(quote)
+    settings.SIMULATED_CHAIN = False
+
+    tasks.watch_coins()
+
+    assert (state(payment), transfers()) == ("requires_action", [])
