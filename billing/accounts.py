@@ -10,7 +10,7 @@ from django.utils.encoding import force_bytes
 from django.utils.http import urlsafe_base64_encode
 from django.utils.text import slugify
 
-from billing import sign_in, signup
+from billing import alerts, sign_in, signup
 from billing.models import Account, Membership, Role, User
 
 
@@ -31,6 +31,7 @@ def open_account(*, name: str, owner: User | None = None, credits: int | None = 
     if owner is not None:
         add_member(account=account, user=owner, role=Role.OWNER)
     signup.give_credits(account=account, credits=credits)
+    alerts.watch_balance(account=account, threshold_ucr=alerts.USUAL_LOW_UCR)
     return account
 
 

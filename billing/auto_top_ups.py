@@ -4,13 +4,10 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from django.conf import settings
-from django.core.mail import send_mail
 from django.db import transaction
-from django.urls import reverse
 
-from billing import amounts, live, replenishing
-from billing.models import Account, AutoTopUp, Payment, PaymentMethod, Role
+from billing import amounts, live, owners, replenishing
+from billing.models import Account, AutoTopUp, Payment, PaymentMethod
 from billing.payment_states import State
 
 
@@ -65,14 +62,9 @@ def note(*, payment: Payment, now: datetime) -> None:
 
 def _tell(payment: Payment, subject: str, why: str) -> None:
     account = payment.account
-    owners = account.memberships.filter(role=Role.OWNER, user__is_active=True)
-    addresses = list(owners.order_by("user__email").values_list("user__email", flat=True))
-    if not addresses:
-        return
     cost = f"{payment.money(payment.amount)} {payment.currency}"
-    link = settings.BASE_URL + reverse("billing:payment", args=[account, payment.pk])
     text = (
         f"{amounts.plain(payment.credits_ucr)} credits for {account.name} ({cost}, {payment.method_label}) "
-        f"were not bought.\n{why}\n\n{link}\n"
+        f"were not bought.\n{why}"
     )
-    transaction.on_commit(lambda: send_mail(f"{subject}: {account.name}", text, None, addresses), robust=True)
+    owners.tell(account, subject, text, page=("billing:payment", payment.pk))

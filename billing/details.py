@@ -11,11 +11,13 @@ from django.conf import settings
 from django.db import transaction
 from django.db.models import F
 
-from billing import auto_top_ups, ledger, live, methods
+from billing import alerts, auto_top_ups, ledger, live, methods
 from billing.models import Account
 
 OWN = frozenset(("name", "time_zone", "currency", "locale", "legal_name", "address", "tax_id", "billing_period"))
-STAFFS = frozenset(("status", "tax_rate", "overdraft_ucr"))
+STAFFS = frozenset(("status", "tax_rate", "reverse_charge", "overdraft_ucr"))
+# Kept in rows of their own.
+ELSEWHERE = frozenset(("overdraft_ucr", "auto_topup", "low_balance_ucr"))
 
 
 class StaffOnly(Exception):
@@ -73,7 +75,11 @@ def change(
         ledger.set_overdraft(account_id=account.pk, overdraft_ucr=changes["overdraft_ucr"])
     if "auto_topup" in changes:
         _set_auto_top_up(current, changes["auto_topup"], now)
-    fields = {name: value for name, value in changes.items() if name not in ("overdraft_ucr", "auto_topup")}
+    if "low_balance_ucr" in changes:
+        alerts.watch_balance(account=current, threshold_ucr=changes["low_balance_ucr"])
+    fields = {name: value for name, value in changes.items() if name not in ELSEWHERE}
+    if "status" in changes:
+        fields["suspended_for_debt"] = False  # From here on it is staff's word.
     if changes:
         Account.objects.filter(pk=account.pk).update(**fields, version=F("version") + 1)
         live.credits_changed(account.pk)
@@ -100,7 +106,16 @@ def _set_auto_top_up(account: Account, wanted: Mapping[str, Any] | None, now: da
 def _check(current: Account, changes: Mapping[str, Any]) -> None:
     if current.status == Account.Status.CLOSED and changes.get("status", "closed") != Account.Status.CLOSED:
         raise AccountClosed
+    if changes.get("reverse_charge", current.reverse_charge):
+        _check_reverse_charge(current, changes)
     if changes.get("time_zone", "UTC") not in zoneinfo.available_timezones():
         raise BadDetail("time_zone", "Not a time zone. Use a name such as Europe/Berlin.")
     if changes.get("currency", settings.CREDIT_CURRENCY) != settings.CREDIT_CURRENCY:
         raise BadDetail("currency", f"Credits are priced in {settings.CREDIT_CURRENCY} only.")
+
+
+def _check_reverse_charge(current: Account, changes: Mapping[str, Any]) -> None:
+    if not changes.get("tax_id", current.tax_id):
+        raise BadDetail("tax_id", "Reverse charge needs the customer's tax id.")
+    if changes.get("tax_rate", current.tax_rate):
+        raise BadDetail("tax_rate", "With reverse charge there is no tax on an invoice; set the rate to 0.")

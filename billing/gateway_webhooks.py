@@ -16,7 +16,7 @@ from uuid import UUID
 
 from django.db import IntegrityError, transaction
 
-from billing import settlement
+from billing import disputes, settlement
 from billing.gateways import BadSignature, ChargeState, Event, Unreadable, events, registry
 from billing.models import GatewayWebhook, Payment, PaymentEvent
 
@@ -102,12 +102,15 @@ def _act(webhook: GatewayWebhook, event: Event, now: datetime) -> None:
     webhook.payment = payment
     webhook.state, webhook.processed_at, webhook.retry_at = State.PROCESSED, now, None
     webhook.attempts += 1
-    webhook.error = "" if payment and event.state else "It is about nothing that is known here."
+    is_known = payment is not None and (event.state is not None or event.dispute is not None)
+    webhook.error = "" if is_known else "It is about nothing that is known here."
     webhook.save()
     if payment is not None and event.state is not None:
         settlement.record(payment_id=payment.pk, said=_said(event, webhook), now=now)
         if event.state == ChargeState.AUTHORIZED:  # the janitor asks, and captures
             Payment.objects.filter(pk=payment.pk, ask_at__isnull=False).update(ask_at=now)
+    if payment is not None and event.dispute is not None:
+        disputes.hear(payment=payment, said=event.dispute, now=now)
 
 
 def _payment_of(gateway: str, event: Event) -> Payment | None:

@@ -122,9 +122,9 @@ def open_for_invoice(
         "purpose": Payment.Purpose.INVOICE,
         "invoice": invoice,
         # Marking the invoice paid grants what was drawn on the overdraft.
-        "credits_ucr": invoice.due_ucr,
-        "subtotal": invoice.amount_due,
-        "amount": invoice.amount_due,
+        "credits_ucr": invoice.open_ucr,
+        "subtotal": invoice.open_amount,
+        "amount": invoice.open_amount,
         "currency": invoice.currency,
     }
     return _open(wanted, chosen=chosen, key=key, now=now, actor=actor, request_id=request_id)
@@ -134,9 +134,10 @@ def _open(
     wanted: dict[str, Any], *, chosen: Chosen, key: str, now: datetime, actor: str, request_id: str
 ) -> tuple[Payment, bool]:
     account = wanted["account"]
-    fingerprint = ledger.fingerprint(
-        wanted["purpose"], wanted.get("invoice"), wanted["credits_ucr"], chosen.gateway, chosen.token
-    )
+    # What is open of an invoice may fall until the same key comes again; which invoice it is does not.
+    invoice = wanted.get("invoice")
+    what = invoice.due_ucr if invoice else wanted["credits_ucr"]
+    fingerprint = ledger.fingerprint(wanted["purpose"], invoice, what, chosen.gateway, chosen.token)
     fields = {
         **wanted,
         "gateway": chosen.gateway,
@@ -155,6 +156,7 @@ def _open(
         with transaction.atomic(durable=True):
             if Account.objects.filter(pk=account.pk, status=Account.Status.CLOSED).exists():
                 raise ClosedAccount
+            _check_still_due(wanted)
             payment = Payment.objects.create(**fields)
             said = {"source": PaymentEvent.Source.PERSON, "state": State.CREATED, "effect": PaymentEvent.Effect.APPLIED}
             PaymentEvent.objects.create(payment=payment, created_at=now, **said)
@@ -162,6 +164,17 @@ def _open(
     except IntegrityError:
         return _met(wanted, key=key, fingerprint=fingerprint), False
     return payment, True
+
+
+def _check_still_due(wanted: dict[str, Any]) -> None:
+    """A credit note may have taken some of it off just now; both lock the wallet first. Raises NothingToPay."""
+    invoice = wanted.get("invoice")
+    if invoice is None:
+        return
+    ledger.lock_wallet(invoice.account_id)
+    current = Invoice.objects.get(pk=invoice.pk)
+    if current.open_amount != wanted["amount"]:
+        raise NothingToPay(current.state if not current.is_unpaid else "changed")
 
 
 def _met(wanted: dict[str, Any], *, key: str, fingerprint: str) -> Payment:

@@ -17,10 +17,10 @@ from zoneinfo import ZoneInfo
 
 from django.conf import settings
 from django.db import transaction
-from django.db.models import QuerySet, Sum
+from django.db.models import Max, Min, QuerySet, Sum
 
-from billing import ledger, live, periods, pricing, rating, statements
-from billing.models import Account, Grant, Invoice, InvoiceLine, InvoiceSeries, LedgerAccount, Price, UsageRecord
+from billing import announcements, ledger, live, numbering, periods, pricing, rating, statements
+from billing.models import Account, Grant, Invoice, InvoiceLine, LedgerAccount, Price, UsageRecord
 
 LONGEST = timedelta(days=400)
 
@@ -98,6 +98,7 @@ def statement(*, account: Account, period: periods.Period) -> statements.Stateme
         tax_rate=account.tax_rate,
         credit_price=settings.CREDIT_PRICE,
         currency=settings.CREDIT_CURRENCY,
+        tax_note=settings.REVERSE_CHARGE_TEXT if account.reverse_charge else "",
     )
 
 
@@ -129,7 +130,9 @@ def _owed(account_id: UUID, period: periods.Period, drawn_ucr: int) -> int:
 
 def _write(draft: Invoice, found: statements.Statement) -> bool:
     """Put a statement into a draft; False when it says so already."""
-    fields = ("currency", "tax_rate", "subtotal", "tax", "total", "credits_applied", "amount_due", "due_ucr")
+    fields = (
+        "currency", "tax_rate", "tax_note", "subtotal", "tax", "total", "credits_applied", "amount_due", "due_ucr",
+    )  # fmt: skip
     lines = [InvoiceLine(invoice=draft, position=n, **vars(line)) for n, line in enumerate(found.lines, 1)]
     shown = ("position", "meter", "quantity", "cost_ucr", "amount")
     before = list(draft.lines.order_by("position").values_list(*shown))
@@ -152,9 +155,32 @@ def preview(*, account: Account, now: datetime) -> Preview:
 
 def running_period(*, account: Account, now: datetime) -> periods.Period:
     """The account's period that is running, from where the last final invoice ends."""
-    period = periods.containing(now, periods.Cadence(account.billing_period), ZoneInfo(account.time_zone))
+    cadence = periods.Cadence(account.billing_period)
+    if cadence == periods.Cadence.PAY_AS_YOU_GO:
+        return _since_last(account, now)
+    period = periods.containing(now, cadence, ZoneInfo(account.time_zone))
     start = rating.open_moment(account_id=account.pk, at=period.start)
     return periods.Period(min(start, now), max(period.end, start))
+
+
+def period_to_close(*, account: Account, now: datetime) -> periods.Period:
+    """The account's last period that is over; of pay-as-you-go, all from the last invoice until now."""
+    cadence, zone = periods.Cadence(account.billing_period), ZoneInfo(account.time_zone)
+    if cadence == periods.Cadence.PAY_AS_YOU_GO:
+        return _since_last(account, now)
+    last = periods.preceding(periods.containing(now, cadence, zone), cadence, zone)
+    return periods.Period(min(rating.open_moment(account_id=account.pk, at=last.start), last.end), last.end)
+
+
+def _since_last(account: Account, now: datetime) -> periods.Period:
+    """What pay-as-you-go has not invoiced yet: no calendar ends its period, an invoice does."""
+    final = Invoice.objects.filter(account=account, state__in=Invoice.FINAL_STATES)
+    start = final.aggregate(last=Max("period_end"))["last"]
+    if start is None:
+        first = UsageRecord.objects.filter(account=account).aggregate(first=Min("billed_at"))["first"]
+        start = min(filter(None, (account.created_at, first)))
+    start = min(start, now)
+    return periods.Period(start, min(now, start + LONGEST))
 
 
 @transaction.atomic
@@ -168,7 +194,8 @@ def finalize(*, invoice_id: UUID, now: datetime) -> Invoice:
     period = periods.Period(invoice.period_start, invoice.period_end)
     _refuse_overlap(invoice.account, period)
     _write(invoice, statement(account=invoice.account, period=period))
-    _number(invoice, now)
+    number = numbering.take(prefix=settings.INVOICE_PREFIX, now=now)
+    invoice.series, invoice.sequence, invoice.number = number
     is_settled = invoice.amount_due == 0
     invoice.state = Invoice.State.PAID if is_settled else Invoice.State.OPEN
     invoice.finalized_at = now
@@ -177,20 +204,9 @@ def finalize(*, invoice_id: UUID, now: datetime) -> Invoice:
     invoice.seller = seller()
     invoice.customer = customer(invoice.account)
     invoice.save()
+    announcements.invoice_moved(invoice, now=now)
     live.invoice_changed(invoice.account_id, invoice.pk)
     return invoice
-
-
-def _number(invoice: Invoice, now: datetime) -> None:
-    """Take the next number of the year; its row stays locked, so a rolled-back invoice leaves no gap."""
-    wanted = {"prefix": settings.INVOICE_PREFIX, "year": now.year}
-    InvoiceSeries.objects.get_or_create(**wanted)
-    series = InvoiceSeries.objects.select_for_update().get(**wanted)
-    series.last_number += 1
-    series.save(update_fields=["last_number"])
-    invoice.series = series
-    invoice.sequence = series.last_number
-    invoice.number = f"{series.prefix}{series.year}-{series.last_number:04d}"
 
 
 def seller() -> dict[str, str]:
@@ -208,6 +224,8 @@ def void(*, invoice_id: UUID, reason: str, now: datetime) -> Invoice:
     if invoice.state not in (Invoice.State.DRAFT, Invoice.State.OPEN, Invoice.State.UNCOLLECTIBLE):
         sentence = {"paid": "A paid invoice cannot be voided; write a credit note instead."}
         raise IllegalMove(sentence.get(invoice.state, "This invoice is void already."), invoice.state)
+    if invoice.credited:
+        raise IllegalMove("This invoice has credit notes; credit the rest of it instead.", invoice.state)
     invoice.state, invoice.voided_at, invoice.reason = Invoice.State.VOID, now, reason
     invoice.save(update_fields=["state", "voided_at", "reason"])
     live.invoice_changed(invoice.account_id, invoice.pk)
@@ -220,9 +238,9 @@ def mark_paid(*, invoice_id: UUID, reason: str, now: datetime, actor: str = "") 
     invoice = _locked(invoice_id)
     if invoice.state not in (Invoice.State.OPEN, Invoice.State.UNCOLLECTIBLE):
         raise IllegalMove(f"This invoice is {invoice.state}; only an open one can be marked paid.", invoice.state)
-    if invoice.due_ucr:
+    if invoice.open_ucr:
         ledger.grant(
-            account_id=invoice.account_id, amount_ucr=invoice.due_ucr, category=Grant.Category.PAID, source="invoices",
+            account_id=invoice.account_id, amount_ucr=invoice.open_ucr, category=Grant.Category.PAID, source="invoices",
             key=str(invoice.pk), now=now, reason=f"Invoice {invoice.number} paid", actor=actor,
         )  # fmt: skip
     _close(invoice, reason=reason, now=now)
@@ -242,6 +260,7 @@ def settle(*, invoice_id: UUID, reason: str, now: datetime) -> bool:
 def _close(invoice: Invoice, *, reason: str, now: datetime) -> None:
     invoice.state, invoice.paid_at, invoice.reason = Invoice.State.PAID, now, reason
     invoice.save(update_fields=["state", "paid_at", "reason"])
+    announcements.invoice_moved(invoice, now=now)
     live.invoice_changed(invoice.account_id, invoice.pk)
 
 

@@ -24,6 +24,14 @@ def payment_changed(account_id: UUID, payment_id: UUID) -> None:
     _nudge(account_id, ["payments", f"payment-{payment_id}"])
 
 
+def budgets_changed(account_id: UUID) -> None:
+    _nudge(account_id, ["budgets"])
+
+
+def deliveries_changed(account_id: UUID, endpoint_id: UUID) -> None:
+    _nudge(account_id, [f"endpoint-{endpoint_id}"])
+
+
 def _of_credits(account_id: UUID) -> list[str]:
     return ["credits", f"account-{account_id}"]
 

@@ -29,7 +29,7 @@ OLDEST = timedelta(days=35)
 NEWEST = timedelta(minutes=5)
 KEEP = (
     "select * from billing_keep_usage(%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s::jsonb, %s, %s, %s, %s,"
-    " %s, %s)"
+    " %s, %s, %s, %s)"
 )
 
 
@@ -87,11 +87,16 @@ def record_usage(
     source: str,
     agent: str = "",
     properties: Mapping[str, object] | None = None,
+    api_key: str = "",
+    is_done: bool = False,
 ) -> UsageRecord:
-    """Charge for one event and keep its record. The same event again answers the first record."""
+    """Charge for one event and keep its record. The same event again answers the first record.
+
+    With `is_done` the work is over, and no budget refuses it any more; it counts all the same.
+    """
     return record(
         account_id=account_id, meter=meter, quantity=quantity, occurred_at=occurred_at, now=now,
-        key=key, source=source, agent=agent, properties=properties,
+        key=key, source=source, agent=agent, properties=properties, api_key=api_key, is_done=is_done,
     )[0]  # fmt: skip
 
 
@@ -107,20 +112,23 @@ def record(
     source: str,
     agent: str = "",
     properties: Mapping[str, object] | None = None,
+    api_key: str = "",
+    is_done: bool = False,
 ) -> tuple[UsageRecord, bool]:
     """Like record_usage; the second value is False when the event had been recorded before."""
-    event = Event(source, key, meter, _quantity(quantity), occurred_at or now, agent, properties or {})
+    event = Event(source, key, meter, exact_quantity(quantity), occurred_at or now, agent, properties or {})
     facts = _look_up(event, account_id=account_id)
     # An event without a time of its own happened "now", which differs when it is sent again.
     given = event.fingerprint(with_time=occurred_at is not None)
     if facts.earlier:
         return _earlier(facts.earlier, given), False
-    if not now - OLDEST <= event.occurred_at <= now + NEWEST:
-        raise OutOfRange("occurred_at", "Must be at most 35 days back and at most 5 minutes ahead.")
+    check_time(event.occurred_at, now)
     if not facts.is_active:
         raise ledger.AccountNotActive(facts.status)
     rated = _rate(facts, event)
-    return _keep(facts, event, given, rated, cost_ucr=_chargeable(rated.ucr), now=now), True
+    cost_ucr = chargeable(rated.ucr)
+    kept = _keep(facts, event, given, rated, cost_ucr=cost_ucr, now=now, api_key=api_key, is_done=is_done)
+    return kept, True
 
 
 def capture(
@@ -142,7 +150,7 @@ def capture(
     """
     # Whatever is raised here is raised before anything is written, so a caller's transaction needs no savepoint.
     with nullcontext() if connection.in_atomic_block else transaction.atomic():
-        event = Event(source, key, meter, _quantity(quantity), occurred_at, agent, properties or {})
+        event = Event(source, key, meter, exact_quantity(quantity), occurred_at, agent, properties or {})
         facts = _look_up(event, hold_key=hold_key)
         given = event.fingerprint(with_time=True)
         if facts.earlier:
@@ -176,7 +184,7 @@ def settle(
 
     The work was done, and its record must not be lost.
     """
-    event = Event(source, key, meter, _quantity(quantity), occurred_at, agent, properties or {})
+    event = Event(source, key, meter, exact_quantity(quantity), occurred_at, agent, properties or {})
     facts = _look_up(event, account_id=account_id)
     given = event.fingerprint(with_time=True)
     if facts.earlier:
@@ -208,7 +216,8 @@ def _available(facts: Facts, now: datetime) -> int:
     return max(0, ledger.balance(account_id=facts.account_id, now=now).available_ucr)
 
 
-def _quantity(quantity: Decimal) -> Decimal:
+def exact_quantity(quantity: Decimal) -> Decimal:
+    """The quantity with nine places. Raises OutOfRange."""
     if not (quantity.is_finite() and 0 < quantity <= amounts.MAX_QUANTITY):
         raise OutOfRange("quantity", "Must be more than 0 and at most 10^18.")
     exact = quantity.quantize(Decimal("1e-9"), context=amounts.WIDE)
@@ -217,7 +226,14 @@ def _quantity(quantity: Decimal) -> Decimal:
     return exact
 
 
-def _chargeable(ucr: int) -> int:
+def check_time(occurred_at: datetime, now: datetime) -> None:
+    """Raises OutOfRange."""
+    if not now - OLDEST <= occurred_at <= now + NEWEST:
+        raise OutOfRange("occurred_at", "Must be at most 35 days back and at most 5 minutes ahead.")
+
+
+def chargeable(ucr: int) -> int:
+    """Raises OutOfRange."""
     if ucr > amounts.MAX_UCR:
         raise OutOfRange("quantity", f"One event may cost at most {amounts.MAX_CREDITS} credits.")
     return ucr
@@ -232,8 +248,9 @@ def _earlier(found: UUID, given: str) -> UsageRecord:
 
 
 def _keep(
-    facts: Facts, event: Event, given: str, rated: Rated, *, cost_ucr: int, now: datetime, held: Held | None = None
-) -> UsageRecord:
+    facts: Facts, event: Event, given: str, rated: Rated, *, cost_ucr: int, now: datetime, held: Held | None = None,
+    api_key: str = "", is_done: bool = True,
+) -> UsageRecord:  # fmt: skip
     """Charge, from a hold or at once, and write the record."""
     record = UsageRecord(
         account_id=facts.account_id,
@@ -252,14 +269,14 @@ def _keep(
         late=rated.billed_at != event.occurred_at,
         created_at=now,
     )
-    written = _write(record, rated, held)
+    written = _write(record, rated, held, api_key, is_done)
     if written.outcome == "expire_first":
         ledger.expire_wallet(account_id=facts.account_id, now=now)
-        written = _write(record, rated, held)
+        written = _write(record, rated, held, api_key, is_done)
     if written.outcome not in ("ok", "replay"):
         raise ledger.refusal(
             written.outcome, account_id=facts.account_id, key=event.key, needed_ucr=cost_ucr,
-            available_ucr=written.available_ucr,
+            available_ucr=written.available_ucr, found=written.transaction_id,
         )  # fmt: skip
     record.transaction_id, record.overdraft_ucr = written.transaction_id, written.overdraft_ucr
     record._state.adding, record._state.db = False, connection.alias
@@ -276,7 +293,7 @@ class Written(NamedTuple):
     overdraft_ucr: int
 
 
-def _write(record: UsageRecord, rated: Rated, held: Held | None) -> Written:
+def _write(record: UsageRecord, rated: Rated, held: Held | None, api_key: str, is_done: bool) -> Written:
     cost_ucr, meter = record.cost_ucr, record.meter
     if held:
         charge = ledger.fingerprint("capture", held.key, cost_ucr, meter)
@@ -286,6 +303,7 @@ def _write(record: UsageRecord, rated: Rated, held: Held | None) -> Written:
     arguments += [rated.price.name, record.pk, record.account_id, record.source, record.key, record.request_hash, meter]
     arguments += [record.quantity, record.agent, json.dumps(record.properties), rated.price.pk, rated.period_start]
     arguments += [rated.ucr, record.occurred_at, record.billed_at, record.created_at]
+    arguments += [api_key, not is_done]
     with connection.cursor() as cursor:
         cursor.execute(KEEP, arguments)
         return Written(*cursor.fetchone())

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import datetime
 
-from billing import intents, janitor, methods, payment_states, refunds, settlement
+from billing import intents, janitor, methods, payment_states, refunds, settlement, tasks
 from billing.gateways import AnswerLost, Charge, Gateway, NotFound, Refused, registry
-from billing.models import Account, Invoice, Payment, PaymentEvent, Refund
+from billing.models import Account, Dispute, Invoice, Payment, PaymentEvent, Refund
 from billing.payment_states import State
 
 
@@ -160,3 +160,24 @@ def refund(
         request_id=request_id,
     )
     return refunds.send(refund=found, now=now) if is_new else found
+
+
+def raise_dispute(*, payment: Payment, now: datetime) -> None:
+    """The payer of a simulated payment disputes it. Raises GatewayRefused."""
+    _play(payment, now)
+
+
+def play_dispute(*, dispute: Dispute, word: str, now: datetime) -> None:
+    """The simulated gateway says how a dispute goes on. Raises GatewayRefused."""
+    _play(dispute.payment, now, dispute_ref=dispute.gateway_ref, state=word)
+
+
+def _play(payment: Payment, now: datetime, **said: str) -> None:
+    """Its webhook comes at once, so that whoever plays sees what it does."""
+    if payment.gateway != "simulated" or payment.gateway_ref is None:
+        raise GatewayRefused("Only a payment of the simulated gateway can be played with.", payment.state)
+    try:
+        registry.simulated().dispute(payment.gateway_ref, **said)
+    except (Refused, NotFound) as no:
+        raise GatewayRefused(str(no), payment.state) from no
+    tasks.send_simulated_webhooks()

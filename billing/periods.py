@@ -18,6 +18,8 @@ class Cadence(StrEnum):
     WEEKLY = "weekly"
     MONTHLY = "monthly"
     YEARLY = "yearly"
+    # Invoiced when asked for; prices and rounding still run by calendar months.
+    PAY_AS_YOU_GO = "pay_as_you_go"
 
 
 @dataclass(frozen=True, order=True)
@@ -40,7 +42,7 @@ def midnight(day: date, zone: ZoneInfo) -> datetime:
 
 def containing(moment: datetime, cadence: Cadence, zone: ZoneInfo) -> Period:
     """The period a moment falls in."""
-    first = _first_day(_local_date(moment, zone), cadence)
+    first = first_day(_local_date(moment, zone), cadence)
     return Period(midnight(first, zone), midnight(_next_first(first, cadence), zone))
 
 
@@ -70,13 +72,14 @@ def _local_date(moment: datetime, zone: ZoneInfo) -> date:
     return tomorrow if midnight(tomorrow, zone) <= moment else day
 
 
-def _first_day(day: date, cadence: Cadence) -> date:
+def first_day(day: date, cadence: Cadence) -> date:
+    """The first day of the period that a day is in."""
     match cadence:
         case Cadence.DAILY:
             return day
         case Cadence.WEEKLY:
             return day - timedelta(days=day.weekday())
-        case Cadence.MONTHLY:
+        case Cadence.MONTHLY | Cadence.PAY_AS_YOU_GO:
             return day.replace(day=1)
         case Cadence.YEARLY:
             return day.replace(month=1, day=1)
@@ -88,7 +91,7 @@ def _next_first(first: date, cadence: Cadence) -> date:
             return first + timedelta(days=1)
         case Cadence.WEEKLY:
             return first + timedelta(days=7)
-        case Cadence.MONTHLY:
+        case Cadence.MONTHLY | Cadence.PAY_AS_YOU_GO:
             return (first + timedelta(days=32)).replace(day=1)
         case Cadence.YEARLY:
             return first.replace(year=first.year + 1)

@@ -91,11 +91,14 @@ class Price:
         """The price of a total quantity before rounding, in micro-credits."""
         if quantity <= 0:
             return Fraction(0)
-        return max(_SHAPES[self.shape](self, Fraction(quantity)), Fraction(self.minimum_ucr))
+        exact = _SHAPES[self.shape](self, Fraction(quantity))
+        return max(exact, Fraction(self.minimum_ucr)) if self.minimum_ucr else exact
 
 
 def _per_unit(price: Price, quantity: Fraction) -> Fraction:
-    return quantity * price.amount_ucr / Fraction(price.per)
+    # One fraction instead of three: this is done for every event.
+    numerator, denominator = price.per.as_integer_ratio()
+    return Fraction(quantity.numerator * price.amount_ucr * denominator, quantity.denominator * numerator)
 
 
 def _package(price: Price, quantity: Fraction) -> Fraction:

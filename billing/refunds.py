@@ -13,7 +13,7 @@ from uuid import UUID
 from django.db import transaction
 from django.db.models import Q, Sum
 
-from billing import ledger, live, payment_states
+from billing import announcements, ledger, live, payment_states
 from billing.gateways import AnswerLost, NotFound, Refused, Repayment, RepaymentState, registry
 from billing.models import Grant, Payment, PaymentEvent, Refund
 from billing.payment_states import SENT_BY, RefundState, State
@@ -75,7 +75,7 @@ def open_refund(
         account_id=payment.account_id,
         payment=payment,
         amount=amount,
-        credits_ucr=_credits_of(payment, amount),
+        credits_ucr=credits_of(payment, amount),
         key=key,
         request_hash=fingerprint,
         reason=reason,
@@ -93,13 +93,15 @@ def open_refund(
     return refund, True
 
 
-def _credits_of(payment: Payment, amount: int) -> int:
-    taken = payment.refunds.exclude(state=RefundState.FAILED).aggregate(sum=Sum("credits_ucr"))["sum"] or 0
+def credits_of(payment: Payment, amount: int) -> int:
+    """What so much of a payment bought, beside what refunds and disputes take of it already."""
+    refunded = payment.refunds.exclude(state=RefundState.FAILED).aggregate(sum=Sum("credits_ucr"))["sum"] or 0
+    disputed = payment.disputes.exclude(state="won").aggregate(sum=Sum("credits_ucr"))["sum"] or 0
     return payment_states.credits_back(
         credits_ucr=payment.credits_ucr,
         captured=payment.captured,
-        refunded=payment.refunded + payment.refunding + amount,
-        taken_ucr=taken,
+        refunded=payment.refunded + payment.refunding + payment.disputed + amount,
+        taken_ucr=refunded + disputed,
     )
 
 
@@ -108,7 +110,7 @@ def _take(refund: Refund, *, now: datetime, allow_debt: bool) -> None:
         return
     payment = refund.payment
     # What it bought, and what refunds that failed gave back of it.
-    bought = Grant.objects.filter(Q(payment=payment) | Q(refund__payment=payment))
+    bought = Grant.objects.filter(Q(payment=payment) | Q(refund__payment=payment) | Q(dispute__payment=payment))
     refund.taken = ledger.take_back(
         account_id=refund.account_id,
         grant_ids=list(bought.values_list("pk", flat=True)),
@@ -162,6 +164,7 @@ def _record(
     if not is_open:
         _close(refund, now)
     refund.save()
+    announcements.refund_moved(refund, now=now)
     _note(refund, source, state, Effect.APPLIED, detail, now)
     live.payment_changed(refund.account_id, refund.payment_id)
     return refund

@@ -17,7 +17,7 @@ from django.conf import settings
 from django.db import transaction
 from django.urls import reverse
 
-from billing import auto_top_ups, invoicing, ledger, live, payment_states
+from billing import announcements, auto_top_ups, invoicing, ledger, live, payment_states
 from billing.gateways import AnswerLost, Charge, ChargeState, NotFound, Order, Refused, registry
 from billing.models import GatewayWebhook, Grant, Invoice, Payment, PaymentEvent
 from billing.payment_states import State
@@ -124,6 +124,7 @@ def record(*, payment_id: UUID, said: Said, now: datetime) -> Payment:
     if not doubt:
         _note(payment, said, Effect.APPLIED, now, said.detail or said.failure_message)
     auto_top_ups.note(payment=payment, now=now)
+    announcements.payment_moved(payment, now=now)
     live.payment_changed(payment.account_id, payment.pk)
     return payment
 

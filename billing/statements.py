@@ -52,9 +52,13 @@ class Statement:
     credits_applied: int
     amount_due: int
     due_ucr: int
+    # Why there is no tax on it.
+    tax_note: str = ""
 
 
-def state(used: Iterable[Used], *, due_ucr: int, tax_rate: Decimal, credit_price: str, currency: str) -> Statement:
+def state(
+    used: Iterable[Used], *, due_ucr: int, tax_rate: Decimal, credit_price: str, currency: str, tax_note: str = ""
+) -> Statement:
     """The statement of what was used, of which `due_ucr` is owed."""
     lines = tuple(_line(each, credit_price=credit_price, currency=currency) for each in used)
     subtotal = sum(line.amount for line in lines)
@@ -73,6 +77,7 @@ def state(used: Iterable[Used], *, due_ucr: int, tax_rate: Decimal, credit_price
         credits_applied=total - amount_due,
         amount_due=amount_due,
         due_ucr=due_ucr,
+        tax_note=tax_note,
     )
 
 

@@ -8,9 +8,10 @@ from celery import shared_task
 from django.conf import settings
 from django.utils import timezone
 
-from billing import coins, gateway_webhooks, janitor, ledger, restocking
+from billing import alerts, closing, coins, credit_notes, dunning, gateway_webhooks, janitor, ledger, restocking
 from billing.chains import simulated as simulated_chain
 from billing.gateways import registry, simulated
+from billing.outgoing import courier, outbox
 
 
 @shared_task
@@ -21,6 +22,16 @@ def expire_holds() -> None:
 @shared_task
 def expire_grants() -> None:
     ledger.expire_grants(now=timezone.now())
+
+
+@shared_task
+def close_periods() -> None:
+    closing.sweep(now=timezone.now())
+
+
+@shared_task
+def send_credit_refunds() -> None:
+    credit_notes.sweep(now=timezone.now())
 
 
 @shared_task
@@ -42,14 +53,21 @@ def speak_to_gateways() -> None:
 
 
 @shared_task
-def watch_coins() -> None:
-    """What came to the addresses that were given out."""
+def sweep_coins() -> None:
+    """What came in USDC: the chain that is played is read at once, a node where it keeps no sweep waiting."""
     if not (registry.has_coins() or registry.has_x402()):
         return
-    now = timezone.now()
-    if settings.SIMULATED_CHAIN and coins.are_awaited():
-        simulated_chain.mine(now=now)
-    coins.sweep(gateway=registry.usdc(), now=now)
+    if not settings.SIMULATED_CHAIN:
+        watch_coins.apply_async(expires=5)
+        return
+    if coins.are_awaited():
+        simulated_chain.mine(now=timezone.now())
+    watch_coins()
+
+
+@shared_task
+def watch_coins() -> None:
+    coins.sweep(gateway=registry.usdc(), now=timezone.now())
 
 
 @shared_task
@@ -61,3 +79,30 @@ def send_simulated_webhooks() -> None:
 
 def _deliver(body: bytes, headers: Mapping[str, str]) -> None:
     gateway_webhooks.receive(gateway=simulated.NAME, body=body, headers=headers, now=timezone.now())
+
+
+@shared_task
+def sweep_webhooks() -> None:
+    """Receivers are far away, so what is due is sent where it keeps no sweep waiting."""
+    if courier.is_due():
+        send_webhooks.apply_async(expires=5)
+
+
+@shared_task
+def send_webhooks() -> None:
+    courier.work()
+
+
+@shared_task
+def forget_webhooks() -> None:
+    outbox.forget(now=timezone.now())
+
+
+@shared_task
+def remind_of_invoices() -> None:
+    dunning.sweep(now=timezone.now())
+
+
+@shared_task
+def tell_alerts() -> None:
+    alerts.sweep(now=timezone.now())

@@ -2,7 +2,23 @@
 
 from django.urls import path
 
-from billing.views import coins, credits, gateways, invoices, members, methods, paying, payments, staff
+from billing.views import (
+    arrears,
+    budgets,
+    coins,
+    credit_notes,
+    credits,
+    gateways,
+    invoices,
+    members,
+    methods,
+    oversight,
+    paying,
+    payments,
+    prices,
+    staff,
+    webhooks,
+)
 
 app_name = "billing"
 # The account itself: members, keys, settings.
@@ -15,6 +31,18 @@ account_pages = [
     path("developers/api-keys/", members.api_keys, name="api-keys"),
     path("developers/api-keys/<uuid:pk>/revoke/", members.api_key_revoke, name="api-key-revoke"),
 ]
+webhook_pages = [
+    path("developers/webhooks/", webhooks.webhooks, name="webhooks"),
+    path("developers/webhook-endpoints/<uuid:pk>/", webhooks.endpoint, name="endpoint"),
+    path("developers/webhook-endpoints/<uuid:pk>/change/", webhooks.change, name="endpoint-change"),
+    path("developers/webhook-endpoints/<uuid:pk>/rotate/", webhooks.rotate, name="endpoint-rotate"),
+    path("developers/webhook-endpoints/<uuid:pk>/switch/", webhooks.switch, name="endpoint-switch"),
+    path("developers/webhook-endpoints/<uuid:pk>/test/", webhooks.test, name="endpoint-test"),
+    path("developers/webhook-endpoints/<uuid:pk>/replay/", webhooks.replay, name="endpoint-replay"),
+    path("developers/webhook-endpoints/<uuid:pk>/remove/", webhooks.remove, name="endpoint-remove"),
+    path("developers/webhook-deliveries/<uuid:pk>/", webhooks.delivery, name="delivery"),
+    path("developers/webhook-deliveries/<uuid:pk>/replay/", webhooks.delivery_replay, name="delivery-replay"),
+]
 # Credits, usage, invoices.
 money_pages = [
     path("billing/", credits.overview, name="overview"),
@@ -26,12 +54,36 @@ money_pages = [
     path("billing/invoices/preview/", invoices.preview, name="invoice-preview"),
     path("billing/invoices/generate/", invoices.generate, name="invoice-generate"),
     path("billing/invoices/<uuid:pk>/", invoices.invoice, name="invoice"),
+    path("billing/invoices/close/", invoices.close, name="invoice-close"),
+    path("billing/invoices/<uuid:pk>/pdf/", invoices.pdf, name="invoice-pdf"),
+    path("billing/invoices/<uuid:pk>/csv/", invoices.lines_csv, name="invoice-csv"),
+    path("billing/invoices/<uuid:pk>/credit/", credit_notes.new, name="credit-note-new"),
+    path("billing/credit-notes/<uuid:pk>/", credit_notes.credit_note, name="credit-note"),
+    path("billing/credit-notes/<uuid:pk>/pdf/", credit_notes.pdf, name="credit-note-pdf"),
+    path("billing/credit-notes/<uuid:pk>/csv/", credit_notes.lines_csv, name="credit-note-csv"),
     path("billing/invoices/<uuid:pk>/finalize/", invoices.finalize, name="invoice-finalize"),
     path("billing/invoices/<uuid:pk>/void/", invoices.void, name="invoice-void"),
     path("billing/invoices/<uuid:pk>/mark-paid/", invoices.mark_paid, name="invoice-mark-paid"),
+    path("billing/budgets/", budgets.budgets, name="budgets"),
+    path("billing/budgets/<uuid:pk>/", budgets.budget, name="budget"),
+    path("billing/budgets/<uuid:pk>/remove/", budgets.remove, name="budget-remove"),
+    path("billing/low-balance/", budgets.low_balance, name="low-balance"),
     path("billing/accounts/", staff.accounts, name="staff-accounts"),
     path("billing/books/", staff.books, name="books"),
+    path("billing/money/", oversight.money, name="money"),
+    path("billing/ledger/", oversight.ledger, name="ledger"),
     path("billing/adjust/", staff.adjust, name="adjust"),
+]
+# What things cost.
+price_pages = [
+    path("billing/price-books/", prices.price_books, name="price-books"),
+    path("billing/price-books/<uuid:pk>/", prices.price_book, name="price-book"),
+    path("billing/price-books/<uuid:pk>/end/", prices.end_book, name="price-book-end"),
+    path("billing/price-drafts/new/", prices.draft_new, name="price-draft-new"),
+    path("billing/price-drafts/<uuid:pk>/", prices.price_draft, name="price-draft"),
+    path("billing/price-drafts/<uuid:pk>/what-if/", prices.compare, name="price-compare"),
+    path("billing/price-drafts/<uuid:pk>/publish/", prices.publish, name="price-publish"),
+    path("billing/price-drafts/<uuid:pk>/discard/", prices.discard, name="price-discard"),
 ]
 # Money in and back.
 payment_pages = [
@@ -51,9 +103,14 @@ payment_pages = [
     path("billing/payment-methods/<uuid:pk>/remove/", methods.method_remove, name="payment-method-remove"),
     path("billing/auto-top-up/", methods.auto_top_up, name="auto-top-up"),
     path("billing/auto-top-up/end/", methods.auto_top_up_end, name="auto-top-up-end"),
+    path("billing/payments/<uuid:pk>/dispute/", arrears.begin, name="dispute-begin"),
+    path("billing/disputes/", arrears.disputes, name="disputes"),
+    path("billing/disputes/<uuid:pk>/", arrears.dispute, name="dispute"),
+    path("billing/disputes/<uuid:pk>/play/", arrears.play, name="dispute-play"),
+    path("billing/arrears/", arrears.arrears, name="arrears"),
     path("billing/gateways/", gateways.gateways, name="gateways"),
     path("billing/gateways/payments/<uuid:pk>/ask/", gateways.ask, name="gateway-ask"),
     path("billing/gateways/webhooks/<uuid:pk>/", gateways.webhook, name="webhook"),
     path("billing/gateways/webhooks/<uuid:pk>/retry/", gateways.webhook_retry, name="webhook-retry"),
 ]
-urlpatterns = [*account_pages, *money_pages, *payment_pages]
+urlpatterns = [*account_pages, *webhook_pages, *money_pages, *price_pages, *payment_pages]

@@ -41,13 +41,13 @@ def _row(record: UsageRecord) -> list[str]:
         record.meter,
         amounts.plain_quantity(record.quantity),
         amounts.six_places(record.cost_ucr),
-        _text(record.agent),
-        _text(record.source),
-        _text(record.key),
+        text(record.agent),
+        text(record.source),
+        text(record.key),
         "true" if record.late else "false",
         str(record.transaction_id or ""),
     ]
 
 
-def _text(value: str) -> str:
+def text(value: str) -> str:
     return f"'{value}" if value.startswith(FORMULA) else value

@@ -71,7 +71,8 @@ STATEMENTS = {
             ('billing_grantconsumption', 'append_only'), ('billing_usagerecord', 'append_only'),
             ('billing_price', 'append_only'), ('billing_entry', 'transaction_balances'),
             ('billing_hold', 'ended_hold_is_final'), ('billing_invoice', 'final_invoice_is_fixed'),
-            ('billing_invoiceline', 'final_lines_are_fixed'), ('billing_paymentevent', 'append_only'),
+            ('billing_invoiceline', 'final_lines_are_fixed'), ('billing_creditnote', 'issued_note_is_fixed'),
+            ('billing_creditnoteline', 'append_only'), ('billing_paymentevent', 'append_only'),
             ('billing_payment', 'payment_goes_forward'), ('billing_refund', 'ended_refund_is_final')
         ) wanted (on_table, trigger)
          where not exists (select 1 from pg_trigger t where t.tgrelid = wanted.on_table::regclass
@@ -81,7 +82,9 @@ STATEMENTS = {
         select source || ' ' || key from billing_transaction group by account_id, source, key having count(*) > 1""",
     # L9
     "usage_is_charged_once": """
-        select u.id::text from billing_usagerecord u
+        select u.first from (
+            select account_id, transaction_id, sum(cost_ucr) as cost_ucr, min(id::text) as first
+              from billing_usagerecord group by account_id, transaction_id) u
           left join billing_transaction t on t.id = u.transaction_id and t.account_id = u.account_id
           left join billing_ledgeraccount w on w.account_id = u.account_id
           left join billing_entry e on e.transaction_id = t.id and e.ledger_account_id = w.id
@@ -94,9 +97,25 @@ STATEMENTS = {
             or i.amount_due <> i.total - i.credits_applied""",
     "invoice_numbers_have_no_gaps": """
         select s.prefix || s.year from billing_invoiceseries s
-          left join billing_invoice i on i.series_id = s.id
+          left join (select id, series_id, sequence from billing_invoice
+                     union all select id, series_id, sequence from billing_creditnote) i on i.series_id = s.id
          group by s.id
         having count(i.id) <> s.last_number or coalesce(max(i.sequence), 0) <> s.last_number""",
+    "credit_notes_take_off_what_they_say": """
+        select c.number from billing_creditnote c left join billing_creditnoteline l on l.note_id = c.id
+         group by c.id having c.subtotal <> coalesce(sum(l.amount), 0)
+        union all
+        select i.id::text from billing_invoice i left join billing_creditnote c on c.invoice_id = i.id
+         group by i.id
+        having i.credited <> coalesce(sum(c.total), 0) or coalesce(sum(c.tax), 0) > i.tax""",
+    "no_line_is_credited_beyond_its_amount": """
+        select i.number from billing_creditnoteline c join billing_invoiceline l on l.id = c.line_id
+          join billing_invoice i on i.id = l.invoice_id
+         group by i.id, l.id having sum(c.amount) > l.amount""",
+    "credit_notes_gave_their_credits": """
+        select c.number from billing_creditnote c
+          left join billing_grant g on g.id = c.grant_id and g.account_id = c.account_id
+         where c.granted_ucr <> coalesce(g.amount_ucr, 0)""",
     "final_periods_do_not_overlap": """
         select a.number from billing_invoice a join billing_invoice b
             on a.account_id = b.account_id and a.id < b.id
@@ -143,6 +162,29 @@ STATEMENTS = {
          where r.credits_ucr <> -coalesce(e.amount_ucr, 0)
             or (r.state = 'failed' and r.credits_ucr > 0) <> (undone.id is not null)
             or (undone.id is not null and (g.id is null or g.amount_ucr <> r.credits_ucr))""",
+    "disputes_add_up_to_what_is_disputed": """
+        select p.id::text from billing_payment p left join billing_dispute d on d.payment_id = p.id and d.state <> 'won'
+         group by p.id having p.disputed <> coalesce(sum(d.amount), 0)""",
+    "disputes_took_what_they_say": """
+        select d.id::text from billing_dispute d
+          left join billing_ledgeraccount w on w.account_id = d.account_id
+          left join billing_entry e on e.transaction_id = d.taken_id and e.ledger_account_id = w.id
+          left join billing_entry r on r.transaction_id = d.rest_id and r.ledger_account_id = w.id
+          left join billing_grant g on g.id = d.restored_id
+         where d.taken_ucr <> -coalesce(e.amount_ucr, 0)
+            or (d.state = 'lost' and d.credits_ucr <> -coalesce(e.amount_ucr, 0) - coalesce(r.amount_ucr, 0))
+            or (d.state = 'won' and d.taken_ucr <> coalesce(g.amount_ucr, 0))""",
+    # Budgets
+    "budgets_hold_what_their_holds_reserve": """
+        select c.id::text from billing_budgetcounter c
+          left join billing_budgetreservation r on r.counter_id = c.id
+         group by c.id having c.held_ucr <> coalesce(sum(r.amount_ucr), 0)
+        union all
+        select r.id::text from billing_budgetreservation r join billing_hold h on h.id = r.hold_id
+         where h.state <> 'active'""",
+    "wallets_know_whether_budgets_watch_them": """
+        select w.code from billing_ledgeraccount w
+         where w.has_budgets <> exists (select 1 from billing_budget b where b.account_id = w.account_id)""",
     "open_payments_are_asked_about": """
         select id::text from billing_payment
          where (state in ('created', 'unknown', 'requires_action', 'processing')) <> (ask_at is not null)

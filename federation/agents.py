@@ -17,6 +17,7 @@ from django.db import transaction
 from django.db.models import F, Q
 from django.db.models.expressions import RawSQL
 
+from billing.outgoing import outbox
 from federation import attempts, bus, dispatch, journal, live, maps, wiring
 from federation import beats as statements
 from federation.beats import Beat, Heard
@@ -307,6 +308,8 @@ def lose(*, agent: Agent, now: datetime) -> bool:
     seconds = int((now - agent.last_heartbeat_at).total_seconds())
     words = f"{agent} was silent for {seconds} s: lost."
     journal.record(federation, Event.Kind.LOST, words, now=now, agent=agent)
+    told = {"agent": str(agent.pk), "federation": str(federation.pk), "name": agent.name}
+    outbox.publish(account_id=federation.account_id, type="agent.lost", data=told, now=now)
     _release_all(agent, why=f"{agent} was lost.", now=now)
     wiring.rewire(federation=federation, why=words, now=now)
     return True

@@ -12,7 +12,7 @@ from uuid import UUID
 
 from django.db import transaction
 
-from federation import assignment, dependencies, journal, live, turns
+from federation import assignment, dependencies, journal, live, outcomes, turns
 from federation.models import Attempt, DeadLetter, Event, Federation, Task
 
 ROUND = 200
@@ -259,6 +259,7 @@ def _finish(task: Task, *, state: Task.State, now: datetime, **changes: Any) -> 
         setattr(task, name, value)
     task.save(update_fields=list(ended))
     live.tasks_changed(task.federation, [task])
+    outcomes.tell(task.federation, [task], now=now)
 
 
 def _again_or_dead(task: Task, *, now: datetime, error: str, delay_seconds: float | None = None) -> None:

@@ -17,7 +17,7 @@ from django.db import connection, transaction
 from django.db.models import F
 from django.db.models.functions import Coalesce
 
-from federation import attempts, live, store
+from federation import attempts, live, outcomes, store
 from federation.models import Agent, Attempt, Federation, Task
 
 HAND_OVER = """
@@ -140,7 +140,9 @@ def _write(said: Sequence[tuple[Attempt, Any]], federation: Federation, now: dat
         attempt.state, attempt.ended_at, attempt.answer = Attempt.State.SUCCEEDED, now, {"result": result}
         attempt.task.state, attempt.task.finished_at, attempt.task.result = Task.State.SUCCEEDED, now, result
     live.agents_changed(federation, [attempt.agent_id for attempt, _ in said])
-    live.tasks_changed(federation, [attempt.task for attempt, _ in said])
+    ended = [attempt.task for attempt, _ in said]
+    live.tasks_changed(federation, ended)
+    outcomes.tell(federation, ended, now=now)
 
 
 def _complete_one(agent: Agent, answer: Answer, now: datetime) -> Attempt | Exception:

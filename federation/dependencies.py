@@ -15,7 +15,7 @@ from django.db import connection
 from django.db.models import Exists, F, OuterRef, QuerySet
 from uuid_utils.compat import uuid7
 
-from federation import live
+from federation import live, outcomes
 from federation.models import Dependency, Federation, Task
 
 # Everything that waits behind a task that ended badly, each with the first such task it stands behind.
@@ -88,7 +88,7 @@ def settle(*, federation: Federation, now: datetime) -> int:
     unmet = Dependency.objects.filter(task=OuterRef("pk")).exclude(needs__state=Task.State.SUCCEEDED)
     freed = waiting.filter(~Exists(unmet)).update(is_waiting=False, reason="")
     if cancelled or freed:
-        live.tasks_changed(federation, cancelled)
+        live.tasks_changed(federation, cancelled[:200])
     return len(cancelled) + freed
 
 
@@ -108,7 +108,9 @@ def _cancel_doomed(federation: Federation, now: datetime) -> list[Task]:
             error=f"It was not started: it needs the task {culprit} ({culprit.pk}), which is {culprit.state}.",
             finished_at=now,
         )
-    return list(Task.objects.light().filter(pk__in=culprit_of, state=Task.State.CANCELLED)[:200])
+    cancelled = list(Task.objects.light().filter(pk__in=culprit_of, state=Task.State.CANCELLED))
+    outcomes.tell(federation, cancelled, now=now)
+    return cancelled
 
 
 def federations_to_settle() -> Iterable[UUID]:

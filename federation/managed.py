@@ -22,7 +22,7 @@ from sandboxes import engine, executions, lifecycle, programs
 from sandboxes.models import Artifact, Execution
 
 # What a later moment may mend; and what only another payload can.
-NOT_NOW = (ledger.InsufficientCredits, ledger.AccountNotActive, executions.QueueFull, engine.EngineUnavailable)
+NOT_NOW = (*ledger.CANNOT_SPEND, executions.QueueFull, engine.EngineUnavailable)
 NEVER = (workloads.BadPayload, programs.Refused, programs.TooLarge, executions.NetworkNotAllowed)
 UNHEARD = timedelta(seconds=3)
 # Enough that a node's sandboxes find the next one waiting whenever one has ended.

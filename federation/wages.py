@@ -38,6 +38,7 @@ def charge(*, attempt: Attempt, now: datetime) -> bool:
                 source=SOURCE,
                 agent=str(attempt.agent_id),
                 properties={"task": str(attempt.task_id)},
+                is_done=True,
             )
         except (ledger.InsufficientCredits, ledger.AccountNotActive):
             return False

@@ -15,7 +15,9 @@ class SiteConfig(AppConfig):
 
     def ready(self) -> None:
         # Importing the Celery application makes it the one that every process enqueues to.
-        from ntd_site import celery, checks
+        from ntd_site import celery, checks, receivers
+        from scaling import signals
 
         celery.app.set_default()
         checks.register()
+        signals.node_status_changed.connect(receivers.node_status_changed, dispatch_uid="ntd_site.webhooks")

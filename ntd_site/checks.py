@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from ipaddress import ip_network
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -26,7 +27,9 @@ def register() -> None:
 
 
 def check_settings(app_configs: Any, **_: Any) -> list[checks.CheckMessage]:
-    found = [*_urls(), *_gateways(), *coin_checks.found(), *_choices(), *_sandboxes(), *_e2b(), *_production()]
+    found = [
+        *_urls(), *_gateways(), *coin_checks.found(), *_numbers(), *_choices(), *_sandboxes(), *_webhooks(), *_e2b(), *_production(),
+    ]  # fmt: skip
     errors = [checks.Error(text, hint=hint, id=f"ntd.{code}") for code, text, hint in found]
     return [*errors, *_free_credits()]
 
@@ -69,6 +72,13 @@ def _urls() -> list[Found]:
             )
         )
     return found
+
+
+def _numbers() -> list[Found]:
+    if settings.CREDIT_NOTE_PREFIX != settings.INVOICE_PREFIX:
+        return []
+    text = "INVOICE_PREFIX and CREDIT_NOTE_PREFIX are the same, so invoices and credit notes would share their numbers."
+    return [("E020", text, "Name two prefixes that differ, for example nothing and CN.")]
 
 
 def _gateways() -> list[Found]:
@@ -135,6 +145,17 @@ def _choices() -> list[Found]:
             )
         )
     return [*found, *_numbers()]
+
+
+def _webhooks() -> list[Found]:
+    found = []
+    for network in settings.WEBHOOK_PRIVATE_NETWORKS:
+        try:
+            ip_network(network, strict=False)
+        except ValueError:
+            text = f"NTD_WEBHOOK_PRIVATE_NETWORKS: {network!r} is no network."
+            found.append(("E017", text, "Use networks or addresses: 10.1.0.0/16,127.0.0.1."))
+    return found
 
 
 def _numbers() -> list[Found]:

@@ -107,6 +107,12 @@ SETTINGS = {
         Setting("DEFAULT_CREDITS", "DEFAULT_CREDITS", "Credits a new account is given."),
         Setting("CREDIT_PRICE", "CREDIT_PRICE", "What one credit costs."),
         Setting("CREDIT_CURRENCY", "CREDIT_CURRENCY", "Currency of that price."),
+        Setting(
+            "NTD_WEBHOOK_PRIVATE_NETWORKS",
+            "WEBHOOK_PRIVATE_NETWORKS",
+            "Private networks that webhooks to customers may go to.",
+            empty="none",
+        ),
         Setting("PAYMENT_GATEWAY_URL", "PAYMENT_GATEWAY_URL", "Where payments go; the simulated gateway when not set."),
         Setting(
             "NTD_GATEWAY_SECRET_HTTP",

@@ -52,6 +52,7 @@ STATUS_OF_CODE = {
     "unsupported_media_type": 415,
     "idempotency_key_reused": 422,
     "refund_exceeds_payment": 422,
+    "credit_exceeds_invoice": 422,
     "resource_limit_exceeded": 429,
     "rate_limited": 429,
     "internal_error": 500,

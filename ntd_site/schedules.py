@@ -15,7 +15,7 @@ from scaling.schedule import SCHEDULE as SCALING
 # Nodes come first: how late they are swept counts.
 DECLARED: dict[str, dict[str, Any]] = {**SCALING, **SITE, **BILLING, **SANDBOXES, **FEDERATION}
 ROUND_SECONDS = 1.0
-OFTEN_SECONDS = 10.0
+OFTEN_SECONDS = 60.0
 
 
 def merged() -> dict[str, dict[str, Any]]:

@@ -62,6 +62,12 @@ SELLER_NAME = env("SELLER_NAME", default="ntd")
 SELLER_ADDRESS = env("SELLER_ADDRESS", default="")
 SELLER_TAX_ID = env("SELLER_TAX_ID", default="")
 INVOICE_PREFIX = env("INVOICE_PREFIX", default="")
+CREDIT_NOTE_PREFIX = env("CREDIT_NOTE_PREFIX", default="CN")
+# 0: staff close periods by hand.
+INVOICE_CLOSE_AFTER_HOURS = env.int("INVOICE_CLOSE_AFTER_HOURS", default=0)
+REVERSE_CHARGE_TEXT = env(
+    "REVERSE_CHARGE_TEXT", default="Reverse charge: the customer owes the tax (Art. 196, Directive 2006/112/EC)."
+)
 PAYMENT_TERMS_DAYS = env.int("PAYMENT_TERMS_DAYS", default=14)
 E2B_API_KEY = env("E2B_API_KEY", default="")
 E2B_DOMAIN = env("E2B_DOMAIN", default="")
@@ -119,6 +125,9 @@ GATEWAY_SECRETS = {
     "simulated": _gateway_secrets("simulated") or [_own_secret("simulated gateway")],
     "http": (HTTP_GATEWAY_SECRETS := _gateway_secrets("http")),
 }
+# Which addresses webhooks to customers may not go to, and the private networks that they may.
+ADDRESS_REFUSED = egress.kind_refused
+WEBHOOK_PRIVATE_NETWORKS = env("NTD_WEBHOOK_PRIVATE_NETWORKS", default="").replace(",", " ").split()
 FEDERATION_ROLE = env("FEDERATION_ROLE", default="both")
 COORDINATOR_URL = env("COORDINATOR_URL", default="")
 RATE_LIMIT_PER_MINUTE = env.int("RATE_LIMIT_PER_MINUTE", default=600)

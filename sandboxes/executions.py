@@ -15,9 +15,10 @@ from django.db import transaction
 from django.db.models import Q
 
 from billing import ledger, pricing
+from billing.keys import KeyPrincipal
 from billing.models import Account, User
-from sandboxes import cancels, engine, lifecycle, lifetimes, live, programs, steps, tasks, transcript
-from sandboxes.executor import METER, WAITS_AT_MOST, WAITS_AT_MOST_HOURS, announce_end, let_go
+from sandboxes import cancels, engine, lifecycle, lifetimes, live, programs, steps, tasks, telling, transcript
+from sandboxes.executor import METER, WAITS_AT_MOST, WAITS_AT_MOST_HOURS, let_go
 from sandboxes.limits import InvalidLimits, Limits
 from sandboxes.models import Execution, Pool, Sandbox, Template
 from sandboxes.runtimes import LOCAL, Needs
@@ -87,7 +88,7 @@ def submit(
     """Queue code to run, with its worst-case cost held; in a long-lived sandbox only `queue` waits for another.
 
     Raises programs.Refused, programs.TooLarge, NetworkNotAllowed, engine.EngineUnavailable, QueueFull,
-    ledger.InsufficientCredits, ledger.AccountNotActive, SandboxIsBusy, lifetimes.Ended; then nothing is written.
+    those of ledger.CANNOT_SPEND, SandboxIsBusy, lifetimes.Ended; then nothing is written.
     """
     program = programs.check(
         code=code,
@@ -119,7 +120,8 @@ def submit(
         available_at=now,
         **_stored(program),
     )
-    return _queue(execution, now) if place.sandbox is None else _enter(execution, now, may_wait=queue)
+    api_key = str(by.pk) if isinstance(by, KeyPrincipal) else ""
+    return _queue(execution, now, api_key) if place.sandbox is None else _enter(execution, now, may_wait=queue)
 
 
 def _stored(program: programs.Program) -> dict[str, Any]:
@@ -135,10 +137,11 @@ def _stored(program: programs.Program) -> dict[str, Any]:
     }
 
 
-def _queue(execution: Execution, now: datetime) -> Execution:
+def _queue(execution: Execution, now: datetime, api_key: str) -> Execution:
     held_ucr = most_cost_ucr(execution.timeout_seconds)
     # Longer than it may wait and run, so that what is held is released or captured, and never expires by itself.
     terms = {"held_ucr": held_ucr, "held_until": now + 2 * WAITS_AT_MOST, "now": now}
+    terms |= {"meter": METER, "api_key": api_key}
     while True:
         done = steps.submit(execution, most_waiting=QUEUE_LIMIT, **terms)
         if done.outcome == "no_template":
@@ -147,7 +150,7 @@ def _queue(execution: Execution, now: datetime) -> Execution:
             raise QueueFull
         if ledger.is_held(
             done.outcome, done.available_ucr, account_id=execution.account_id, key=execution.hold_key,
-            amount_ucr=held_ucr, now=now,
+            amount_ucr=held_ucr, now=now, found=done.refused_by,
         ):  # fmt: skip
             break
     live.execution_changed(execution)
@@ -322,8 +325,9 @@ def _mark_cancelled(execution: Execution, now: datetime) -> str:
     Execution.objects.filter(pk=row.pk).update(state=lifecycle.CANCELLED, finished_at=now)
     if row.state == lifecycle.QUEUED:
         let_go(row, now)
-        transaction.on_commit(partial(announce_end, row))
-    live.execution_changed(row)
+        telling.ended(row, now=now)
+    else:
+        live.execution_changed(row)
     execution.refresh_from_db()
     return str(row.state)
 

@@ -23,7 +23,7 @@ from django.db import connection, transaction
 from django.db.models import F
 
 from billing import ledger, metering
-from sandboxes import engine, leases, lifecycle, live, names, signals, steps, stock, transcript, vitals
+from sandboxes import engine, leases, lifecycle, live, names, steps, stock, telling, transcript, vitals
 from sandboxes.leases import Clock
 from sandboxes.limits import Limits
 from sandboxes.models import Artifact, Attempt, Execution, OutputChunk, Sandbox
@@ -196,7 +196,7 @@ def finish(
         OutputChunk.objects.bulk_create(chunks)
     if artifacts := _artifacts(execution, outcome):
         Artifact.objects.bulk_create(artifacts)
-    _tell_end(execution)
+    telling.ended(execution, now=now)
 
 
 def _result(execution: Execution, outcome: Outcome) -> dict[str, Any]:
@@ -384,7 +384,7 @@ def give_up(*, execution: Execution, outcome: str, error: str, now: datetime) ->
         return
     _record_attempt(execution, outcome=outcome, duration_ms=None, now=now, error=error)
     let_go(execution, now)
-    _tell_end(execution)
+    telling.ended(execution, now=now)
 
 
 @transaction.atomic
@@ -415,19 +415,8 @@ def settle_cancelled(*, execution: Execution, now: datetime) -> bool:
         let_go(found, now)
     _record_attempt(found, outcome=Attempt.Outcome.CANCELLED, duration_ms=lasted, now=now)
     row.update(lease_expires_at=None, duration_ms=lasted, cost_ucr=cost)
-    _tell_end(found)
+    telling.ended(found, now=now)
     return True
-
-
-def _tell_end(execution: Execution) -> None:
-    transaction.on_commit(partial(announce_end, execution))
-    live.execution_changed(execution)
-
-
-def announce_end(execution: Execution) -> None:
-    transcript.tell_end(execution.pk)
-    said = {"execution_id": execution.pk, "agent": execution.agent}
-    signals.execution_finished.send_robust(sender=Execution, **said)
 
 
 def expire_leases(*, now: datetime) -> int:
@@ -470,5 +459,5 @@ def _drop(execution: Execution, error: str, now: datetime) -> bool:
     )
     if moved:
         let_go(execution, now)
-        _tell_end(execution)
+        telling.ended(execution, now=now)
     return bool(moved)

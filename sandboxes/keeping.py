@@ -38,7 +38,7 @@ def open_sandbox(
     """Have a sandbox opened, with its first minute's credits held. Its time runs from now.
 
     Raises programs.Refused, programs.TooLarge, executions.NetworkNotAllowed, engine.EngineUnavailable,
-    ledger.InsufficientCredits, ledger.AccountNotActive; then nothing is written.
+    those of ledger.CANNOT_SPEND; then nothing is written.
     """
     checked_env, checked_metadata = programs.check_sandbox(env=env, metadata=metadata)
     start = _template(account, template)

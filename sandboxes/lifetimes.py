@@ -174,7 +174,7 @@ def _close_books(row: Sandbox, now: datetime, *, is_charged: bool) -> None:
         until = min(now, row.expires_at)
         try:
             rent.renew(row, until=until, now=now)
-        except (ledger.InsufficientCredits, ledger.AccountNotActive):
+        except ledger.CANNOT_SPEND:
             until = None
     rent.settle(row, until=until, now=now)
 
@@ -284,7 +284,7 @@ def renew(*, sandbox_id: UUID, now: datetime) -> bool:
     refused = None
     try:
         rent.renew(row, until=now, now=now)
-    except (ledger.InsufficientCredits, ledger.AccountNotActive) as no_money:
+    except ledger.CANNOT_SPEND as no_money:
         refused = no_money
     row.save(update_fields=PAID)
     if refused is None:

@@ -31,7 +31,7 @@ def most_cost_ucr(seconds: float) -> int:
 
 
 def hold(sandbox: Sandbox, *, now: datetime) -> None:
-    """Set the present window's credits aside. Raises ledger.InsufficientCredits, ledger.AccountNotActive."""
+    """Set the present window's credits aside. Raises those of ledger.CANNOT_SPEND."""
     ledger.hold(
         account_id=sandbox.account_id,
         amount_ucr=max(1, most_cost_ucr((sandbox.held_until - sandbox.charged_until).total_seconds())),
@@ -40,6 +40,7 @@ def hold(sandbox: Sandbox, *, now: datetime) -> None:
         expires_at=now + 2 * LONGEST,
         now=now,
         purpose="sandbox",
+        meter=METER,
     )
 
 
@@ -52,7 +53,7 @@ def begin(sandbox: Sandbox, *, now: datetime) -> None:
 def renew(sandbox: Sandbox, *, until: datetime, now: datetime) -> None:
     """Charge every window that is over by `until` and set the next one aside, as far as the sandbox's time goes.
 
-    Raises ledger.InsufficientCredits, ledger.AccountNotActive; what is over is charged then all the same.
+    Raises those of ledger.CANNOT_SPEND; what is over is charged then all the same.
     """
     while sandbox.held_until <= until and sandbox.held_until < sandbox.expires_at:
         _charge(sandbox, until=sandbox.held_until, now=now)

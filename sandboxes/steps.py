@@ -17,7 +17,7 @@ from uuid_utils.compat import uuid7
 
 from sandboxes.models import Execution
 
-SUBMIT = "select * from sandboxes_submit(%s::jsonb, %s, %s, %s::jsonb, %s, %s, %s, %s, %s, %s)"
+SUBMIT = "select * from sandboxes_submit(%s::jsonb, %s, %s, %s::jsonb, %s, %s, %s, %s, %s, %s, %s, %s)"
 TURN = "select sandboxes_next_turn(%s, %s)"
 CLAIM = """
 select (claimed.execution).*, claimed.template_address, claimed.fills_pool
@@ -39,13 +39,27 @@ class Submitted(NamedTuple):
     outcome: str
     turn: int | None
     available_ucr: int
+    # The budget that does not allow it, when the ledger says `budget`.
+    refused_by: UUID | None = None
 
 
-def submit(execution: Execution, *, most_waiting: int, held_ucr: int, held_until: datetime, now: datetime) -> Submitted:
-    """Queue a new execution with `held_ucr` set aside; only `ok` has written anything."""
+def submit(
+    execution: Execution,
+    *,
+    most_waiting: int,
+    held_ucr: int,
+    held_until: datetime,
+    now: datetime,
+    meter: str = "",
+    api_key: str = "",
+) -> Submitted:
+    """Queue a new execution with `held_ucr` set aside; only `ok` has written anything.
+
+    The hold counts on the budgets of the meter, of the execution's agent and of the API key.
+    """
     row = json.dumps({name: getattr(execution, name) for name in SMALL}, default=str)
     arguments = [row, execution.code, execution.stdin, json.dumps(execution.files), most_waiting]
-    arguments += [uuid7(), execution.hold_key, held_ucr, held_until, now]
+    arguments += [uuid7(), execution.hold_key, held_ucr, held_until, now, meter, api_key]
     done = Submitted(*_row(SUBMIT, arguments))
     if done.outcome == "ok":
         execution.turn = done.turn

@@ -67,6 +67,7 @@ REFUSALS = {
     executions.SandboxIsBusy: 409,
     lifetimes.Ended: 410,
     ledger.InsufficientCredits: 402,
+    ledger.BudgetExceeded: 402,
     ledger.AccountNotActive: 403,
     programs.TooLarge: 413,
 }

@@ -19,7 +19,7 @@ from django.db.models import F, Value
 from django.db.models.functions import Least
 from uuid_utils.compat import uuid7
 
-from scaling import health, leases, live
+from scaling import health, leases, live, signals
 from scaling.health import Status
 from scaling.models import HealthReport, Node, StatusChange
 
@@ -227,6 +227,7 @@ def _finite(value: float | None) -> float | None:
 def _move(moves: list[tuple[Node, health.Finding]], *, at: datetime) -> None:
     """Give locked nodes their new status, and say why."""
     changes = []
+    before = {node.pk: node.status for node, _ in moves}
     for node, finding in moves:
         changes.append(
             StatusChange(node=node, at=at, before=node.status, after=finding.status, reason=finding.reason[:300])
@@ -240,6 +241,8 @@ def _move(moves: list[tuple[Node, health.Finding]], *, at: datetime) -> None:
         [node for node, _ in moves], ["status", "status_reason", "worse", "better", "check_at"], batch_size=500
     )
     StatusChange.objects.bulk_create(changes, batch_size=500)
+    for node, _ in moves:
+        signals.node_status_changed.send(sender=Node, node=node, before=before[node.pk], at=at)
 
 
 # --- silence

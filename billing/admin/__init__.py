@@ -1,5 +1,5 @@
-"""Django's admin of billing: people and accounts, and money to look at."""
+"""Django's admin of billing: people and accounts, and money and what was told of it to look at."""
 
-from billing.admin import customers, money
+from billing.admin import customers, money, told
 
-__all__ = ["customers", "money"]
+__all__ = ["customers", "money", "told"]

@@ -11,6 +11,8 @@ from billing.models import (
     AutoTopUp,
     CoinQuote,
     CoinTransfer,
+    CreditNote,
+    CreditNoteLine,
     Entry,
     GatewayWebhook,
     Grant,
@@ -24,6 +26,7 @@ from billing.models import (
     PaymentMethod,
     Price,
     PriceBook,
+    PriceDraft,
     Refund,
     Transaction,
     UsageRecord,
@@ -67,7 +70,8 @@ _look_at(
     filters=("meter", "late"),
     search=("key",),
 )
-_look_at(PriceBook, ("name", "version", "account", "valid_from"))
+_look_at(PriceBook, ("name", "version", "account", "valid_from", "valid_until"))
+_look_at(PriceDraft, ("name", "account", "version", "changed_at"))
 _look_at(Price, ("book", "meter", "shape", "amount_ucr", "per"), filters=("meter",))
 _look_at(
     Invoice,
@@ -76,6 +80,13 @@ _look_at(
     search=("number",),
 )
 _look_at(InvoiceLine, ("invoice", "meter", "quantity", "cost_ucr", "amount"))
+_look_at(
+    CreditNote,
+    ("number", "account", "invoice", "total", "due_reduced", "refund_amount", "granted"),
+    filters=("refund_is_due",),
+    search=("number",),
+)
+_look_at(CreditNoteLine, ("note", "line", "amount"))
 _look_at(PaymentMethod, ("label", "account", "gateway", "is_default", "removed_at"), search=("label",))
 _look_at(
     Payment,

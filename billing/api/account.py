@@ -10,7 +10,7 @@ from rest_framework import exceptions
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from billing import auto_top_ups, details, ledger, roles
+from billing import alerts, auto_top_ups, details, ledger, roles
 from billing.api import acting, serializers
 from billing.models import Account
 
@@ -68,5 +68,6 @@ def _version(request: Request) -> int | None:
 def _answer(account: Account) -> Response:
     overdraft = ledger.balance(account_id=account.pk, now=timezone.now()).overdraft_ucr
     account.wallet_overdraft_ucr = overdraft
+    account.low_balance_ucr = alerts.low_balance_of(account)
     account.auto_topup = auto_top_ups.of(account)
     return Response(serializers.AccountAnswer(account).data, headers={"ETag": f'"{account.version}"'})

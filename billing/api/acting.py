@@ -62,6 +62,11 @@ def actor(request: Any) -> str:
     return f"key:{user.pk}" if isinstance(user, KeyPrincipal) else f"user:{user.pk}"
 
 
+def api_key(request: Any) -> str:
+    """The key that acts, as budgets name it; empty for a person."""
+    return str(request.user.pk) if isinstance(request.user, KeyPrincipal) else ""
+
+
 def request_id(request: Any) -> str:
     return str(getattr(request, "id", ""))[:128]
 

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from uuid import UUID
 
+from django.http import HttpResponse
 from django.shortcuts import get_object_or_404
 from django.utils import timezone
 from drf_spectacular.utils import extend_schema
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from billing import invoicing, payments, periods, roles
-from billing.api import acting, metered
+from billing import documents, invoice_csv, invoicing, payments, periods, roles
+from billing.api import acting, files, metered
+from billing.api.files import CSV, PDF
 from billing.api.payment_serializers import PaidInvoice, PayRequest
 from billing.api.serializers import Nothing
 from billing.models import Invoice
@@ -43,6 +45,18 @@ class InvoiceViewSet(acting.BillingViewSet):
     def retrieve(self, request: Request, pk: UUID) -> Response:
         return _answer(get_object_or_404(Invoice.objects.visible_to(request.user), pk=pk))
 
+    @extend_schema(responses={(200, "application/pdf"): PDF})
+    def pdf(self, request: Request, pk: UUID) -> HttpResponse:
+        """The invoice as PDF."""
+        found = _visible(request, pk)
+        return files.pdf(documents.of_invoice(found), name=f"invoice-{found.number or 'draft'}")
+
+    @extend_schema(responses={(200, "text/csv"): CSV})
+    def csv(self, request: Request, pk: UUID) -> HttpResponse:
+        """Its lines and totals as CSV."""
+        found = _visible(request, pk)
+        return files.csv(invoice_csv.of_invoice(found), name=f"invoice-{found.number or 'draft'}")
+
     @extend_schema(responses=metered.PreviewAnswer)
     def preview(self, request: Request) -> Response:
         """The running period as its invoice would be now."""
@@ -54,8 +68,12 @@ class InvoiceViewSet(acting.BillingViewSet):
         """The draft of a period (201); asked again, the same one with what was used since (200)."""
         given = self.given(request)
         account = acting.visible_account(request, given["account"])
-        period = periods.Period(given["period_start"], given["period_end"])
-        draft, is_new = invoicing.generate(account=account, period=period, now=timezone.now())
+        now = timezone.now()
+        if "period_start" in given:
+            period = periods.Period(given["period_start"], given["period_end"])
+        else:
+            period = invoicing.period_to_close(account=account, now=now)
+        draft, is_new = invoicing.generate(account=account, period=period, now=now)
         return _answer(draft, status=201 if is_new else 200)
 
     @extend_schema(request=None, responses=metered.InvoiceAnswer)
@@ -98,6 +116,11 @@ class InvoiceViewSet(acting.BillingViewSet):
             invoice_id=invoice.pk, reason=reason, now=timezone.now(), actor=acting.actor(request)
         )
         return _answer(paid)
+
+
+def _visible(request: Request, pk: UUID) -> Invoice:
+    found: Invoice = get_object_or_404(Invoice.objects.visible_to(request.user).select_related("account"), pk=pk)
+    return found
 
 
 def _answer(invoice: Invoice, status: int = 200) -> Response:

@@ -151,6 +151,7 @@ class HoldViewSet(acting.BillingViewSet):
             key=f"api:{account.pk}:{acting.act_key(request)}",
             expires_at=now + timedelta(seconds=given["expires_in_seconds"]),
             purpose=given["purpose"],
+            api_key=acting.api_key(request),
             now=now,
         )
         return _hold_answer(held, status=201)

@@ -66,7 +66,9 @@ class EventsRequest(serializers.Serializer[Any]):
 
 class EventAnswer(serializers.Serializer[Any]):
     id = serializers.CharField(allow_null=True)
-    status = serializers.ChoiceField(choices=["accepted", "duplicate", "conflict", "insufficient_credits", "invalid"])
+    status = serializers.ChoiceField(
+        choices=["accepted", "duplicate", "conflict", "insufficient_credits", "budget_exceeded", "invalid"]
+    )
     detail = serializers.CharField(required=False)
     usage = serializers.UUIDField(required=False, allow_null=True)
     cost_credits = SixPlacesField(required=False)
@@ -221,7 +223,9 @@ class InvoiceAnswer(serializers.ModelSerializer[Invoice]):
     tax = MoneyField()
     total = MoneyField()
     credits_applied = MoneyField()
-    amount_due = MoneyField()
+    # What was due, less what credit notes took off it.
+    amount_due = MoneyField(source="left_due")
+    credited = MoneyField()
     seller = Party()
     customer = Party()
 
@@ -230,8 +234,8 @@ class InvoiceAnswer(serializers.ModelSerializer[Invoice]):
         fields = (
             "id", "number", "account", "state", "overdue", "period_start", "period_end", "currency", "lines",
             "subtotal",
-            "tax_rate", "tax", "total", "credits_applied", "amount_due", "seller", "customer", "reason", "created_at",
-            "finalized_at", "due_at", "paid_at", "voided_at",
+            "tax_rate", "tax_note", "tax", "total", "credits_applied", "amount_due", "credited", "seller",
+            "customer", "reason", "created_at", "finalized_at", "due_at", "paid_at", "voided_at",
         )  # fmt: skip
         read_only_fields = fields
 
@@ -253,6 +257,7 @@ class PreviewAnswer(serializers.Serializer[Any]):
     currency = serializers.CharField(source="statement.currency")
     lines = serializers.SerializerMethodField()
     tax_rate = serializers.DecimalField(source="statement.tax_rate", max_digits=5, decimal_places=4)
+    tax_note = serializers.CharField(source="statement.tax_note")
     subtotal = MoneyField(source="statement.subtotal")
     tax = MoneyField(source="statement.tax")
     total = MoneyField(source="statement.total")
@@ -273,9 +278,17 @@ class InvoiceQuery(ListQuery):
 
 
 class GenerateRequest(serializers.Serializer[Any]):
+    """Without a period: the account's last one that is over; of pay-as-you-go, from the last invoice until now."""
+
     account = serializers.UUIDField()
-    period_start = MomentField()
-    period_end = MomentField()
+    period_start = MomentField(required=False)
+    period_end = MomentField(required=False)
+
+    def validate(self, given: dict[str, Any]) -> dict[str, Any]:
+        missing = {"period_start", "period_end"} - given.keys()
+        if len(missing) == 1:
+            raise serializers.ValidationError({missing.pop(): ["Send both ends of the period, or none."]})
+        return given
 
 
 class ReasonRequest(serializers.Serializer[Any]):

@@ -39,14 +39,15 @@ class AutoTopUpChange(serializers.Serializer[Any]):
 
 class AccountAnswer(serializers.ModelSerializer[Account]):
     overdraft_credits = SixPlacesField(source="wallet_overdraft_ucr")
+    low_balance_credits = SixPlacesField(source="low_balance_ucr", allow_null=True)
     auto_topup = AutoTopUpAnswer(allow_null=True)
 
     class Meta:
         model = Account
         fields = (
             "id", "name", "slug", "status", "time_zone", "currency", "locale", "legal_name", "address", "tax_id",
-            "tax_rate", "billing_period", "overdraft_credits", "auto_topup", "version",
-            "created_at",
+            "tax_rate", "reverse_charge", "billing_period", "overdraft_credits", "low_balance_credits", "auto_topup",
+            "version", "created_at",
         )  # fmt: skip
         read_only_fields = fields
 
@@ -61,8 +62,15 @@ class AccountChange(serializers.Serializer[Any]):
     address = serializers.CharField(max_length=1000, required=False, allow_blank=True)
     tax_id = serializers.CharField(max_length=40, required=False, allow_blank=True)
     tax_rate = RateField(required=False)
+    reverse_charge = serializers.BooleanField(required=False)
     billing_period = serializers.ChoiceField(choices=[each.value for each in Cadence], required=False)
     overdraft_credits = CreditsOrZeroField(required=False, source="overdraft_ucr")
+    low_balance_credits = CreditsField(
+        required=False,
+        allow_null=True,
+        source="low_balance_ucr",
+        help_text="Below it the owners are warned; null never.",
+    )
     auto_topup = AutoTopUpChange(required=False, allow_null=True)
 
 

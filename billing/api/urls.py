@@ -2,7 +2,19 @@
 
 from django.urls import path
 
-from billing.api import account, invoices, ledger, payments, people, usage
+from billing.api import (
+    account,
+    budgets,
+    credit_notes,
+    disputes,
+    invoices,
+    ledger,
+    payments,
+    people,
+    prices,
+    usage,
+    webhooks,
+)  # fmt: skip
 
 credits_endpoints = [
     path("account", account.AccountViewSet.as_view({"get": "retrieve", "patch": "partial_update"})),
@@ -19,11 +31,18 @@ credits_endpoints = [
     path("usage/events", usage.UsageViewSet.as_view({"post": "events"})),
     path("usage/export", usage.UsageViewSet.as_view({"get": "export"})),
     path("prices", usage.PriceViewSet.as_view({"get": "current"})),
+    path("prices/what-if", prices.WhatIfViewSet.as_view({"post": "compare"})),
     path("prices/estimate", usage.PriceViewSet.as_view({"post": "estimate"})),
     path("invoices", invoices.InvoiceViewSet.as_view({"get": "list"})),
     path("invoices/preview", invoices.InvoiceViewSet.as_view({"get": "preview"})),
     path("invoices/generate", invoices.InvoiceViewSet.as_view({"post": "generate"})),
     path("invoices/<uuid:pk>", invoices.InvoiceViewSet.as_view({"get": "retrieve"})),
+    path("invoices/<uuid:pk>/pdf", invoices.InvoiceViewSet.as_view({"get": "pdf"})),
+    path("invoices/<uuid:pk>/csv", invoices.InvoiceViewSet.as_view({"get": "csv"})),
+    path("credit-notes", credit_notes.CreditNoteViewSet.as_view({"get": "list", "post": "create"})),
+    path("credit-notes/<uuid:pk>", credit_notes.CreditNoteViewSet.as_view({"get": "retrieve"})),
+    path("credit-notes/<uuid:pk>/pdf", credit_notes.CreditNoteViewSet.as_view({"get": "pdf"})),
+    path("credit-notes/<uuid:pk>/csv", credit_notes.CreditNoteViewSet.as_view({"get": "csv"})),
     path("invoices/<uuid:pk>/finalize", invoices.InvoiceViewSet.as_view({"post": "finalize"})),
     path("invoices/<uuid:pk>/void", invoices.InvoiceViewSet.as_view({"post": "void"})),
     path("invoices/<uuid:pk>/pay", invoices.InvoiceViewSet.as_view({"post": "pay"})),
@@ -43,6 +62,8 @@ payment_endpoints = [
         "payment-methods/<uuid:pk>",
         payments.MethodViewSet.as_view({"get": "retrieve", "patch": "partial_update", "delete": "destroy"}),
     ),
+    path("disputes", disputes.DisputeViewSet.as_view({"get": "list"})),
+    path("disputes/<uuid:pk>", disputes.DisputeViewSet.as_view({"get": "retrieve"})),
     path("gateways/<str:name>/webhook", payments.GatewayWebhookView.as_view(), name="gateway-webhook"),
 ]
 
@@ -59,4 +80,30 @@ people_endpoints = [
     path("invitations", people.Invitations.as_view({"get": "list"}), name="api-invitations"),
     path("invitations/<str:pk>", people.Invitations.as_view({"delete": "destroy"}), name="api-invitation"),
 ]
-urlpatterns = [*people_endpoints, *credits_endpoints, *payment_endpoints]
+
+# Limits, and what was told of them.
+budget_endpoints = [
+    path("budgets", budgets.BudgetViewSet.as_view({"get": "list", "post": "create"})),
+    path(
+        "budgets/<uuid:pk>",
+        budgets.BudgetViewSet.as_view({"get": "retrieve", "patch": "partial_update", "delete": "destroy"}),
+    ),
+    path("alerts", budgets.AlertViewSet.as_view({"get": "list"})),
+]
+
+# What customers' own servers are told.
+webhook_endpoints = [
+    path("webhook-event-types", webhooks.EventTypeViewSet.as_view({"get": "catalogue"})),
+    path("webhook-endpoints", webhooks.EndpointViewSet.as_view({"get": "list", "post": "create"})),
+    path(
+        "webhook-endpoints/<uuid:pk>",
+        webhooks.EndpointViewSet.as_view({"get": "retrieve", "patch": "partial_update", "delete": "destroy"}),
+    ),
+    path("webhook-endpoints/<uuid:pk>/rotate", webhooks.EndpointViewSet.as_view({"post": "rotate"})),
+    path("webhook-endpoints/<uuid:pk>/test", webhooks.EndpointViewSet.as_view({"post": "test"})),
+    path("webhook-endpoints/<uuid:pk>/replay", webhooks.EndpointViewSet.as_view({"post": "replay"})),
+    path("webhook-endpoints/<uuid:pk>/deliveries", webhooks.EndpointViewSet.as_view({"get": "deliveries"})),
+    path("webhook-deliveries/<uuid:pk>", webhooks.DeliveryViewSet.as_view({"get": "retrieve"})),
+    path("webhook-deliveries/<uuid:pk>/replay", webhooks.DeliveryViewSet.as_view({"post": "replay"})),
+]
+urlpatterns = [*people_endpoints, *credits_endpoints, *payment_endpoints, *budget_endpoints, *webhook_endpoints]

@@ -15,8 +15,8 @@ from rest_framework import exceptions
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from billing import amounts, books, intake, periods, reports, usage_csv
-from billing.api import acting, metered
+from billing import amounts, books, cloud_events, intake, periods, reports, usage_csv
+from billing.api import acting, cloud, metered
 from billing.api.serializers import Nothing
 from billing.models import Account
 
@@ -32,27 +32,46 @@ GIVEN = PolymorphicProxySerializer(
 )
 
 
+# Checking an item of a batch copies no fields.
+FORM = metered.EventRequest()
+# An event's values; or the answer that it is not right.
+Checked = tuple[dict[str, Any] | None, dict[str, Any] | None]
+
+
 class UsageViewSet(acting.BillingViewSet):
     """What was used."""
 
     pagination_class = None
     serializer_class = Nothing
+    parser_classes = cloud.PARSERS
     request_serializers = {"events": metered.EventsRequest}
     query_serializers = {"summary": metered.WindowQuery, "export": metered.UsageQuery}
 
-    @extend_schema(request=GIVEN, responses={200: EVENTS, 201: metered.EventAnswer})
+    @extend_schema(
+        request={
+            "application/json": GIVEN,
+            cloud_events.SINGLE: cloud.CloudEvent,
+            cloud_events.BATCH: cloud.CloudEvent(many=True),
+        },
+        responses={200: EVENTS, 201: metered.EventAnswer},
+    )
     def events(self, request: Request) -> Response:
-        """Record one event (201, or 200 when it is a duplicate), or up to 1,000 (200, answered one by one)."""
+        """Record one event (201, or 200 when it is a duplicate), or up to 1,000 (200, answered one by one). CloudEvents
+        are taken in structured mode, one or a batch."""
         self.given(request)
-        account, now = acting.account_of(request), timezone.now()
+        account, now, api_key = acting.account_of(request), timezone.now(), acting.api_key(request)
+        sent = cloud.kind_of(request)
+        if sent == cloud_events.SINGLE:
+            return _single(account, _cloud_event(request.data["events"][0]), now, api_key)
+        if sent:
+            return _batch(account, [_checked_cloud(item) for item in request.data["events"]], now, api_key)
         if "events" not in request.data:
             given = metered.EventRequest(data=request.data)
             given.is_valid(raise_exception=True)
-            return _single(account, dict(given.validated_data), now)
+            return _single(account, dict(given.validated_data), now, api_key)
         if len(request.data) > 1:
             raise exceptions.ValidationError({"events": ["Send either one event or `events`, not both."]})
-        results = [_result(account, item, now) for item in request.data["events"]]
-        return Response(metered.EventResults({"results": results}).data)
+        return _batch(account, [_checked(item) for item in request.data["events"]], now, api_key)
 
     @extend_schema(parameters=[metered.WindowQuery], responses=metered.UsageRows)
     def summary(self, request: Request) -> Response:
@@ -73,24 +92,56 @@ class UsageViewSet(acting.BillingViewSet):
         return usage_csv.response(_range(account, asked, ""), name=account.slug)
 
 
-def _single(account: Account, given: dict[str, Any], now: datetime) -> Response:
-    found = intake.accept(account=account, event=given, now=now)
+def _cloud_event(item: Any) -> dict[str, Any]:
+    try:
+        given = metered.EventRequest(data=cloud_events.event_of(item))
+    except ValueError as wrong:
+        name, _, sentence = str(wrong).rpartition(": ")
+        raise exceptions.ValidationError({name or "non_field_errors": [sentence]}) from wrong
+    given.is_valid(raise_exception=True)
+    return dict(given.validated_data)
+
+
+def _checked_cloud(item: Any) -> Checked:
+    try:
+        return _checked(cloud_events.event_of(item))
+    except ValueError as wrong:
+        return _invalid(item, str(wrong))
+
+
+def _single(account: Account, given: dict[str, Any], now: datetime, api_key: str) -> Response:
+    found = intake.accept(account=account, event=given, now=now, api_key=api_key)
     return Response(metered.EventAnswer(_shown(found)).data, status=201 if found.is_new else 200)
 
 
-def _result(account: Account, item: Any, now: datetime) -> dict[str, Any]:
-    """One event of a batch: what came of it, as an answer and never as an error."""
-    name = item.get("id") if isinstance(item, dict) and isinstance(item.get("id"), str) else None
-    serializer = metered.EventRequest(data=item)
-    unknown = sorted(set(item) - set(serializer.fields)) if isinstance(item, dict) else []
+def _checked(item: Any) -> Checked:
+    """One event of a batch: its values, or the answer that it is not right."""
+    unknown = sorted(set(item) - set(FORM.fields)) if isinstance(item, dict) else []
     if unknown:
-        return {"id": name, "status": "invalid", "detail": f"Unknown fields: {', '.join(unknown)}."}
-    if not serializer.is_valid():
-        return {"id": name, "status": "invalid", "detail": _first(serializer.errors)}
+        return _invalid(item, f"Unknown fields: {', '.join(unknown)}.")
     try:
-        return _shown(intake.accept(account=account, event=dict(serializer.validated_data), now=now))
-    except intake.REFUSALS as refused:
-        return {"id": name, "status": intake.status_of(refused), "detail": str(refused)}
+        return FORM.run_validation(item), None
+    except exceptions.ValidationError as wrong:
+        return _invalid(item, _first(wrong.detail))
+
+
+def _invalid(item: Any, sentence: str) -> Checked:
+    name = item.get("id") if isinstance(item, dict) and isinstance(item.get("id"), str) else None
+    return None, {"id": name, "status": "invalid", "detail": sentence}
+
+
+def _batch(account: Account, checked: list[Checked], now: datetime, api_key: str) -> Response:
+    """What came of each event, in their order: an answer and never an error."""
+    events = [event for event, _ in checked if event is not None]
+    outcomes = iter(intake.accept_many(account=account, events=events, now=now, api_key=api_key))
+    results = [answer if event is None else _result(event, next(outcomes)) for event, answer in checked]
+    return Response(metered.EventResults({"results": results}).data)
+
+
+def _result(event: dict[str, Any], found: intake.Accepted | Exception) -> dict[str, Any]:
+    if isinstance(found, Exception):
+        return {"id": event["id"], "status": intake.status_of(found), "detail": str(found)}
+    return _shown(found)
 
 
 def _shown(found: intake.Accepted) -> dict[str, Any]:

@@ -76,6 +76,16 @@ class Repayment:
 
 
 @dataclass(frozen=True)
+class DisputeWord:
+    """What a gateway says of a dispute; without an amount it is about all of the payment."""
+
+    ref: str
+    state: str
+    amount: int | None = None
+    reason: str = ""
+
+
+@dataclass(frozen=True)
 class Event:
     """What a signed webhook says. It names a payment by the gateway's ref or by our reference, perhaps by both.
 
@@ -92,6 +102,7 @@ class Event:
     currency: str | None = None
     failure_code: str = ""
     failure_message: str = ""
+    dispute: DisputeWord | None = None
 
 
 class AnswerLost(Exception):

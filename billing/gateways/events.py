@@ -1,7 +1,8 @@
 """Pure. The body of a gateway's webhook, read as something hostile: `{id, type, created_at, data: {payment, ...}}`.
 
 `data.payment` is the payment itself, or only an id of it, the gateway's or ours. The type says the state
-(`payment.succeeded`); the payment does where the type is `payment.updated`.
+(`payment.succeeded`); the payment does where the type is `payment.updated`. A dispute's (`dispute.opened`) has
+`data.dispute {id, payment, amount?, reason?}`.
 """
 
 from __future__ import annotations
@@ -10,9 +11,10 @@ import json
 from datetime import datetime
 from typing import Any
 
-from billing.gateways import ChargeState, Event, Unreadable
+from billing.gateways import ChargeState, DisputeWord, Event, Unreadable
 
 MOST_MINOR = 10**15
+DISPUTE_STATES = ("opened", "under_review", "won", "lost")
 
 
 def read(body: bytes) -> Event:
@@ -24,7 +26,9 @@ def read(body: bytes) -> Event:
     if not isinstance(said, dict):
         raise Unreadable("The body is not a JSON object.")
     data = said.get("data")
-    payment = data.get("payment") if isinstance(data, dict) else None
+    disputed = data.get("dispute") if isinstance(data, dict) else None
+    about = disputed if isinstance(disputed, dict) else data
+    payment = about.get("payment") if isinstance(about, dict) else None
     details = payment if isinstance(payment, dict) else data if isinstance(data, dict) else {}
     kind = text(said, "type", 100)
     return Event(
@@ -38,6 +42,7 @@ def read(body: bytes) -> Event:
         currency=details["currency"] if isinstance(details.get("currency"), str) else None,
         failure_code=str(details.get("failure_code") or "")[:60],
         failure_message=str(details.get("failure_message") or "")[:300],
+        dispute=_dispute(kind, disputed),
     )
 
 
@@ -60,6 +65,15 @@ def _state(kind: str, details: dict[str, Any]) -> ChargeState | None:
     if word in ("updated", "changed") and isinstance(details.get("state"), str):
         word = details["state"]
     return ChargeState(word) if word in list(ChargeState) else None
+
+
+def _dispute(kind: str, said: Any) -> DisputeWord | None:
+    area, _, word = kind.partition(".")
+    if area != "dispute" or word not in DISPUTE_STATES or not isinstance(said, dict):
+        return None
+    ref = _name(said.get("id"))
+    reason = said.get("reason")
+    return DisputeWord(ref, word, _amount(said), reason[:300] if isinstance(reason, str) else "") if ref else None
 
 
 def _amount(details: dict[str, Any]) -> int | None:

@@ -61,6 +61,10 @@ class SimulatedGateway:
     def fetch_refund(self, *, key: str) -> Repayment:
         return _repayment(simulated_remote.look_up_refund(key=key))
 
+    def dispute(self, ref: str, *, dispute_ref: str = "", state: str = "opened") -> str:
+        """The payer, or the payer's bank, has something to say; a webhook tells us what."""
+        return simulated_remote.dispute(ref, dispute_ref=dispute_ref, state=state, now=self._clock())
+
     def read_webhook(self, *, body: bytes, headers: Mapping[str, str], now: datetime) -> Event:
         try:
             signatures.check(body, headers, secrets=self._secrets, now=now)

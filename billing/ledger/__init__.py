@@ -5,6 +5,7 @@ holding      hold, capture, release     what work of unknown cost sets aside fir
 granting     grant, expire, overdraft   where credits come from and how they end
 correcting   reverse, transfer          opposite entries; nothing is ever edited
 refunding    take_back                  bought credits whose money goes back
+limiting     spends that a budget refused
 refusals     the exceptions of all of them
 """
 
@@ -17,10 +18,13 @@ from billing.ledger.granting import (
     set_overdraft,
 )
 from billing.ledger.holding import capture, expire_hold, expire_holds, hold, is_held, release
+from billing.ledger.limiting import take_notes
 from billing.ledger.refunding import take_back
 from billing.ledger.refusals import (
+    CANNOT_SPEND,
     AccountNotActive,
     AmountOutOfRange,
+    BudgetExceeded,
     CreditsSpent,
     HoldEnded,
     InsufficientCredits,
@@ -34,6 +38,8 @@ __all__ = [
     "AccountNotActive",
     "AmountOutOfRange",
     "Balance",
+    "BudgetExceeded",
+    "CANNOT_SPEND",
     "CreditsSpent",
     "HoldEnded",
     "InsufficientCredits",
@@ -59,5 +65,6 @@ __all__ = [
     "reverse",
     "set_overdraft",
     "take_back",
+    "take_notes",
     "transfer",
 ]

@@ -12,22 +12,34 @@ from billing import live
 from billing.ledger import granting, refusals, spending
 from billing.models import Hold
 
-HOLD = "select * from billing_hold(%s, %s, %s, %s, %s, %s, %s)"
+HOLD = "select * from billing_hold(%s, %s, %s, %s, %s, %s, %s, %s, %s, %s)"
 END = "select * from billing_end_hold(%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)"
 SWEEP_BATCH = 500
 
 
 def hold(
-    *, account_id: UUID, amount_ucr: int, key: str, expires_at: datetime, now: datetime, purpose: str = ""
-) -> Hold:
-    """Set credits aside. The same key again answers the same hold."""
+    *, account_id: UUID, amount_ucr: int, key: str, expires_at: datetime, now: datetime, purpose: str = "",
+    meter: str = "", agent: str = "", api_key: str = "",
+) -> Hold:  # fmt: skip
+    """Set credits aside. The same key again answers the same hold.
+
+    `meter`, `agent` and `api_key` say on which budgets it counts, and what is captured of it.
+    """
     refusals.check_amount(amount_ucr)
     with connection.cursor() as cursor:
-        cursor.execute(HOLD, [account_id, uuid7(), key, amount_ucr, purpose, expires_at, now])
+        cursor.execute(HOLD, [account_id, uuid7(), key, amount_ucr, purpose, expires_at, now, meter, agent, api_key])
         outcome, found, available_ucr = cursor.fetchone()
-    if not is_held(outcome, available_ucr, account_id=account_id, key=key, amount_ucr=amount_ucr, now=now):
+    if not is_held(outcome, available_ucr, account_id=account_id, key=key, amount_ucr=amount_ucr, now=now, found=found):
         return hold(
-            account_id=account_id, amount_ucr=amount_ucr, key=key, expires_at=expires_at, now=now, purpose=purpose
+            account_id=account_id,
+            amount_ucr=amount_ucr,
+            key=key,
+            expires_at=expires_at,
+            now=now,
+            purpose=purpose,
+            meter=meter,
+            agent=agent,
+            api_key=api_key,
         )
     if outcome == "replay":
         return Hold.objects.get(pk=found)
@@ -38,18 +50,21 @@ def hold(
     return new
 
 
-def is_held(outcome: str, available_ucr: int, *, account_id: UUID, key: str, amount_ucr: int, now: datetime) -> bool:
+def is_held(
+    outcome: str, available_ucr: int, *, account_id: UUID, key: str, amount_ucr: int, now: datetime,
+    found: UUID | None = None,
+) -> bool:  # fmt: skip
     """What billing_hold answered, also to a statement of another app's that calls it: True when the credits are held.
 
-    False when credits past their expiry had to be booked first: it may be asked again now. Raises InsufficientCredits,
-    AccountNotActive, KeyReused.
+    False when credits past their expiry had to be booked first: it may be asked again now. `found` is the row it
+    named. Raises those of CANNOT_SPEND, KeyReused.
     """
     if outcome == "expire_first":
         granting.expire_wallet(account_id=account_id, now=now)
         return False
     if outcome not in ("ok", "replay"):
         raise spending.refusal(
-            outcome, account_id=account_id, key=key, needed_ucr=amount_ucr, available_ucr=available_ucr
+            outcome, account_id=account_id, key=key, needed_ucr=amount_ucr, available_ucr=available_ucr, found=found
         )
     if outcome == "ok":
         live.credits_changed(account_id)

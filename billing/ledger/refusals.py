@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from billing import amounts
+
+if TYPE_CHECKING:
+    from billing.models import Budget
 
 
 class InsufficientCredits(Exception):
@@ -37,6 +42,31 @@ class AccountNotActive(Exception):
     @property
     def extras(self) -> dict[str, object]:
         return {"state": self.status}
+
+
+class BudgetExceeded(Exception):
+    """Raised when a budget that blocks leaves too little for the amount."""
+
+    code = "budget_exceeded"
+
+    def __init__(self, budget: Budget, needed_ucr: int, spent_ucr: int, held_ucr: int) -> None:
+        self.budget = budget
+        self.left_ucr = max(0, budget.limit_ucr - spent_ucr - held_ucr)
+        self._needed_ucr = needed_ucr
+        need, left = amounts.plain(needed_ucr), amounts.plain(self.left_ucr)
+        super().__init__(
+            f"The budget for {budget} of {amounts.plain(budget.limit_ucr)} credits does not allow it: "
+            f"need {need}, left {left}. Raise the budget, or wait for its next period."
+        )
+
+    @property
+    def extras(self) -> dict[str, object]:
+        return {
+            "budget": str(self.budget.pk),
+            "limit": amounts.six_places(self.budget.limit_ucr),
+            "needed": amounts.six_places(self._needed_ucr),
+            "available": amounts.six_places(self.left_ucr),
+        }
 
 
 class KeyReused(Exception):
@@ -107,6 +137,10 @@ class NotReversible(Exception):
     """Raised when a transaction cannot be undone by an opposite one."""
 
     code = "conflict"
+
+
+# Why an account cannot spend now, and may later: credits, its status, a budget.
+CANNOT_SPEND = (InsufficientCredits, AccountNotActive, BudgetExceeded)
 
 
 def check_amount(amount_ucr: int) -> None:

@@ -12,10 +12,10 @@ from django.db.models import Q, Sum
 from uuid_utils.compat import uuid7
 
 from billing import live
-from billing.ledger import granting, refusals
+from billing.ledger import granting, limiting, refusals
 from billing.models import Account, Grant, LedgerAccount
 
-CHARGE = "select * from billing_charge(%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)"
+CHARGE = "select * from billing_charge(%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)"
 
 
 @dataclass(frozen=True)
@@ -53,13 +53,18 @@ def charge(
     description: str = "",
     actor: str = "",
     request_id: str = "",
+    agent: str = "",
+    api_key: str = "",
 ) -> Receipt:
-    """Take credits at once. The same key again answers the first receipt and takes nothing."""
+    """Take credits at once. The same key again answers the first receipt and takes nothing.
+
+    `meter`, `agent` and `api_key` say on which budgets it counts. Raises the reasons in CANNOT_SPEND, KeyReused.
+    """
     refusals.check_amount(amount_ucr)
     ids = [uuid7() for _ in range(4)]
     given = fingerprint("charge", amount_ucr, meter)
     arguments = [account_id, ids, f"revenue:{meter}", amount_ucr]
-    arguments += [source, key, given, description, actor, request_id, now]
+    arguments += [source, key, given, description, actor, request_id, now, agent, api_key]
     outcome, found, available_ucr, overdraft_ucr = _call(CHARGE, arguments)
     if outcome == "ok":
         live.credits_changed(account_id)
@@ -70,9 +75,11 @@ def charge(
         granting.expire_wallet(account_id=account_id, now=now)
         return charge(
             account_id=account_id, amount_ucr=amount_ucr, key=key, source=source, now=now,
-            meter=meter, description=description, actor=actor, request_id=request_id,
+            meter=meter, description=description, actor=actor, request_id=request_id, agent=agent, api_key=api_key,
         )  # fmt: skip
-    raise refusal(outcome, account_id=account_id, key=key, needed_ucr=amount_ucr, available_ucr=available_ucr)
+    raise refusal(
+        outcome, account_id=account_id, key=key, needed_ucr=amount_ucr, available_ucr=available_ucr, found=found
+    )
 
 
 def _call(statement: str, arguments: list[object]) -> tuple[str, UUID, int, int]:
@@ -82,8 +89,13 @@ def _call(statement: str, arguments: list[object]) -> tuple[str, UUID, int, int]
     return row
 
 
-def refusal(outcome: str, *, account_id: UUID, key: str, needed_ucr: int, available_ucr: int) -> Exception:
-    """The exception that says in words what a function of the database answered."""
+def refusal(
+    outcome: str, *, account_id: UUID, key: str, needed_ucr: int, available_ucr: int, found: UUID | None = None
+) -> Exception:
+    """The exception that says in words what a function of the database answered; `found` is the row it named."""
+    if outcome == "budget":
+        assert found is not None
+        return limiting.refuse(found, needed_ucr=needed_ucr)
     if outcome == "insufficient":
         return refusals.InsufficientCredits(needed_ucr, available_ucr)
     if outcome == "reused":

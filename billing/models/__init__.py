@@ -1,6 +1,9 @@
 """What billing remembers, one file per noun."""
 
+from billing.models.arrears import Dispute, DunningStep
+from billing.models.budgets import Alert, BalanceWatch, Budget, BudgetCounter, BudgetReservation
 from billing.models.coins import ChainCursor, CoinQuote, CoinTransfer, SimulatedBlock, SimulatedTransfer
+from billing.models.credit_notes import CreditNote, CreditNoteLine
 from billing.models.customers import (
     EDITING_ROLES,
     Account,
@@ -14,8 +17,9 @@ from billing.models.idempotency import IdempotencyRecord
 from billing.models.invitations import Invitation
 from billing.models.invoices import Invoice, InvoiceLine, InvoiceSeries
 from billing.models.ledger import Entry, Grant, GrantConsumption, Hold, LedgerAccount, Transaction
+from billing.models.outgoing import OutgoingEvent, WebhookAttempt, WebhookDelivery, WebhookEndpoint
 from billing.models.payments import AutoTopUp, GatewayWebhook, Payment, PaymentEvent, PaymentMethod, Refund
-from billing.models.prices import Price, PriceBook
+from billing.models.prices import Price, PriceBook, PriceDraft
 from billing.models.simulated import SimulatedEvent, SimulatedPayment, SimulatedRefund
 from billing.models.usage import Rating, UsageRecord
 from billing.models.x402 import X402Authorization
@@ -23,11 +27,20 @@ from billing.models.x402 import X402Authorization
 __all__ = [
     "Account",
     "AccountQuerySet",
+    "Alert",
     "ApiKey",
     "AutoTopUp",
     "ChainCursor",
     "CoinQuote",
     "CoinTransfer",
+    "CreditNote",
+    "CreditNoteLine",
+    "BalanceWatch",
+    "Budget",
+    "BudgetCounter",
+    "BudgetReservation",
+    "Dispute",
+    "DunningStep",
     "EDITING_ROLES",
     "Entry",
     "GatewayWebhook",
@@ -41,11 +54,13 @@ __all__ = [
     "InvoiceSeries",
     "LedgerAccount",
     "Membership",
+    "OutgoingEvent",
     "Payment",
     "PaymentEvent",
     "PaymentMethod",
     "Price",
     "PriceBook",
+    "PriceDraft",
     "Rating",
     "Refund",
     "Role",
@@ -58,4 +73,7 @@ __all__ = [
     "UsageRecord",
     "User",
     "X402Authorization",
+    "WebhookAttempt",
+    "WebhookDelivery",
+    "WebhookEndpoint",
 ]

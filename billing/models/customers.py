@@ -113,6 +113,8 @@ class Account(models.Model):
     name = models.CharField(max_length=120)
     slug = models.SlugField(max_length=60, unique=True)
     status = models.CharField(max_length=10, choices=Status.choices, default=Status.ACTIVE)
+    # Dunning suspended it, and lets it go on when it has paid; staff's own word is not touched.
+    suspended_for_debt = models.BooleanField(default=False, db_default=False)
     time_zone = models.CharField(max_length=64, default="UTC")
     currency = models.CharField(max_length=3, default="EUR")
     locale = models.CharField(max_length=16, default="en")
@@ -121,8 +123,10 @@ class Account(models.Model):
     tax_id = models.CharField(max_length=40, blank=True)
     # A fraction: 0.19 is 19 %.
     tax_rate = models.DecimalField(max_digits=5, decimal_places=4, default=0)
+    # The customer owes the tax where it is: invoices carry none, and say why.
+    reverse_charge = models.BooleanField(default=False)
     billing_period = models.CharField(
-        max_length=8, choices=[(cadence.value, cadence.value) for cadence in Cadence], default=Cadence.MONTHLY
+        max_length=13, choices=[(cadence.value, cadence.value) for cadence in Cadence], default=Cadence.MONTHLY
     )
     created_at = models.DateTimeField(default=timezone.now)
     version = models.PositiveIntegerField(default=1)
@@ -133,7 +137,14 @@ class Account(models.Model):
         constraints = [
             models.CheckConstraint(condition=Q(status__in=["active", "suspended", "closed"]), name="account_status"),
             models.CheckConstraint(
+                condition=Q(suspended_for_debt=False) | Q(status="suspended"), name="account_in_debt_is_suspended"
+            ),
+            models.CheckConstraint(
                 condition=Q(tax_rate__gte=0, tax_rate__lte=1), name="account_tax_rate_is_a_fraction"
+            ),
+            models.CheckConstraint(
+                condition=Q(reverse_charge=False) | (Q(tax_rate=0) & ~Q(tax_id="")),
+                name="account_reverse_charge_has_a_tax_id_and_no_tax",
             ),
         ]
 

@@ -56,6 +56,12 @@ class Invoice(models.Model):
     credits_applied = models.BigIntegerField(default=0)
     amount_due = models.BigIntegerField(default=0)
     due_ucr = models.BigIntegerField(default=0)
+    # What credit notes took off it later: of the total, of what was due, and of the credits that were due.
+    credited = models.BigIntegerField(default=0)
+    credited_due = models.BigIntegerField(default=0)
+    credited_due_ucr = models.BigIntegerField(default=0)
+    # Why there is no tax on it.
+    tax_note = models.CharField(max_length=300, blank=True)
     # Names and addresses as they were when the invoice became final.
     seller = models.JSONField(default=dict, blank=True)
     customer = models.JSONField(default=dict, blank=True)
@@ -87,6 +93,16 @@ class Invoice(models.Model):
                 name="invoice_not_negative",
             ),
             models.CheckConstraint(
+                condition=Q(credited__gte=F("credited_due"), credited__lte=F("total"))
+                & Q(credited_due__gte=0, credited_due__lte=F("amount_due"))
+                & Q(credited_due_ucr__gte=0, credited_due_ucr__lte=F("due_ucr")),
+                name="invoice_credited_at_most_what_it_says",
+            ),
+            models.CheckConstraint(
+                condition=Q(credited=0) | Q(state__in=["open", "paid", "uncollectible"]),
+                name="only_final_invoices_are_credited",
+            ),
+            models.CheckConstraint(
                 condition=Q(state="draft", number=None) | Q(state="void") | Q(number__isnull=False),
                 name="final_invoices_are_numbered",
             ),
@@ -107,6 +123,29 @@ class Invoice(models.Model):
     def last_moment(self) -> datetime:
         """For people, who name a period by its first and last day."""
         return self.period_end - timedelta(microseconds=1)
+
+    @property
+    def is_unpaid(self) -> bool:
+        return self.state in (self.State.OPEN, self.State.UNCOLLECTIBLE)
+
+    @property
+    def open_amount(self) -> int:
+        """What is still to be paid, in minor units."""
+        return self.left_due if self.is_unpaid else 0
+
+    @property
+    def left_due(self) -> int:
+        """What was due, less what credit notes took off it."""
+        return self.amount_due - self.credited_due
+
+    @property
+    def open_ucr(self) -> int:
+        """The credits that paying it settles."""
+        return self.due_ucr - self.credited_due_ucr
+
+    @property
+    def left_to_credit(self) -> int:
+        return self.total - self.credited
 
     def is_overdue(self, now: datetime) -> bool:
         return self.state == self.State.OPEN and self.due_at is not None and self.due_at <= now

@@ -49,6 +49,8 @@ class LedgerAccount(models.Model):
     floor_ucr = models.BigIntegerField(null=True, blank=True)
     # How far below its floor a refund of credits that had been spent has pushed the wallet.
     arrears_ucr = models.BigIntegerField(default=0, db_default=0)
+    # Whether any budget watches it: without one, none is looked for.
+    has_budgets = models.BooleanField(default=False, db_default=False)
     # Number of the last statement line: given under the row's lock, so a statement has one order.
     last_line = models.BigIntegerField(default=0)
 

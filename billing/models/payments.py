@@ -75,6 +75,8 @@ class Payment(models.Model):
     refunded = models.BigIntegerField(default=0)
     # Of refunds that are on their way.
     refunding = models.BigIntegerField(default=0)
+    # Of disputes that are open or lost.
+    disputed = models.BigIntegerField(default=0, db_default=0)
     currency = models.CharField(max_length=3)
     gateway = models.CharField(max_length=20)
     gateway_ref = models.CharField(max_length=200, null=True, blank=True)  # noqa: DJ001 - unique
@@ -115,7 +117,12 @@ class Payment(models.Model):
                 condition=Q(amount__gt=0, subtotal__gt=0, tax__gte=0, credits_ucr__gt=0), name="payment_is_positive"
             ),
             models.CheckConstraint(
-                condition=Q(refunded__gte=0, refunding__gte=0, captured__gte=F("refunded") + F("refunding")),
+                condition=Q(
+                    refunded__gte=0,
+                    refunding__gte=0,
+                    disputed__gte=0,
+                    captured__gte=F("refunded") + F("refunding") + F("disputed"),
+                ),
                 name="payment_refunded_within_captured",
             ),
             models.CheckConstraint(
@@ -146,8 +153,8 @@ class Payment(models.Model):
 
     @property
     def refundable(self) -> int:
-        """What is left of it, less what is on its way back."""
-        return self.captured - self.refunded - self.refunding
+        """What is left of it, less what is on its way back or in dispute."""
+        return self.captured - self.refunded - self.refunding - self.disputed
 
     def money(self, minor: int) -> str:
         return amounts.money_text(minor, self.currency)

@@ -20,6 +20,9 @@ class PriceBook(models.Model):
     version = models.PositiveIntegerField()
     account = models.ForeignKey(Account, on_delete=models.PROTECT, null=True, blank=True, related_name="price_books")
     valid_from = models.DateTimeField()
+    # When an account's own prices end, and everybody's hold for it again.
+    valid_until = models.DateTimeField(null=True, blank=True)
+    actor = models.CharField(max_length=80, blank=True)
     created_at = models.DateTimeField()
 
     class Meta:
@@ -30,10 +33,30 @@ class PriceBook(models.Model):
             models.UniqueConstraint(
                 fields=["account", "valid_from"], nulls_distinct=False, name="one_price_book_per_moment"
             ),
+            models.CheckConstraint(
+                condition=Q(valid_until=None) | Q(account__isnull=False), name="only_an_accounts_own_book_ends"
+            ),
         ]
 
     def __str__(self) -> str:
         return f"{self.name} {self.version}"
+
+
+class PriceDraft(models.Model):
+    """Prices that nobody pays yet: staff write them, see what they would have cost, and publish them as a book."""
+
+    id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
+    name = models.CharField(max_length=80)
+    account = models.ForeignKey(Account, on_delete=models.CASCADE, null=True, blank=True, related_name="price_drafts")
+    # As price_texts.as_row writes them.
+    prices = models.JSONField(default=list)
+    version = models.PositiveIntegerField(default=1)
+    actor = models.CharField(max_length=80, blank=True)
+    created_at = models.DateTimeField()
+    changed_at = models.DateTimeField()
+
+    def __str__(self) -> str:
+        return f"{self.name} (draft)"
 
 
 class Price(models.Model):

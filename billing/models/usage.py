@@ -29,7 +29,8 @@ class UsageRecord(models.Model):
     rated_ucr = models.BigIntegerField()
     cost_ucr = models.BigIntegerField()
     overdraft_ucr = models.BigIntegerField(default=0)
-    transaction = models.OneToOneField(Transaction, on_delete=models.PROTECT, null=True, related_name="usage")
+    # The events of one meter that came together are charged together.
+    transaction = models.ForeignKey(Transaction, on_delete=models.PROTECT, null=True, related_name="usages")
     occurred_at = models.DateTimeField()
     # The moment it is invoiced at: when it occurred, unless that period was final already (late).
     billed_at = models.DateTimeField()

@@ -7,17 +7,19 @@ from uuid import UUID
 from zoneinfo import ZoneInfo
 
 from django.core.exceptions import BadRequest
-from django.db.models import QuerySet
+from django.db.models import OuterRef, QuerySet, Subquery
 from django.http import HttpRequest, HttpResponse, HttpResponseBase
 from django.shortcuts import get_object_or_404, render
 from django.utils import timezone
 from django.views.decorators.http import require_safe
 
-from billing import amounts, charts, ledger, periods, pricing, reports, roles, usage_csv
-from billing.models import Account, Entry, Grant, Hold, Transaction
+from billing import amounts, charts, ledger, origins, periods, pricing, reports, roles, usage_csv
+from billing.models import Account, Entry, Grant, Hold, Transaction, UsageRecord
 from billing.money_forms import UsageForm
 from billing.views import paging
 
+# Records of a batch that are listed with their charge; the CSV has them all.
+MOST_USAGES = 100
 NAMES = {meter: price.name for meter, price in pricing.DEFAULT_BOOK.items()}
 
 
@@ -49,9 +51,9 @@ def credits(request: HttpRequest, account: Account) -> HttpResponse:
 
 
 def _statement(account: Account) -> QuerySet[Entry]:
-    lines = Entry.objects.filter(ledger_account__account=account).select_related(
-        "transaction__usage", "transaction__hold"
-    )
+    lines = Entry.objects.filter(ledger_account__account=account).select_related("transaction__hold")
+    agent = UsageRecord.objects.filter(transaction=OuterRef("transaction")).order_by("pk").values("agent")[:1]
+    lines = lines.annotate(agent=Subquery(agent))
     return lines.order_by("-line")
 
 
@@ -65,6 +67,9 @@ def transaction(request: HttpRequest, account: Account, pk: UUID) -> HttpRespons
         "transaction": found,
         "legs": legs if request.user.is_staff else legs.filter(ledger_account__account=account),
         "consumptions": found.consumptions.filter(grant__account=account).select_related("grant").order_by("pk"),
+        "usages": list(found.usages.filter(account=account).order_by("pk")[:MOST_USAGES]),
+        "usage_count": found.usages.filter(account=account).count(),
+        "origin": origins.of(found),
         "reversal": Transaction.objects.filter(reverses=found).first(),
     }
     return render(request, "billing/transaction.html", context)

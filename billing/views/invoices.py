@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
-from django.conf import settings
 from django.contrib import messages
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.utils import timezone
 from django.views.decorators.http import require_POST, require_safe
 
-from billing import invoicing, periods, roles
+from billing import closing, documents, invoice_csv, invoicing, paper, periods, roles
 from billing.models import Account, Invoice
 from billing.money_forms import PeriodForm
 from billing.views import paging
@@ -50,19 +48,38 @@ def _last_period(account: Account) -> dict[str, object]:
 
 @require_safe
 def invoice(request: HttpRequest, account: Account, pk: UUID) -> HttpResponse:
-    found = get_object_or_404(Invoice.objects.filter(account=account), pk=pk)
+    found = _invoice(account, pk)
     context = {
         "invoice": found,
-        "lines": found.lines.order_by("position"),
-        "seller": found.seller or invoicing.seller(),
-        "customer": found.customer or invoicing.customer(account),
+        "document": documents.of_invoice(found),
+        "credit_notes": found.credit_notes.order_by("sequence"),
         "is_overdue": found.is_overdue(timezone.now()),
         "is_over": found.period_end <= timezone.now(),
         "may_pay": roles.may_pay(request.user, account),
+        "reminders": found.dunning_steps.order_by("days"),
         "payments": found.payments.order_by("-created_at", "-pk")[:10],
     }
     template = "billing/_invoice.html" if request.wants_partial else "billing/invoice.html"
     return render(request, template, context)
+
+
+def _invoice(account: Account, pk: UUID) -> Invoice:
+    found: Invoice = get_object_or_404(Invoice.objects.filter(account=account).select_related("account"), pk=pk)
+    return found
+
+
+@require_safe
+def pdf(request: HttpRequest, account: Account, pk: UUID) -> HttpResponse:
+    found = _invoice(account, pk)
+    name = f"invoice-{found.number or 'draft'}"
+    return paging.download(paper.pdf(documents.of_invoice(found)), name=f"{name}.pdf", kind="application/pdf")
+
+
+@require_safe
+def lines_csv(request: HttpRequest, account: Account, pk: UUID) -> HttpResponse:
+    found = _invoice(account, pk)
+    name = f"invoice-{found.number or 'draft'}"
+    return paging.download(invoice_csv.of_invoice(found), name=f"{name}.csv", kind="text/csv; charset=utf-8")
 
 
 @require_safe
@@ -71,12 +88,7 @@ def preview(request: HttpRequest, account: Account) -> HttpResponse:
     found = invoicing.preview(account=account, now=timezone.now())
     context = {
         "preview": found,
-        "invoice": found.statement,
-        "lines": found.statement.lines,
-        "last_moment": found.period.end - timedelta(microseconds=1),
-        "seller": invoicing.seller(),
-        "customer": invoicing.customer(account),
-        "credit_price": settings.CREDIT_PRICE,
+        "document": documents.of_preview(found, account=account),
     }
     return render(request, "billing/invoice_preview.html", context)
 
@@ -91,6 +103,18 @@ def generate(request: HttpRequest, account: Account) -> HttpResponse:
     draft, _ = invoicing.generate(account=account, period=form.period(account), now=timezone.now())
     messages.success(request, "The draft is up to date.")
     return redirect("billing:invoice", account, draft.pk)
+
+
+@require_POST
+def close(request: HttpRequest, account: Account) -> HttpResponse:
+    """Invoice the account's last period that is over."""
+    roles.require_staff(request.user)
+    final = closing.close(account_id=account.pk, now=timezone.now())
+    if final is None:
+        messages.info(request, "Nothing is left to invoice: the last period is closed, or nothing was used in it.")
+        return redirect("billing:invoices", account)
+    messages.success(request, f"Invoice {final.number} is {final.state}.")
+    return redirect("billing:invoice", account, final.pk)
 
 
 @require_POST

@@ -1,4 +1,4 @@
-"""One page of a list, and where the next one is."""
+"""One page of a list, and where the next one is; and a page that is a file."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from django.db.models import QuerySet
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponse
 
 SIZE = 50
 
@@ -39,3 +39,9 @@ def _address(request: HttpRequest, number: int) -> str:
     query = request.GET.copy()
     query["page"] = str(number)
     return f"?{query.urlencode()}"
+
+
+def download(content: bytes | str, *, name: str, kind: str) -> HttpResponse:
+    """A file, never kept by whoever passes it on: an invoice's state may change."""
+    headers = {"Content-Disposition": f'attachment; filename="{name}"', "Cache-Control": "private, no-store"}
+    return HttpResponse(content, content_type=kind, headers=headers)

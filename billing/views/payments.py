@@ -67,6 +67,8 @@ def _context(request: HttpRequest, found: Payment) -> dict[str, object]:
         "plays_chain": settings.SIMULATED_CHAIN,
         "is_simulated": found.gateway == SIMULATED,
         "events": found.events.select_related("refund").order_by("created_at", "pk"),
+        "disputes": found.disputes.order_by("created_at", "pk"),
+        "can_dispute": request.user.is_staff and found.gateway == SIMULATED and found.refundable > 0,
         "refunds": found.refunds.order_by("created_at", "pk"),
         "refund_form": _refund_form(request, found) if can_refund else None,
     }

@@ -400,11 +400,18 @@
     mountAll();
   }
 
+  // Where tabs are wider than the page, the one that is shown may lie beyond its edge.
+  function showTab() {
+    const tab = $("main .tabs [aria-current]");
+    if (tab) tab.parentElement.scrollLeft = tab.offsetLeft - tab.parentElement.offsetLeft - (tab.parentElement.clientWidth - tab.offsetWidth) / 2;
+  }
+
   document.addEventListener("htmx:after:swap", (event) => {
     const { ctx } = event.detail;
     if (ctx.sourceElement?._htmx?.boosted || ctx.sourceElement?.closest?.("#nav")) {
       closeNav();
       scrollTo(0, 0);
+      showTab();
       $("main h1")?.focus({ preventScroll: true });
     }
     const drawer = $("#drawer");
@@ -418,4 +425,5 @@
   for (const link of $$("#nav [data-key]")) go?.append(make("dt", { textContent: link.innerText.trim() }), make("dd", {}, make("kbd", { textContent: "g" }), " ", make("kbd", { textContent: link.dataset.key })));
   showChoices();
   settle();
+  showTab();
 })();

@@ -18,13 +18,25 @@ from django.test import Client
 from django.urls import URLPattern, get_resolver
 from django.utils import timezone
 
-from billing import invitations, invoicing, ledger, methods, periods
+from billing import (
+    books,
+    budgets,
+    credit_notes,
+    invitations,
+    invoicing,
+    ledger,
+    methods,
+    payments,
+    periods,
+    price_drafts,
+)  # fmt: skip
 from billing.models import Role
+from billing.outgoing import endpoints
 from federation import memory
 from federation.models import DeadLetter
 from ntd_site import schema
 from sandboxes.models import Artifact
-from tests import coin_cast, factories, payment_cast
+from tests import coin_cast, factories, ledger_cast, outgoing_cast, payment_cast
 from tests.scripted import runtime  # noqa: F401 - executions of these tests run nowhere
 
 pytestmark = pytest.mark.django_db
@@ -78,9 +90,32 @@ def _invoice(world: World) -> Any:
     return invoicing.generate(account=world.account, period=periods.Period(start, world.now), now=world.now)[0]
 
 
+def _credit_note(world: World) -> Any:
+    ledger_cast.use(world.account, "mcp_call", 100, now=world.now - timedelta(days=3))
+    period = periods.Period(world.now - timedelta(days=4), world.now - timedelta(days=2))
+    draft, _ = invoicing.generate(account=world.account, period=period, now=world.now)
+    final = invoicing.finalize(invoice_id=draft.pk, now=world.now)
+    return credit_notes.issue(invoice_id=final.pk, reason="walk", key="walk", now=world.now)[0]
+
+
 def _invitation(world: World) -> Any:
     said = {"email": "new@example.com", "role": Role.VIEWER, "by": None, "now": world.now}
     return invitations.invite(account=world.account, **said)
+
+
+def _budget(world: World) -> Any:
+    said = {"scope": "account", "period": "day", "limit_ucr": 10**9, "action": "notify", "now": world.now}
+    return budgets.create(account=world.account, **said)
+
+
+def _dispute(world: World) -> Any:
+    payment = payment_cast.buy(world.account, 10)
+    payments.raise_dispute(payment=payment, now=world.now)
+    return payment.disputes.get()
+
+
+def _delivery(world: World) -> Any:
+    return endpoints.test(endpoint=outgoing_cast.make_endpoint(world.account), now=world.now)
 
 
 def _dead_letter(world: World) -> DeadLetter:
@@ -99,8 +134,11 @@ def _group(world: World) -> Any:
 THINGS: dict[str, Callable[[World], Any]] = {
     "agents": lambda world: world.agent,
     "api-keys": lambda world: factories.make_key(world.account)[0],
+    "credit-notes": _credit_note,
     "balancers": lambda world: factories.make_balancer(),
+    "budgets": _budget,
     "dead-letters": _dead_letter,
+    "disputes": _dispute,
     "executions": lambda world: world.execution,
     "federations": lambda world: world.federation,
     "groups": _group,
@@ -113,10 +151,14 @@ THINGS: dict[str, Callable[[World], Any]] = {
     "payment-methods": lambda world: methods.add(account=world.account, token="sim_ok", now=world.now),
     "payments": lambda world: payment_cast.buy(world.account, 10, "sim_action_required"),
     "pools": lambda world: factories.make_pool(world.account),
+    "price-books": lambda world: books.price_of(account_id=world.account.pk, meter="mcp_call", at=world.now).book,
+    "price-drafts": lambda world: price_drafts.start(account=None, now=world.now),
     "sandboxes": lambda world: factories.make_sandbox(world.account),
     "scaling-groups": _group,
     "tasks": lambda world: factories.make_task(world.federation),
     "templates": lambda world: factories.make_template(world.account),
+    "webhook-deliveries": _delivery,
+    "webhook-endpoints": lambda world: outgoing_cast.make_endpoint(world.account),
     "transactions": lambda world: world.account.transactions.order_by("pk").first(),
     "transfers": lambda world: coin_cast.transfer(world.account),
     "webhooks": lambda world: payment_cast.deliver(payment_cast.event("nobody")),
@@ -271,7 +313,8 @@ def test_a_viewer_sees_and_changes_nothing(address, world):
         assert response.status_code in (403, 404, 405), (method, path, response.status_code)
         # Pages of staff are not there at all; every other write says that the role is missing.
         assert response.status_code != 404 or address.is_api or seen.status_code == 404, (method, path)
-    if seen.status_code == 200 and address.is_page_of_account and not seen.streaming:
+    is_html = seen.headers.get("Content-Type", "").startswith("text/html")
+    if seen.status_code == 200 and address.is_page_of_account and is_html and not seen.streaming:
         posts = re.findall(r'<form[^>]*method="post"[^>]*action="([^"]*)"', seen.content.decode())
         own = [action for action in posts if "/remove/" not in action and action != "/sign-out/"]
         assert own == [], f"a viewer gets forms on {path}"

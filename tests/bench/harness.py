@@ -45,6 +45,8 @@ class Bench:
     most_p95_ms: dict[str, float] = field(default_factory=dict)
     figures: dict[str, str] = field(default_factory=dict)
     note: str = ""
+    # What must hold after each round, outside of what is measured.
+    after_round: Callable[[], object] | None = None
 
     def baseline_of(self, case: str) -> str:
         return self.baselines.get(case, self.baseline)
@@ -70,6 +72,8 @@ def measure(bench: Bench) -> dict[str, Any]:
         for number in range(bench.rounds):
             for name in _rotated(list(cases), number):
                 taken[name].append([cases[name]() for _ in range(bench.fewer.get(name, bench.repeats))])
+            if bench.after_round is not None:
+                bench.after_round()
     return {
         "bench": bench.name,
         "baseline": bench.baseline,

@@ -318,11 +318,11 @@ def test_the_background_task_lets_the_played_chain_go_on_while_anything_waits_fo
     payment, quote = ask(account)
     send(quote)
     for _ in range(DEPTH):
-        tasks.watch_coins()
+        tasks.sweep_coins()
     assert state(payment) == "succeeded"
 
     before = simulated.SimulatedChain().head()
-    tasks.watch_coins()
+    tasks.sweep_coins()
     assert simulated.SimulatedChain().head() == before
 
 
@@ -331,6 +331,6 @@ def test_the_background_task_does_nothing_where_no_chain_is_read(account, settin
     send(quote)
     settings.SIMULATED_CHAIN = False
 
-    tasks.watch_coins()
+    tasks.sweep_coins()
 
     assert (state(payment), transfers()) == ("requires_action", [])

@@ -246,7 +246,18 @@ def test_pages_take_few_queries_however_much_there_is(alice, name, most, django_
         page(alice, name)
 
 
-BOOKS = ["transaction", "entry", "usagerecord", "invoice", "ledgeraccount", "hold", "grant"]
+BOOKS = [
+    "transaction",
+    "entry",
+    "usagerecord",
+    "invoice",
+    "creditnote",
+    "creditnoteline",
+    "pricedraft",
+    "ledgeraccount",
+    "hold",
+    "grant",
+]
 PAYMENTS = ["payment", "refund", "paymentevent", "paymentmethod", "gatewaywebhook", "autotopup"]
 
 

@@ -1,12 +1,13 @@
 """Each invariant is broken on purpose, past the guards, and the verifier names it."""
 
 import json
+from datetime import timedelta
 
 import pytest
 from django.core.management import call_command
 from django.db import connection
 
-from billing import ledger, payments, verify
+from billing import budgets, credit_notes, invoicing, ledger, payments, periods, verify
 from tests import ledger_cast as cast
 from tests import payment_cast
 
@@ -18,18 +19,25 @@ BREAKS = {
     "transactions_have_two_legs": "delete from billing_entry where line is null",
     "wallet_posted_is_the_sum_of_its_entries": "update billing_ledgeraccount set posted_ucr = posted_ucr + 1 where kind = 'wallet'",
     "wallet_held_is_the_sum_of_active_holds": "update billing_ledgeraccount set held_ucr = held_ucr + 1 where kind = 'wallet'",
-    "statements_run_without_gaps": "update billing_entry set line = line + 5 where line = 2",
+    "statements_run_without_gaps": "update billing_entry set line = line + 50 where line = 2",
     "grants_and_debt_make_up_the_wallet": "update billing_ledgeraccount set debt_ucr = 1 where kind = 'wallet'",
-    "grants_are_used_up_to_their_amount": "update billing_grant set remaining_ucr = remaining_ucr - 1",
+    "grants_are_used_up_to_their_amount": "update billing_grant set remaining_ucr = remaining_ucr - 1 where remaining_ucr > 0",
     "holds_are_captured_up_to_their_amount": "update billing_entry set amount_ucr = -1 where transaction_id in (select transaction_id from billing_hold)",
     "usage_is_charged_once": "update billing_usagerecord set cost_ucr = 1",
     "wallets_are_above_their_floor": "update billing_ledgeraccount set arrears_ucr = 1 where kind = 'wallet'",
     "succeeded_payments_granted_what_they_bought": "update billing_payment set credits_ucr = credits_ucr + 1",
-    "credits_bought_have_their_payment": "update billing_payment set state = 'failed', captured = 0, refunded = 0, grant_id = null",
+    "credits_bought_have_their_payment": "update billing_payment set state = 'failed', captured = 0, refunded = 0, disputed = 0, grant_id = null",
     "credits_bought_sum_to_the_payments": "update billing_payment set credits_ucr = credits_ucr + 1",
-    "refunds_add_up_to_what_was_refunded": "update billing_payment set refunded = refunded - 1",
+    "refunds_add_up_to_what_was_refunded": "update billing_payment set refunded = refunded - 1 where refunded > 0",
     "refunds_took_back_what_they_say": "update billing_refund set credits_ucr = credits_ucr + 1",
+    "credit_notes_take_off_what_they_say": "update billing_invoice set credited = credited - 1",
+    "no_line_is_credited_beyond_its_amount": "update billing_creditnoteline set amount = amount + 100",
+    "credit_notes_gave_their_credits": "update billing_creditnote set granted_ucr = granted_ucr + 1",
     "open_payments_are_asked_about": "update billing_payment set ask_at = now()",
+    "disputes_add_up_to_what_is_disputed": "update billing_payment set disputed = 0",
+    "disputes_took_what_they_say": "update billing_dispute set taken_ucr = taken_ucr - 1",
+    "budgets_hold_what_their_holds_reserve": "update billing_budgetcounter set held_ucr = held_ucr + 1",
+    "wallets_know_whether_budgets_watch_them": "update billing_ledgeraccount set has_budgets = false",
     "rated_totals_are_the_price_of_the_total": "update billing_rating set rated_ucr = rated_ucr + 1",
 }
 
@@ -37,11 +45,18 @@ BREAKS = {
 @pytest.fixture
 def busy():
     account = cast.make_account(100)
+    said = {"scope": "account", "period": "day", "action": "notify", "now": cast.NOON}
+    budgets.create(account=account, limit_ucr=1000, **said)
     cast.use(account, "mcp_call", 3)
     held = cast.hold(account, 10)
     ledger.capture(hold_key=held.key, amount_ucr=5, key="c", source="t", now=cast.NOON)
     payment = payment_cast.buy(account, 10)
     payments.refund(payment=payment, amount=5, key="r", now=payment_cast.now())
+    march = periods.Period(cast.NOON - timedelta(days=1), cast.NOON + timedelta(days=1))
+    draft, _ = invoicing.generate(account=account, period=march, now=march.end)
+    invoicing.finalize(invoice_id=draft.pk, now=march.end)
+    credit_notes.issue(invoice_id=draft.pk, reason="r", key="k", now=march.end, amount=2)
+    payments.raise_dispute(payment=payment_cast.buy(account, 10), now=payment_cast.now())
     cast.assert_books_are_right()
     return account
 

@@ -6,7 +6,7 @@ from random import Random
 import pytest
 from django.utils import timezone
 
-from billing import accounts, ledger
+from billing import accounts, budgets, ledger
 from billing.models import UsageRecord
 from federation import agents, attempts, coordination, dispatch, managed, showcase, store, tasks, wages, workloads
 from federation.models import Attempt, Task
@@ -192,6 +192,24 @@ def test_without_credits_a_task_waits_with_the_reason_and_starts_when_there_are_
     assert task.reason.startswith("Insufficient credits: need")
     give(poor)
     for attempt in assign(federation, timezone.now() + timedelta(seconds=16)):
+        managed.start(attempt_id=attempt.pk, now=timezone.now())
+    task.refresh_from_db()
+    assert task.state == "running"
+
+
+def test_beyond_a_budget_a_task_waits_with_the_reason_and_starts_when_it_is_raised(federation, agent, runtime):
+    now = timezone.now()
+    said = {"scope": "agent", "target": str(agent.pk), "period": "total", "action": "block", "now": now}
+    budget = budgets.create(account=federation.account, limit_ucr=1, **said)
+    task = submit(federation)
+
+    start(federation)
+
+    task.refresh_from_db()
+    assert (task.state, task.tries) == ("queued", 0)
+    assert task.reason.startswith("The budget for agent")
+    budgets.change(budget=budget, limit_ucr=10**12)
+    for attempt in assign(federation, now + timedelta(seconds=30)):
         managed.start(attempt_id=attempt.pk, now=timezone.now())
     task.refresh_from_db()
     assert task.state == "running"
