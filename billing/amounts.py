@@ -111,3 +111,9 @@ def exact_money_text(amount: Fraction, currency: str) -> str:
     whole, _, places = text.partition(".")
     places = places.rstrip("0").ljust(exponent(currency), "0")
     return f"{whole}.{places}" if places else whole
+
+
+def usdc_text(units: int) -> str:
+    """Atomic units of USDC, a millionth each, as people write them: 12500000 -> 12.50"""
+    whole, rest = divmod(units, 10**6)
+    return f"{whole}.{f'{rest:06d}'.rstrip('0').ljust(2, '0')}"

@@ -13,6 +13,9 @@ from billing.gateways import bank, registry, simulated_remote, stripe_answers
 from billing.models import Account, AutoTopUp, PaymentMethod
 
 MOST = 20
+# Paid on the spot, so there is nothing to keep: named as they are, where their gateway is in use.
+UNKEPT = {"usdc": "USDC to an address", "x402": "what a request is signed with"}
+ON_THE_SPOT = ("usdc",)
 LOOKS_LIKE_A_CARD = re.compile(r"[0-9]{12,19}")
 
 
@@ -98,6 +101,8 @@ def add(
 def _check(gateway: str, token: str) -> None:
     if gateway == bank.NAME:
         raise BadToken("A bank transfer has no token to keep. Name bank_transfer when you pay.")
+    if gateway in UNKEPT:
+        raise BadToken(f"Nothing is kept of {UNKEPT[gateway]}: name `{gateway}` where you pay.")
     if gateway == "simulated" and token not in simulated_remote.METHODS:
         raise BadToken(f"The simulated gateway knows {', '.join(simulated_remote.METHODS)}.")
     if LOOKS_LIKE_A_CARD.fullmatch(re.sub(r"[ -]", "", token)):
@@ -147,6 +152,8 @@ def choose(*, account: Account, named: str | None) -> Chosen:
         return Chosen("simulated", named, label_of("simulated", named))
     if named == bank.METHOD and bank.NAME in registry.names():
         return Chosen(bank.NAME, bank.METHOD, bank.LABEL)
+    if named in ON_THE_SPOT and named in registry.names():
+        return Chosen(named, named, UNKEPT[named])
     mine = PaymentMethod.objects.filter(account=account, removed_at=None)
     if named is None:
         found = mine.filter(is_default=True).first()

@@ -70,7 +70,7 @@ def top_up(
         actor=actor,
         request_id=request_id,
     )
-    return _submit(payment, is_new=is_new, now=now)
+    return submit(payment, is_new=is_new, now=now)
 
 
 def pay_invoice(
@@ -85,10 +85,10 @@ def pay_invoice(
         actor=actor,
         request_id=request_id,
     )
-    return _submit(payment, is_new=is_new, now=now)
+    return submit(payment, is_new=is_new, now=now)
 
 
-def _submit(payment: Payment, *, is_new: bool, now: datetime) -> Payment:
+def submit(payment: Payment, *, is_new: bool, now: datetime) -> Payment:
     """A repeat is not sent again, unless whoever sent it first is dead; the gateway knows it by its reference.
 
     Not later than the janitor would give it up, since gateways forget references after a day.

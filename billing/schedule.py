@@ -1,6 +1,11 @@
 """Periodic background tasks of this app; ntd_site merges them into the schedule."""
 
 SCHEDULE: dict[str, dict[str, object]] = {
+    "billing-coins": {
+        "task": "billing.tasks.sweep_coins",
+        "schedule": 5.0,
+        "options": {"expires": 5, "queue": "sweeps"},
+    },
     "billing-expire-holds": {
         "task": "billing.tasks.expire_holds",
         "schedule": 5.0,

@@ -5,9 +5,22 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from celery import shared_task
+from django.conf import settings
 from django.utils import timezone
 
-from billing import alerts, bank_matching, closing, credit_notes, dunning, gateway_webhooks, janitor, ledger, restocking
+from billing import (
+    alerts,
+    bank_matching,
+    closing,
+    coins,
+    credit_notes,
+    dunning,
+    gateway_webhooks,
+    janitor,
+    ledger,
+    restocking,
+)
+from billing.chains import simulated as simulated_chain
 from billing.gateways import registry, simulated
 from billing.outgoing import courier, outbox
 
@@ -49,6 +62,24 @@ def speak_to_gateways() -> None:
     now = timezone.now()
     janitor.sweep(now=now)
     restocking.sweep(now=now)
+
+
+@shared_task
+def sweep_coins() -> None:
+    """What came in USDC: the chain that is played is read at once, a node where it keeps no sweep waiting."""
+    if not (registry.has_coins() or registry.has_x402()):
+        return
+    if not settings.SIMULATED_CHAIN:
+        watch_coins.apply_async(expires=5)
+        return
+    if coins.are_awaited():
+        simulated_chain.mine(now=timezone.now())
+    watch_coins()
+
+
+@shared_task
+def watch_coins() -> None:
+    coins.sweep(gateway=registry.usdc(), now=timezone.now())
 
 
 @shared_task

@@ -13,6 +13,7 @@ from django.core import checks
 from billing.bank import references
 from billing.gateways import signatures
 from billing.gateways.answers import LOOPBACK
+from ntd_site import coin_checks
 from sandboxes.daemon import egress
 
 TOPOLOGIES = ("mesh", "ring", "star", "hierarchical", "adaptive")
@@ -31,7 +32,7 @@ def register() -> None:
 
 def check_settings(app_configs: Any, **_: Any) -> list[checks.CheckMessage]:
     found = [
-        *_urls(), *_gateways(), *_stripe(), *_bank(), *_numbers(), *_choices(), *_sandboxes(), *_webhooks(), *_e2b(), *_production(),
+        *_urls(), *_gateways(), *_stripe(), *_bank(), *coin_checks.found(), *_numbers(), *_choices(), *_sandboxes(), *_webhooks(), *_e2b(), *_production(),
     ]  # fmt: skip
     errors = [checks.Error(text, hint=hint, id=f"ntd.{code}") for code, text, hint in found]
     return [*errors, *_free_credits()]
@@ -92,6 +93,12 @@ def _gateways() -> list[Found]:
     address = _bad_gateway_address(settings.PAYMENT_GATEWAY_URL)
     if address:
         found.append(("E003", f"PAYMENT_GATEWAY_URL {address}.", "Leave it empty for the simulated gateway."))
+    facilitator = _bad_gateway_address(settings.X402_FACILITATOR_URL)
+    if facilitator:
+        found.append(("E041", f"NTD_X402_FACILITATOR_URL {facilitator}.", "Leave it empty to take no x402."))
+    node = _bad_gateway_address(settings.USDC_RPC_URL)
+    if node:
+        found.append(("E038", f"NTD_USDC_RPC_URL {node}.", "Leave it empty to take no USDC."))
     if settings.PAYMENT_GATEWAY_URL and not settings.GATEWAY_SECRETS["http"]:
         found.append(
             (

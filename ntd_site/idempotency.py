@@ -35,7 +35,7 @@ KEY = re.compile(r"[\x21-\x7e]{1,255}")
 LEASE = timedelta(seconds=120)
 KEPT = timedelta(hours=48)
 NOT_KEPT = frozenset({401, 402, 403, 429})
-KEPT_HEADERS = ("Location", "ETag", "Retry-After")
+KEPT_HEADERS = ("Location", "ETag", "Retry-After", "PAYMENT-RESPONSE")
 SECRET = re.compile(r"(ntd|nta|ntn|e2b|whsec)_[A-Za-z0-9_\-+/=]{16,}")
 Respond = Callable[[HttpRequest], HttpResponse]
 

@@ -34,6 +34,7 @@ STATUS_OF_CODE = {
     "not_authenticated": 401,
     "insufficient_credits": 402,
     "budget_exceeded": 402,
+    "payment_required": 402,
     "missing_scope": 403,
     "staff_required": 403,
     "role_required": 403,
@@ -147,6 +148,8 @@ def problem_response(exception: Exception, context: dict[str, Any]) -> HttpRespo
         wait = 1
     if wait:
         response["Retry-After"] = str(max(1, math.ceil(wait)))
+    for name, value in getattr(exception, "headers", {}).items():
+        response[name] = value
     if status == 401:
         response["WWW-Authenticate"] = getattr(exception, "auth_header", None) or 'Bearer realm="ntd"'
     return response

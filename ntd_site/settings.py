@@ -94,6 +94,29 @@ SIMULATED_GATEWAY = env.bool(
     "NTD_SIMULATED_GATEWAY", default=not (PAYMENT_GATEWAY_URL or STRIPE_API_KEY) and NTD_ENV != "production"
 )
 
+# Payments in USDC: off without a node and something to derive addresses from. The simulated chain needs neither.
+SIMULATED_CHAIN = env.bool("NTD_SIMULATED_CHAIN", default=False)
+USDC_RPC_URL = env("NTD_USDC_RPC_URL", default="")
+USDC_NETWORK = env("NTD_USDC_NETWORK", default="eip155:8453")
+USDC_TOKENS = {
+    "eip155:1": "0xa0b86991c6218b36c1d19d4a2e9eb0ce3606eb48",
+    "eip155:8453": "0x833589fcd6edb6e08f4c7c32d4f71b54bda02913",
+    "eip155:84532": "0x036cbd53842c5426634e7929541ec2318f3dcf7e",
+}
+USDC_TOKEN = env("NTD_USDC_TOKEN", default=USDC_TOKENS.get(USDC_NETWORK, "")).lower()
+USDC_XPUB = env("NTD_USDC_XPUB", default="")
+USDC_ADDRESSES = [each.lower() for each in env.list("NTD_USDC_ADDRESSES", default=[])]
+USDC_CONFIRMATIONS = env.int("NTD_USDC_CONFIRMATIONS", default=12)
+# USDC for one unit of CREDIT_CURRENCY.
+USDC_RATE = env("NTD_USDC_RATE", default="1" if CREDIT_CURRENCY == "USD" or SIMULATED_CHAIN else "")
+
+# Requests that pay for themselves (x402): off without a node, a facilitator and an address.
+X402_FACILITATOR_URL = env("NTD_X402_FACILITATOR_URL", default="").rstrip("/")
+X402_FACILITATOR_ADDRESS = env("NTD_X402_FACILITATOR_ADDRESS", default="").lower()
+X402_PAY_TO = env("NTD_X402_PAY_TO", default="").lower()
+# As the token's contract says it to wallets.
+X402_TOKEN_NAME = env("NTD_X402_TOKEN_NAME", default="USDC" if USDC_NETWORK == "eip155:84532" else "USD Coin")
+
 
 def _gateway_secrets(name: str) -> list[str]:
     """Several while one replaces another: the first signs, all are good."""

@@ -14,6 +14,8 @@ from billing.models import (
     BankReturn,
     BankStatement,
     BankTransfer,
+    CoinQuote,
+    CoinTransfer,
     CreditNote,
     CreditNoteLine,
     Entry,
@@ -33,6 +35,7 @@ from billing.models import (
     Refund,
     Transaction,
     UsageRecord,
+    X402Authorization,
 )
 
 
@@ -99,6 +102,9 @@ _look_at(
 _look_at(Refund, ("id", "payment", "state", "amount", "credits_ucr", "created_at"), filters=("state",))
 _look_at(PaymentEvent, ("payment", "source", "state", "effect", "created_at"), filters=("source", "effect"))
 _look_at(GatewayWebhook, ("id", "gateway", "type", "state", "attempts", "received_at"), filters=("state", "gateway"))
+_look_at(CoinQuote, ("id", "network", "address", "units", "said", "expires_at"), search=("reference", "address"))
+_look_at(CoinTransfer, ("id", "quote", "units", "state", "why", "seen_at"), filters=("state",), search=("tx_hash",))
+_look_at(X402Authorization, ("id", "account", "scheme", "payer", "units", "state"), search=("payer", "tx_hash"))
 _look_at(AutoTopUp, ("account", "threshold_ucr", "credits_ucr", "method", "paused_until"))
 _look_at(BankTransfer, ("id", "key", "amount", "received", "currency", "created_at"), search=("key",))
 _look_at(BankStatement, ("name", "iban", "new", "known", "skipped", "actor", "created_at"))

@@ -7,11 +7,12 @@ from typing import Any
 from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
-from billing import bank_details
+from billing import amounts, bank_details, coins
 from billing.api.fields import CreditsField, MoneyField, MoneyRequestField, PropertiesField, SixPlacesField
 from billing.api.metered import InvoiceAnswer
 from billing.api.serializers import ListQuery
-from billing.models import Payment, PaymentEvent, PaymentMethod, Refund
+from billing.chains import keccak
+from billing.models import CoinQuote, CoinTransfer, Payment, PaymentEvent, PaymentMethod, Refund
 from billing.models.payments import STATES
 
 # What the database can keep and a person can read.
@@ -26,7 +27,7 @@ class TopUpRequest(serializers.Serializer[Any]):
         required=False,
         allow_null=True,
         default=None,
-        help_text="Id of a kept method, `bank_transfer`, the name of a simulated one, or null for the default.",
+        help_text="Id of a kept method, `bank_transfer`, `usdc`, `x402`, a simulated one's name, or null: the default.",
     )
 
 
@@ -103,19 +104,60 @@ class BankTransferAnswer(serializers.Serializer[Any]):
     received = MoneyField()
 
 
+class TransferAnswer(serializers.ModelSerializer[CoinTransfer]):
+    amount = serializers.SerializerMethodField(help_text="USDC.")
+
+    class Meta:
+        model = CoinTransfer
+        fields = ("tx_hash", "log_index", "block", "amount", "state", "why", "resolution", "seen_at")
+        read_only_fields = fields
+
+    def get_amount(self, transfer: CoinTransfer) -> str:
+        return amounts.usdc_text(transfer.units)
+
+
+class QuoteAnswer(serializers.ModelSerializer[CoinQuote]):
+    """What to send where, in USDC, and what came."""
+
+    address = serializers.SerializerMethodField()
+    amount = serializers.SerializerMethodField(help_text="USDC.")
+    transfers = serializers.SerializerMethodField()
+
+    class Meta:
+        model = CoinQuote
+        fields = ("network", "token", "address", "amount", "units", "expires_at", "transfers")
+        read_only_fields = fields
+
+    def get_address(self, quote: CoinQuote) -> str:
+        return keccak.checksummed(quote.address)
+
+    def get_amount(self, quote: CoinQuote) -> str:
+        return amounts.usdc_text(quote.units)
+
+    @extend_schema_field(TransferAnswer(many=True))
+    def get_transfers(self, quote: CoinQuote) -> Any:
+        return TransferAnswer(quote.transfers.order_by("block", "log_index"), many=True).data
+
+
 class PaymentDetail(PaymentAnswer):
     bank_transfer = serializers.SerializerMethodField()
+    usdc = serializers.SerializerMethodField()
     refunds = serializers.SerializerMethodField()
     events = serializers.SerializerMethodField()
 
     class Meta(PaymentAnswer.Meta):
-        fields = (*PaymentAnswer.Meta.fields, "bank_transfer", "refunds", "events")
+        fields = (*PaymentAnswer.Meta.fields, "bank_transfer", "usdc", "refunds", "events")
         read_only_fields = fields
 
     @extend_schema_field(BankTransferAnswer(allow_null=True))
     def get_bank_transfer(self, payment: Payment) -> Any:
         awaited = bank_details.of(payment)
         return BankTransferAnswer(awaited).data if awaited else None
+
+    @extend_schema_field(QuoteAnswer(allow_null=True))
+    def get_usdc(self, payment: Payment) -> Any:
+        quote = coins.quote_of(payment)
+        return quote and QuoteAnswer(quote).data
 
     @extend_schema_field(RefundAnswer(many=True))
     def get_refunds(self, payment: Payment) -> Any:

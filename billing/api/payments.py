@@ -14,11 +14,13 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from billing import gateway_webhooks, methods, payments, roles
+from billing import gateway_webhooks, methods, payments, roles, x402_top_ups
 from billing.api import acting, fields
 from billing.api import payment_serializers as shapes
 from billing.api.serializers import Nothing
 from billing.gateways import signatures
+from billing.gateways.x402 import gateway as x402
+from billing.gateways.x402 import wire
 from billing.models import Payment, PaymentMethod, Refund
 
 
@@ -35,22 +37,35 @@ class PaymentViewSet(acting.BillingViewSet):
     }
     query_serializers = {"list": shapes.PaymentQuery}
 
-    @extend_schema(request=shapes.TopUpRequest, responses={201: shapes.PaymentDetail})
+    @extend_schema(
+        request=shapes.TopUpRequest,
+        responses={201: shapes.PaymentDetail},
+        parameters=[OpenApiParameter(wire.SIGNATURE, str, OpenApiParameter.HEADER)],
+    )
     def top_up(self, request: Request) -> Response:
-        """Buy credits. A decline is a payment that `failed`; `unknown` is found out by itself, so do not pay again."""
+        """Buy credits. A decline is a payment that `failed`; `unknown` is found out by itself, so do not pay again.
+
+        With the method `x402` the request pays for itself: without PAYMENT-SIGNATURE the answer is 402 and says how.
+        """
         account = acting.account_of(request)
         roles.require_payer(request.user, account)
         given = self.given(request)
-        made = payments.top_up(
-            account=account,
-            credits_ucr=given["credits"],
-            method=given["payment_method"],
-            key=acting.act_key(request),
-            now=timezone.now(),
-            actor=acting.actor(request),
-            request_id=acting.request_id(request),
-        )
-        return _answer(made, status=201)
+        said = {
+            "account": account,
+            "credits_ucr": given["credits"],
+            "key": acting.act_key(request),
+            "now": timezone.now(),
+            "actor": acting.actor(request),
+            "request_id": acting.request_id(request),
+        }
+        if given["payment_method"] != x402.NAME:
+            return _answer(payments.top_up(**said, method=given["payment_method"]), status=201)
+        url = request.build_absolute_uri(request.path)
+        made = x402_top_ups.top_up(**said, signature=request.headers.get(wire.SIGNATURE), url=url)
+        answer = _answer(made, status=201)
+        for name, value in x402_top_ups.response(made).items():
+            answer[name] = value
+        return answer
 
     @extend_schema(parameters=[shapes.PaymentQuery], responses=shapes.PaymentAnswer(many=True))
     def list(self, request: Request) -> Response:

@@ -5,17 +5,25 @@ from __future__ import annotations
 from django.conf import settings
 from django.utils import timezone
 
+from billing.chains import rpc
+from billing.chains import simulated as simulated_chain
 from billing.gateways import Event, Gateway, events, stripe_answers
 from billing.gateways.bank import BankGateway
 from billing.gateways.http import HttpGateway
 from billing.gateways.simulated import SimulatedGateway
 from billing.gateways.stripe import StripeGateway
+from billing.gateways.usdc import Terms, UsdcGateway
+from billing.gateways.x402.facilitators import HttpFacilitator, SimulatedFacilitator
+from billing.gateways.x402.gateway import Terms as X402Terms
+from billing.gateways.x402.gateway import X402Gateway
 
 # Asked without the network, so that a sweep may wait for their answers.
-NEAR = ("simulated", "bank")
+NEAR = ("simulated", "bank", "usdc")
 # What becomes of a payment with these is written down where it happens, so there is nobody to ask.
 TOLD = ("bank",)
-ALL = (*NEAR, "http", "stripe")
+ALL = (*NEAR, "http", "stripe", "x402")
+# They ask anew for each payment.
+UNKEPT = ("bank", "usdc", "x402")
 
 
 class UnknownGateway(Exception):
@@ -32,12 +40,24 @@ def names() -> list[str]:
     real = ["http"] if settings.PAYMENT_GATEWAY_URL else []
     cards = ["stripe"] if settings.STRIPE_API_KEY else []
     free = ["simulated"] if settings.SIMULATED_GATEWAY else []
-    return [*real, *cards, *free, *(["bank"] if settings.BANK_IBAN else [])]
+    coins = [*(["usdc"] if has_coins() else []), *(["x402"] if has_x402() else [])]
+    return [*real, *cards, *free, *(["bank"] if settings.BANK_IBAN else []), *coins]
 
 
 def keeping() -> list[str]:
     """Those of names() that take again with a method that is kept."""
-    return [name for name in names() if name != "bank"]
+    return [name for name in names() if name not in UNKEPT]
+
+
+def has_coins() -> bool:
+    """Whether a chain is read, and there is something to be paid at on it."""
+    return settings.SIMULATED_CHAIN or bool(settings.USDC_RPC_URL and (settings.USDC_XPUB or settings.USDC_ADDRESSES))
+
+
+def has_x402() -> bool:
+    """Whether a facilitator settles what was signed, and a chain tells what became of it."""
+    given = (settings.USDC_RPC_URL, settings.X402_FACILITATOR_URL, settings.X402_PAY_TO)
+    return settings.SIMULATED_CHAIN or all(given)
 
 
 def named(name: str) -> Gateway:
@@ -59,12 +79,48 @@ def of(name: str) -> Gateway:
     if name == "stripe" and settings.STRIPE_API_KEY:
         secrets = settings.STRIPE_WEBHOOK_SECRETS
         return StripeGateway(settings.STRIPE_API_KEY, secrets=secrets, url=settings.STRIPE_API_URL)
+    if name == "usdc" and has_coins():
+        return usdc()
+    if name == "x402" and has_x402():
+        return x402()
     raise UnknownGateway(name)
 
 
 def read_kept(name: str, body: bytes) -> Event:
     """A webhook whose signature was good when it came. Raises Unreadable."""
     return stripe_answers.event(body) if name == "stripe" else events.read(body)
+
+
+def x402() -> X402Gateway:
+    """Raises UnknownGateway where it is off."""
+    if not has_x402():
+        raise UnknownGateway("x402")
+    said = {"rate": settings.USDC_RATE, "confirmations": settings.USDC_CONFIRMATIONS}
+    if settings.SIMULATED_CHAIN:
+        facilitator = SimulatedFacilitator()
+        played = {"asset": simulated_chain.TOKEN, "pay_to": simulated_chain.SHOP, "token_name": "USDC"}
+        terms = X402Terms(**played, **said, facilitator=simulated_chain.FACILITATOR)
+        return X402Gateway(simulated_chain.SimulatedChain(), facilitator, terms, clock=timezone.now)
+    terms = X402Terms(
+        asset=settings.USDC_TOKEN,
+        pay_to=settings.X402_PAY_TO,
+        token_name=settings.X402_TOKEN_NAME,
+        facilitator=settings.X402_FACILITATOR_ADDRESS,
+        **said,
+    )
+    chain = rpc.RpcChain(settings.USDC_RPC_URL, network=settings.USDC_NETWORK)
+    return X402Gateway(chain, HttpFacilitator(settings.X402_FACILITATOR_URL), terms, clock=timezone.now)
+
+
+def usdc() -> UsdcGateway:
+    """On the chain of the settings; the one that is played here where it is on."""
+    said = {"rate": settings.USDC_RATE, "confirmations": settings.USDC_CONFIRMATIONS}
+    if settings.SIMULATED_CHAIN:
+        terms = Terms(token=simulated_chain.TOKEN, xpub=simulated_chain.XPUB, **said)
+        return UsdcGateway(simulated_chain.SimulatedChain(), terms, clock=timezone.now)
+    terms = Terms(token=settings.USDC_TOKEN, xpub=settings.USDC_XPUB, addresses=tuple(settings.USDC_ADDRESSES), **said)
+    chain = rpc.RpcChain(settings.USDC_RPC_URL, network=settings.USDC_NETWORK)
+    return UsdcGateway(chain, terms, clock=timezone.now)
 
 
 def simulated() -> SimulatedGateway:

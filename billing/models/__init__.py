@@ -3,6 +3,7 @@
 from billing.models.arrears import Dispute, DunningStep
 from billing.models.bank import BankLine, BankMatch, BankReturn, BankStatement, BankTransfer
 from billing.models.budgets import Alert, BalanceWatch, Budget, BudgetCounter, BudgetReservation
+from billing.models.coins import ChainCursor, CoinQuote, CoinTransfer, SimulatedBlock, SimulatedTransfer
 from billing.models.credit_notes import CreditNote, CreditNoteLine
 from billing.models.customers import (
     EDITING_ROLES,
@@ -22,6 +23,7 @@ from billing.models.payments import AutoTopUp, GatewayWebhook, Payment, PaymentE
 from billing.models.prices import Price, PriceBook, PriceDraft
 from billing.models.simulated import SimulatedEvent, SimulatedPayment, SimulatedRefund
 from billing.models.usage import Rating, UsageRecord
+from billing.models.x402 import X402Authorization
 
 __all__ = [
     "Account",
@@ -34,6 +36,9 @@ __all__ = [
     "BankReturn",
     "BankStatement",
     "BankTransfer",
+    "ChainCursor",
+    "CoinQuote",
+    "CoinTransfer",
     "CreditNote",
     "CreditNoteLine",
     "BalanceWatch",
@@ -65,12 +70,15 @@ __all__ = [
     "Rating",
     "Refund",
     "Role",
+    "SimulatedBlock",
     "SimulatedEvent",
     "SimulatedPayment",
     "SimulatedRefund",
+    "SimulatedTransfer",
     "Transaction",
     "UsageRecord",
     "User",
+    "X402Authorization",
     "WebhookAttempt",
     "WebhookDelivery",
     "WebhookEndpoint",

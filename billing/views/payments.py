@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from uuid import UUID
 
+from django.conf import settings
 from django.contrib import messages
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
@@ -11,7 +12,7 @@ from django.utils import timezone
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 from uuid_utils.compat import uuid7
 
-from billing import bank_details, refunds, roles
+from billing import bank_details, methods, refunds, roles
 from billing import payments as operations
 from billing.ledger import CreditsSpent
 from billing.models import Account, Payment
@@ -19,6 +20,7 @@ from billing.models.payments import STATES
 from billing.payment_forms import RefundForm
 from billing.payment_states import RefundState, State
 from billing.views import paging
+from billing.views.coins import to_pay
 
 SIMULATED = "simulated"
 
@@ -56,11 +58,14 @@ def _payment(account: Account, pk: UUID) -> Payment:
 def _context(request: HttpRequest, found: Payment) -> dict[str, object]:
     may_pay = roles.may_pay(request.user, found.account)
     can_refund = may_pay and found.state == State.SUCCEEDED and found.refundable > 0
+    can_refund = can_refund and found.gateway not in methods.UNKEPT
     return {
         "payment": found,
         "may_pay": may_pay,
         "can_cancel": may_pay and found.is_open and found.gateway_ref is not None,
         "bank": bank_details.of(found),
+        "coins": to_pay(found),
+        "plays_chain": settings.SIMULATED_CHAIN,
         "is_simulated": found.gateway == SIMULATED,
         "events": found.events.select_related("refund").order_by("created_at", "pk"),
         "disputes": found.disputes.order_by("created_at", "pk"),

@@ -139,7 +139,7 @@ class NamespaceViewSet(Door):
     agent_actions = frozenset({"list", "entries", "update", "destroy", "search"})
     read_actions = frozenset({"search"})
 
-    @extend_schema(responses=NamespaceOut(many=True))
+    @extend_schema(operation_id="federations_memory_namespaces", responses=NamespaceOut(many=True))
     def list(self, request: Request, pk: UUID) -> Response:
         """The namespaces of the federation's memory."""
         return Response(self.page(MemoryNamespace.objects.filter(federation=self.federation(pk)), NamespaceOut).data)
@@ -162,14 +162,14 @@ class NamespaceViewSet(Door):
             rows = rows.filter(updated_at__gte=doors.moment(request, "updated_after"))
         return Response(self.page(doors.created_between(rows, request), EntryRow).data)
 
-    @extend_schema(responses=NamespaceOut)
+    @extend_schema(operation_id="federations_memory_namespace_update", responses=NamespaceOut)
     def update(self, request: Request, pk: UUID, namespace: str) -> Response:
         """Make it, or settle its metric and dimension before the first embedding does."""
         federation, asked = self.federation(pk), self.body(request)
         space = memory.configure(federation=federation, name=namespace, now=timezone.now(), **asked)
         return Response(NamespaceOut(space).data)
 
-    @extend_schema(request=None, responses={204: None})
+    @extend_schema(operation_id="federations_memory_namespace_destroy", request=None, responses={204: None})
     def destroy(self, request: Request, pk: UUID, namespace: str) -> Response:
         """Forget everything in it."""
         memory.forget_namespace(federation=self.federation(pk), name=namespace)

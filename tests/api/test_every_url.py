@@ -36,7 +36,7 @@ from federation import memory
 from federation.models import DeadLetter
 from ntd_site import schema
 from sandboxes.models import Artifact
-from tests import bank_cast, factories, ledger_cast, outgoing_cast, payment_cast
+from tests import bank_cast, coin_cast, factories, ledger_cast, outgoing_cast, payment_cast
 from tests.scripted import runtime  # noqa: F401 - executions of these tests run nowhere
 
 pytestmark = pytest.mark.django_db
@@ -162,6 +162,7 @@ THINGS: dict[str, Callable[[World], Any]] = {
     "webhook-deliveries": _delivery,
     "webhook-endpoints": lambda world: outgoing_cast.make_endpoint(world.account),
     "transactions": lambda world: world.account.transactions.order_by("pk").first(),
+    "transfers": lambda world: coin_cast.transfer(world.account),
     "webhooks": lambda world: payment_cast.deliver(payment_cast.event("nobody")),
 }
 # Parts that are no id of a thing.

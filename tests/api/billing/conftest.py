@@ -24,8 +24,8 @@ class Caller:
     def get(self, path: str, **query: Any) -> Any:
         return self._client.get(f"/api/v1/{path}", query)
 
-    def post(self, path: str, body: Any = None, *, key: str = "") -> Any:
-        headers = {"Idempotency-Key": key or f"key-{next(_number)}"}
+    def post(self, path: str, body: Any = None, *, key: str = "", headers: dict[str, str] | None = None) -> Any:
+        headers = {"Idempotency-Key": key or f"key-{next(_number)}", **(headers or {})}
         return self._client.post(f"/api/v1/{path}", json.dumps(body or {}), "application/json", headers=headers)
 
     def patch(self, path: str, body: Any, **headers: str) -> Any:

@@ -10,11 +10,21 @@ from datetime import timedelta
 import pytest
 from django.utils import timezone
 
-from billing.gateways import AnswerLost, BadSignature, ChargeState, Gateway, NotFound, Order, Refused, RepaymentState
+from billing.gateways import (
+    AnswerLost,
+    BadSignature,
+    ChargeState,
+    Gateway,
+    NotFound,
+    Order,
+    Refused,
+    RepaymentState,
+    registry,
+)
 from billing.gateways.http import HttpGateway
 from billing.gateways.simulated import SimulatedGateway
 from billing.gateways.stripe import StripeGateway
-from tests import fake_gateway, fake_stripe
+from tests import fake_gateway, fake_stripe, x402_cast
 from tests.payment_cast import SECRET
 
 pytestmark = [pytest.mark.django_db, pytest.mark.allow_hosts(["127.0.0.1"])]
@@ -92,6 +102,24 @@ def stripe() -> Iterator[Side]:
         yield Side(gateway, named, server.webhooks, forged_as_stripe, server.authenticate)
 
 
+@pytest.fixture
+def usdc(settings) -> Side:
+    settings.SIMULATED_CHAIN, settings.USDC_RATE = True, "1"
+    return Side(registry.usdc(), {"ok": "usdc", "none": "pay_none"}, list)
+
+
+@pytest.fixture
+def x402(settings) -> Side:
+    settings.SIMULATED_CHAIN, settings.USDC_RATE = True, "1"
+    return Side(registry.x402(), {"ok": str(x402_cast.accepted().pk), "none": "pay_none"}, list)
+
+
+# What is promised whether money is taken at once or is waited for.
+@pytest.fixture(params=["simulated", "http", "stripe", "usdc", "x402"])
+def any_side(request) -> Side:
+    return request.getfixturevalue(request.param)
+
+
 @pytest.fixture(params=["simulated", "http", "stripe"])
 def side(request) -> Side:
     return request.getfixturevalue(request.param)
@@ -120,27 +148,27 @@ def test_a_decline_is_an_answer_with_its_reason(side):
     assert charge.failure_message.endswith("card was declined.")
 
 
-def test_the_same_reference_again_is_the_same_charge(side):
-    order = side.order("ok")
+def test_the_same_reference_again_is_the_same_charge(any_side):
+    order = any_side.order("ok")
 
-    assert side.gateway.create(order) == side.gateway.create(order)
-
-
-def test_a_reference_stands_for_one_amount(side):
-    order = side.order("ok")
-    side.gateway.create(order)
-
-    with pytest.raises(Refused):
-        side.gateway.create(side.order("ok", reference=order.reference, amount=1))
+    assert any_side.gateway.create(order) == any_side.gateway.create(order)
 
 
-def test_an_unknown_method_is_refused_and_nothing_is_charged(side):
-    order = side.order("none")
+def test_a_reference_stands_for_one_amount(any_side):
+    order = any_side.order("ok")
+    any_side.gateway.create(order)
 
     with pytest.raises(Refused):
-        side.gateway.create(order)
+        any_side.gateway.create(any_side.order("ok", reference=order.reference, amount=1))
+
+
+def test_an_unknown_method_is_refused_and_nothing_is_charged(any_side):
+    order = any_side.order("none")
+
+    with pytest.raises(Refused):
+        any_side.gateway.create(order)
     with pytest.raises(NotFound):
-        side.gateway.fetch(reference=order.reference)
+        any_side.gateway.fetch(reference=order.reference)
 
 
 def test_an_action_is_asked_for_and_confirmed_once(side):
@@ -209,17 +237,17 @@ def test_nothing_is_given_back_of_what_was_not_taken(side):
         side.gateway.refund(charge.ref, amount=1, key="r")
 
 
-def test_a_charge_is_found_by_either_side_s_id_and_nothing_else_is(side):
-    order = side.order("ok")
-    charge = side.gateway.create(order)
+def test_a_charge_is_found_by_either_side_s_id_and_nothing_else_is(any_side):
+    order = any_side.order("ok")
+    charge = any_side.gateway.create(order)
 
-    assert side.gateway.fetch(ref=charge.ref) == side.gateway.fetch(reference=order.reference) == charge
+    assert any_side.gateway.fetch(ref=charge.ref) == any_side.gateway.fetch(reference=order.reference) == charge
     for wanted in ({"ref": "no-such"}, {"reference": "no-such"}):
         with pytest.raises(NotFound):
-            side.gateway.fetch(**wanted)
+            any_side.gateway.fetch(**wanted)
     with pytest.raises(NotFound):
-        side.gateway.fetch_refund(key="no-such", ref=charge.ref)
-    for act in (side.gateway.confirm, side.gateway.cancel):
+        any_side.gateway.fetch_refund(key="no-such", ref=charge.ref)
+    for act in (any_side.gateway.confirm, any_side.gateway.cancel):
         with pytest.raises(NotFound):
             act("no-such", key=f"{act.__name__} of none")
 

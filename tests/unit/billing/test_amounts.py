@@ -113,3 +113,10 @@ def test_money_is_read_in_minor_units(text, currency, minor):
 def test_what_is_no_money_is_refused(text, currency):
     with pytest.raises(ValueError):
         amounts.parse_money(text, currency)
+
+
+@pytest.mark.parametrize(
+    ("units", "text"), [(0, "0.00"), (1, "0.000001"), (12_500_000, "12.50"), (10**12, "1000000.00")]
+)
+def test_usdc_has_at_least_two_places(units, text):
+    assert amounts.usdc_text(units) == text
