@@ -59,7 +59,8 @@ class SettingsForm(FederationForm):
 
     GROUPS = (
         ("Wiring", ("name", "topology", "fan_out", "strategy")),
-        ("Limits", ("max_agents", "max_hops", "inbox_limit")),
+        ("Messages", ("delivery", "max_hops", "inbox_limit")),
+        ("Limits", ("max_agents",)),
         (
             "Timings",
             ("heartbeat_seconds", "agent_timeout_seconds", "lease_seconds", "ageing_seconds", "redelivery_seconds"),

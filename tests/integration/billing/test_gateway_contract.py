@@ -39,7 +39,8 @@ class Side:
     gateway: Gateway
     methods: Mapping[str, str]
     webhooks: Callable[[], Iterable[tuple[bytes, Mapping[str, str]]]]
-    forged: Callable[[Mapping[str, str]], list[Mapping[str, str]]]
+    # None for one that sends nothing.
+    forged: Callable[[Mapping[str, str]], list[Mapping[str, str]]] = lambda headers: []
     # What the customer does at the bank, where that is not said by us.
     customer_acts: Callable[[str], None] = lambda ref: None
 

@@ -7,7 +7,7 @@ from channels.layers import get_channel_layer
 from django.urls import reverse
 from django.utils import timezone
 
-from federation import adaptation, agents, coordination, dispatch, maps
+from federation import adaptation, agents, coordination, dispatch, forms, maps
 from federation.models import Agent, Event
 from tests import factories
 
@@ -229,3 +229,9 @@ def test_a_change_of_shape_alone_says_who_did_it(federation, anna):
     coordination.change_federation(federation=federation, changes={"fan_out": 8}, by="Alice", now=timezone.now())
 
     assert federation.versions.order_by("-version").first().reason == "Alice set a fan-out of 8."
+
+
+def test_the_settings_form_shows_every_field_it_needs():
+    shown = [field.name for _, fields in forms.SettingsForm().groups() for field in fields]
+
+    assert sorted(shown) == sorted(forms.SettingsForm.base_fields)
