@@ -128,6 +128,10 @@ def sandbox_socket(where: embedded.Place, name: str, options: Options) -> str:
 def environment(where: embedded.Place, options: Options, *, name: str = "") -> dict[str, str]:
     """What our Django processes add to the environment they inherit."""
     own = {"NTD_HOME": str(where.home), "NTD_BASE_URL": options.url, "PYTHONUNBUFFERED": "1"}
+    # The start has checked everything; checking again in each process would load what it does not use.
+    own["CELERY_SKIP_CHECKS"] = "1"
+    # Else glibc keeps freed memory apart for each of eight times as many threads as there are cores.
+    own["MALLOC_ARENA_MAX"] = os.environ.get("MALLOC_ARENA_MAX") or "2"
     if name:
         own |= {"NTD_NODE_NAME": name, "NTD_SANDBOX_SOCKET": sandbox_socket(where, name, options)}
     if options.host not in ("127.0.0.1", "localhost") and not os.environ.get("ALLOWED_HOSTS"):

@@ -11,7 +11,6 @@ from billing.gateways import Event, Gateway, events, stripe_answers
 from billing.gateways.bank import BankGateway
 from billing.gateways.http import HttpGateway
 from billing.gateways.simulated import SimulatedGateway
-from billing.gateways.stripe import StripeGateway
 from billing.gateways.usdc import Terms, UsdcGateway
 from billing.gateways.x402.facilitators import HttpFacilitator, SimulatedFacilitator
 from billing.gateways.x402.gateway import Terms as X402Terms
@@ -78,6 +77,8 @@ def of(name: str) -> Gateway:
         return BankGateway(clock=timezone.now)
     if name == "stripe" and settings.STRIPE_API_KEY:
         secrets = settings.STRIPE_WEBHOOK_SECRETS
+        from billing.gateways.stripe import StripeGateway  # its library is large, and few have it
+
         return StripeGateway(settings.STRIPE_API_KEY, secrets=secrets, url=settings.STRIPE_API_URL)
     if name == "usdc" and has_coins():
         return usdc()
