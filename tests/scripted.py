@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from sandboxes import engine, keeping
+from sandboxes import engine, keeping, stock
 from sandboxes.runtimes import (
     E2B,
     BuildRequest,
@@ -188,6 +188,8 @@ def sample(at_ms: int, **changes: int) -> Sample:
 def runtime(monkeypatch):
     """A scripted runtime in the place of the machine's own. Nobody works, so nobody waits for a sandbox either."""
     monkeypatch.setattr(keeping, "WAIT_SECONDS", 0.0)
+    # What another test could not bring is no news here.
+    monkeypatch.setattr(stock, "_problems", {})
     real = engine.runtime()
     scripted = ScriptedRuntime()
     engine.register(engine.LOCAL, scripted)

@@ -92,7 +92,9 @@ class KeptSandboxes:
         now = time.monotonic()
         with self._changed:
             sandboxes = [kept.describe(now) for kept in self._kept.values() if not kept.over]
-            return {"most": self.most, "sandboxes": sandboxes, "ended": dict(self._ended)}
+            # What is over is told as ended at once, also while it is being cleared away.
+            ending = {kept.opening.id: kept.over for kept in self._kept.values() if kept.over}
+            return {"most": self.most, "sandboxes": sandboxes, "ended": {**self._ended, **ending}}
 
     def open(self, opening: Opening, pool: Pool) -> float:
         """Seconds until it ends; what is there already is not opened again. Raises Full, Gone, CannotStart."""
