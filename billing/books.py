@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from uuid import UUID
 
 from django.db import IntegrityError, transaction
-from django.db.models import F, Max, Q
+from django.db.models import F, Max, Q, QuerySet
 
 from billing import pricing
 from billing.models import Price, PriceBook
@@ -48,7 +48,7 @@ def prices_of(*, account_id: UUID, at: datetime) -> list[Price]:
 _CLOSEST = (F("book__account").asc(nulls_last=True), "-book__valid_from")
 
 
-def _valid(account_id: UUID | None, at: datetime):  # type: ignore[no-untyped-def]  # a queryset of Price
+def _valid(account_id: UUID | None, at: datetime) -> QuerySet[Price]:
     mine = Q(book__account=account_id) | Q(book__account=None)
     begun = Price.objects.filter(mine, book__valid_from__lte=at).exclude(book__valid_until__lte=at)
     return begun.select_related("book")

@@ -17,7 +17,7 @@ from django.db.models import Q
 
 from billing import amounts, announcements, ledger, live, owners, refunds
 from billing.gateways import DisputeWord
-from billing.models import Dispute, Grant, Payment
+from billing.models import Dispute, Grant, Payment, Transaction
 from billing.outgoing import outbox
 
 State = Dispute.State
@@ -77,7 +77,9 @@ def _take_unspent(dispute: Dispute, now: datetime) -> None:
     dispute.taken_ucr = wanted
 
 
-def _take(dispute: Dispute, amount_ucr: int, *, key: str, now: datetime, allow_debt: bool = False):  # type: ignore[no-untyped-def]
+def _take(
+    dispute: Dispute, amount_ucr: int, *, key: str, now: datetime, allow_debt: bool = False
+) -> Transaction | None:
     if amount_ucr == 0:
         return None
     # What the payment bought, and what refunds and disputes gave back of it.

@@ -191,7 +191,8 @@ def _settled(note: CreditNote) -> Iterable[str]:
     if note.due_reduced:
         yield f"{money(note.due_reduced, note.currency)} of it is owed no more."
     if note.refund_amount:
-        yield f"{money(note.refund_amount, note.currency)} of it goes back to {note.payment.method_label}."  # type: ignore[union-attr]
+        assert note.payment is not None  # the database holds it: money goes back to a payment
+        yield f"{money(note.refund_amount, note.currency)} of it goes back to {note.payment.method_label}."
     if note.granted:
         yield f"{money(note.granted, note.currency)} of it was given back as credits."
 

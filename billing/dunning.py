@@ -13,7 +13,7 @@ from datetime import datetime
 from uuid import UUID
 
 from django.db import transaction
-from django.db.models import F
+from django.db.models import F, QuerySet
 
 from billing import announcements, ledger, live, overdue, owners
 from billing.models import Account, DunningStep, Invoice, Payment
@@ -92,7 +92,7 @@ def _suspend(account: Account, now: datetime) -> bool:
     return True
 
 
-def _settled():  # type: ignore[no-untyped-def]
+def _settled() -> QuerySet[Account]:
     """Accounts that stopped for a debt which is there no more."""
     owing = Invoice.objects.filter(state__in=UNPAID, dunning_steps__days=overdue.SUSPENDS)
     return Account.objects.filter(suspended_for_debt=True).exclude(pk__in=owing.values("account"))

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import secrets
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from datetime import datetime, timedelta
-from typing import Any, Protocol
+from typing import Protocol
 from uuid import UUID
 
-from django.db import connection
 from django.db.models import Q
 
+from billing import rows
 from billing.models import EDITING_ROLES, Account, ApiKey, User
 
 AREAS = ("sandboxes", "federation", "billing", "scaling", "account")
@@ -137,24 +137,12 @@ def authenticate(secret: str, *, now: datetime) -> KeyPrincipal | None:
 
 def _found(hashed: str, now: datetime) -> ApiKey | None:
     """The key that is neither revoked nor expired, with its account."""
-    with connection.cursor() as cursor:
-        cursor.execute(ALIVE, [hashed, now])
-        row = cursor.fetchone()
-        if row is None:
-            return None
-        names = [column.name for column in cursor.description]
-    width = len(ApiKey._meta.concrete_fields)
-    key: ApiKey = _loaded(ApiKey, names[:width], row)
-    key.scopes = ApiKey._meta.get_field("scopes").from_db_value(key.scopes, None, connection)
-    key.account = _loaded(Account, names[width:], row[width:])
+    both = rows.pair(ALIVE, [hashed, now], ApiKey, Account)
+    if both is None:
+        return None
+    key: ApiKey = both[0]
+    key.account = both[1]
     return key
-
-
-def _loaded(model: Any, names: Sequence[str], values: Sequence[Any]) -> Any:
-    """A row of a model, from columns in whatever order the table has them."""
-    found = dict(zip(names, values, strict=False))
-    fields = [field.attname for field in model._meta.concrete_fields]
-    return model.from_db(connection.alias, fields, [found[name] for name in fields])
 
 
 def revoke(*, key: ApiKey, now: datetime) -> bool:

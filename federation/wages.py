@@ -12,6 +12,8 @@ from datetime import datetime
 from decimal import Decimal
 from uuid import UUID
 
+from django.db.models import QuerySet
+
 from billing import ledger, metering
 from federation import live, turns
 from federation.models import Agent, Attempt
@@ -76,6 +78,6 @@ def charge_all(*, now: datetime, attempt_ids: Sequence[str] | None = None) -> in
     return charged
 
 
-def _unmetered():  # type: ignore[no-untyped-def]
+def _unmetered() -> QuerySet[Attempt]:
     rows = Attempt.objects.unmetered().select_related("task__federation", "agent")
     return rows.defer("task__payload", "task__result", "answer")

@@ -152,6 +152,5 @@ def _delivery(request: Request, pk: UUID) -> WebhookDelivery:
 
 
 def _answer(delivery: WebhookDelivery, status: int = 200) -> Response:
-    delivery.attempts_in_order = delivery.log.order_by("number", "pk")  # type: ignore[attr-defined]
     body: Any = shapes.DeliveryDetail(delivery).data
     return Response(body, status=status)

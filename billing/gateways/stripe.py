@@ -216,7 +216,8 @@ def _no(no: stripe.StripeError) -> dict[str, Any]:
         raise AnswerLost(f"Stripe answered with status {status}.") from no
     if status == 402 and isinstance(error.get("payment_intent"), dict):
         # Its charge comes as an id, not expanded; nothing of a declined payment was refunded.
-        return error["payment_intent"]  # type: ignore[no-any-return]
+        declined: dict[str, Any] = error["payment_intent"]
+        return declined
     if status == 404:
         if error.get("code") == "resource_missing":
             raise NotFound("payment") from no

@@ -158,6 +158,10 @@ class WebhookDelivery(models.Model):
     def __str__(self) -> str:
         return f"{self.event} to {self.endpoint} ({self.state})"
 
+    @property
+    def attempts_in_order(self) -> models.QuerySet[WebhookAttempt]:
+        return self.log.order_by("number", "pk")
+
 
 class WebhookAttempt(models.Model):
     """One request, and what came back. Without a status no answer came, and `error` says why."""

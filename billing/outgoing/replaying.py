@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 
 from django.db import transaction
-from django.db.models import Q
+from django.db.models import Q, QuerySet
 
 from billing import live
 from billing.models import OutgoingEvent, WebhookDelivery, WebhookEndpoint
@@ -59,7 +59,7 @@ def since(*, endpoint: WebhookEndpoint, moment: datetime, now: datetime) -> int:
     return len(found)
 
 
-def wanted(endpoint: WebhookEndpoint):  # type: ignore[no-untyped-def]
+def wanted(endpoint: WebhookEndpoint) -> QuerySet[OutgoingEvent]:
     """The events that are kept and that this endpoint would be told of."""
     mine = Q(account=endpoint.account_id)
     if endpoint.is_operator:

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
 from typing import Any
 
 from django.apps import apps
 from django.conf import settings
 from django.contrib.postgres.fields import ArrayField
 from django.core.exceptions import ValidationError
-from django.db import connection, models
+from django.db import models
 from django.db.models import Count, F, OuterRef, Q, Subquery, Sum
 from django.db.models.functions import Coalesce
 from django.utils import timezone
 from uuid_utils.compat import uuid7
 
+from billing import rows
 from billing.models import Account
 from sandboxes import lifecycle, limits
 from sandboxes.models.builds import Build, Language
@@ -153,27 +153,12 @@ class PoolQuerySet(_SharedQuerySet):
     def built_in(self, name: str) -> Pool | None:
         """Everybody's pool of that name, with its template. Almost every execution asks for it, and to compile it takes
         the ORM longer than to run it: so it is written, and planned, once."""
-        with connection.cursor() as cursor:
-            cursor.execute(BUILT_IN, [name])
-            row = cursor.fetchone()
-            if row is None:
-                return None
-            names = [column.name for column in cursor.description]
-        width = len(Pool._meta.concrete_fields)
-        pool: Pool = _loaded(Pool, names[:width], row[:width])
-        pool.template = _loaded(Template, names[width:], row[width:])
+        both = rows.pair(BUILT_IN, [name], Pool, Template)
+        if both is None:
+            return None
+        pool: Pool = both[0]
+        pool.template = both[1]
         return pool
-
-
-def _loaded(model: Any, names: Sequence[str], values: Sequence[Any]) -> Any:
-    """A row of a model, from columns in whatever order the table has them."""
-    found, fields = dict(zip(names, values, strict=True)), model._meta.concrete_fields
-    for field in fields:
-        if isinstance(field, models.JSONField):
-            found[field.attname] = field.from_db_value(found[field.attname], None, connection)
-    return model.from_db(
-        connection.alias, [field.attname for field in fields], [found[field.attname] for field in fields]
-    )
 
 
 def _count(state: str) -> Any:
