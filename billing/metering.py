@@ -19,16 +19,16 @@ from typing import NamedTuple
 from uuid import UUID
 
 from django.db import connection, transaction
-from uuid_utils.compat import uuid7
 
-from billing import amounts, ledger, live, rating
+from billing import amounts, calls, ledger, live, rating
 from billing.models import Hold, UsageRecord
 from billing.rating import Facts, Held, Rated
 
 OLDEST = timedelta(days=35)
 NEWEST = timedelta(minutes=5)
 KEEP = (
-    "select * from billing_keep_usage(%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s::jsonb, %s, %s, %s, %s,"
+    "select outcome, transaction, available, overdraft"
+    " from billing_keep_usage(%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s::jsonb, %s, %s, %s, %s,"
     " %s, %s, %s, %s)"
 )
 
@@ -299,11 +299,9 @@ def _write(record: UsageRecord, rated: Rated, held: Held | None, api_key: str, i
         charge = ledger.fingerprint("capture", held.key, cost_ucr, meter)
     else:
         charge = ledger.fingerprint("charge", cost_ucr, meter)
-    arguments: list[object] = [held.key if held else None, cost_ucr, [uuid7() for _ in range(4)], charge]
+    arguments: list[object] = [held.key if held else None, cost_ucr, calls.new_ids(4), charge]
     arguments += [rated.price.name, record.pk, record.account_id, record.source, record.key, record.request_hash, meter]
     arguments += [record.quantity, record.agent, json.dumps(record.properties), rated.price.pk, rated.period_start]
     arguments += [rated.ucr, record.occurred_at, record.billed_at, record.created_at]
     arguments += [api_key, not is_done]
-    with connection.cursor() as cursor:
-        cursor.execute(KEEP, arguments)
-        return Written(*cursor.fetchone())
+    return Written(*calls.row(KEEP, arguments))
