@@ -10,9 +10,9 @@ from collections.abc import Sequence
 from typing import Any
 
 import psycopg
-from django.db import connection
+import uuid_utils
+from django.db import DEFAULT_DB_ALIAS, connections
 from django.db.backends.utils import CursorWrapper
-from uuid_utils.compat import uuid7
 
 
 class _Prepared(psycopg.Cursor[Any]):
@@ -24,10 +24,11 @@ class _Prepared(psycopg.Cursor[Any]):
 
 def cursor() -> CursorWrapper:
     """As connection.cursor(), for statements that are prepared."""
-    connection.close_if_health_check_failed()
-    connection.ensure_connection()
-    wrap = connection.make_debug_cursor if connection.queries_logged else connection.make_cursor
-    return wrap(_Prepared(connection.connection))
+    ours = connections[DEFAULT_DB_ALIAS]
+    ours.close_if_health_check_failed()
+    ours.ensure_connection()
+    wrap = ours.make_debug_cursor if ours.queries_logged else ours.make_cursor
+    return wrap(_Prepared(ours.connection))
 
 
 def row(statement: str, arguments: Sequence[object]) -> tuple[Any, ...]:
@@ -39,5 +40,5 @@ def row(statement: str, arguments: Sequence[object]) -> tuple[Any, ...]:
 
 
 def new_ids(count: int) -> str:
-    """So many new ids as one argument (uuid[]); as a list they would take as long as all other arguments."""
-    return f"{{{','.join(str(uuid7()) for _ in range(count))}}}"
+    """So many new ids as one argument (uuid[]); a list of them would take as long as all other arguments."""
+    return f"{{{','.join([str(uuid_utils.uuid7()) for _ in range(count)])}}}"

@@ -15,6 +15,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal
+from functools import cached_property
 from typing import NamedTuple
 from uuid import UUID
 
@@ -31,6 +32,10 @@ KEEP = (
     " from billing_keep_usage(%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s::jsonb, %s, %s, %s, %s,"
     " %s, %s, %s, %s)"
 )
+
+
+# Made once: making it takes longer than its work.
+_sorted_json = json.JSONEncoder(sort_keys=True, default=str).encode
 
 
 class OutOfRange(Exception):
@@ -68,11 +73,18 @@ class Event:
     agent: str
     properties: Mapping[str, object]
 
+    @cached_property
+    def properties_json(self) -> str:
+        return _sorted_json(dict(self.properties)) if self.properties else "{}"
+
+    @cached_property
+    def time(self) -> str:
+        return self.occurred_at.isoformat()
+
     def fingerprint(self, *, with_time: bool) -> str:
-        contents = [self.meter, str(self.quantity.normalize()), self.agent]
-        contents.append(json.dumps(dict(self.properties), sort_keys=True, default=str))
+        contents = [self.meter, str(self.quantity.normalize()), self.agent, self.properties_json]
         if with_time:
-            contents.append(self.occurred_at.isoformat())
+            contents.append(self.time)
         return ledger.fingerprint(*contents)
 
 
