@@ -8,11 +8,11 @@ charged of one meter is one transaction of the ledger, with as many usage record
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
+from functools import cache
 from typing import NamedTuple
 from uuid import UUID
 from zoneinfo import ZoneInfo
@@ -269,11 +269,12 @@ def _by_charge(rows: Sequence[_Row]) -> Iterator[list[_Row]]:
 
 
 def _write(tab: _Tab) -> None:
+    columns = _columns_of(tab)
     added = [(place, total) for place, total in tab.totals.items() if total.added]
     with connection.cursor() as cursor:
         with cursor.copy(COPY) as copy:
             for row in tab.rows:
-                copy.write_row(_columns(tab, row))
+                copy.write_row(columns(row))
         cursor.execute(
             TOTALS,
             [
@@ -285,10 +286,18 @@ def _write(tab: _Tab) -> None:
         )
 
 
-def _columns(tab: _Tab, row: _Row) -> tuple[object, ...]:
-    kept, event = row.kept, row.event
-    return (
-        kept.pk, tab.account.pk, event.source, event.key, kept.request_hash, event.meter, event.quantity, event.agent,
-        json.dumps(dict(event.properties)), row.price.pk, row.rated_ucr, kept.cost_ucr, row.overdraft_ucr,
-        kept.transaction_id, event.occurred_at, row.billed_at, kept.late, tab.now,
-    )  # fmt: skip
+def _columns_of(tab: _Tab) -> Callable[[_Row], tuple[object, ...]]:
+    """What COPY is given of a row: text, and what many rows share made into text once."""
+    account, now = str(tab.account.pk), tab.now.isoformat()
+    text = cache(str)
+
+    def columns(row: _Row) -> tuple[object, ...]:
+        kept, event = row.kept, row.event
+        return (
+            str(kept.pk), account, event.source, event.key, kept.request_hash, event.meter, str(event.quantity),
+            event.agent, event.properties_json, text(row.price.pk), row.rated_ucr, kept.cost_ucr, row.overdraft_ucr,
+            text(kept.transaction_id) if kept.transaction_id else None, event.time,
+            row.billed_at.isoformat() if kept.late else event.time, kept.late, now,
+        )  # fmt: skip
+
+    return columns

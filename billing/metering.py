@@ -15,22 +15,27 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal
+from functools import cached_property
 from typing import NamedTuple
 from uuid import UUID
 
 from django.db import connection, transaction
-from uuid_utils.compat import uuid7
 
-from billing import amounts, ledger, live, rating
+from billing import amounts, calls, ledger, live, rating
 from billing.models import Hold, UsageRecord
 from billing.rating import Facts, Held, Rated
 
 OLDEST = timedelta(days=35)
 NEWEST = timedelta(minutes=5)
 KEEP = (
-    "select * from billing_keep_usage(%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s::jsonb, %s, %s, %s, %s,"
+    "select outcome, transaction, available, overdraft"
+    " from billing_keep_usage(%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s::jsonb, %s, %s, %s, %s,"
     " %s, %s, %s, %s)"
 )
+
+
+# Made once: making it takes longer than its work.
+_sorted_json = json.JSONEncoder(sort_keys=True, default=str).encode
 
 
 class OutOfRange(Exception):
@@ -68,11 +73,18 @@ class Event:
     agent: str
     properties: Mapping[str, object]
 
+    @cached_property
+    def properties_json(self) -> str:
+        return _sorted_json(dict(self.properties)) if self.properties else "{}"
+
+    @cached_property
+    def time(self) -> str:
+        return self.occurred_at.isoformat()
+
     def fingerprint(self, *, with_time: bool) -> str:
-        contents = [self.meter, str(self.quantity.normalize()), self.agent]
-        contents.append(json.dumps(dict(self.properties), sort_keys=True, default=str))
+        contents = [self.meter, str(self.quantity.normalize()), self.agent, self.properties_json]
         if with_time:
-            contents.append(self.occurred_at.isoformat())
+            contents.append(self.time)
         return ledger.fingerprint(*contents)
 
 
@@ -299,11 +311,9 @@ def _write(record: UsageRecord, rated: Rated, held: Held | None, api_key: str, i
         charge = ledger.fingerprint("capture", held.key, cost_ucr, meter)
     else:
         charge = ledger.fingerprint("charge", cost_ucr, meter)
-    arguments: list[object] = [held.key if held else None, cost_ucr, [uuid7() for _ in range(4)], charge]
+    arguments: list[object] = [held.key if held else None, cost_ucr, calls.new_ids(4), charge]
     arguments += [rated.price.name, record.pk, record.account_id, record.source, record.key, record.request_hash, meter]
     arguments += [record.quantity, record.agent, json.dumps(record.properties), rated.price.pk, rated.period_start]
     arguments += [rated.ucr, record.occurred_at, record.billed_at, record.created_at]
     arguments += [api_key, not is_done]
-    with connection.cursor() as cursor:
-        cursor.execute(KEEP, arguments)
-        return Written(*cursor.fetchone())
+    return Written(*calls.row(KEEP, arguments))

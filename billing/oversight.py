@@ -75,7 +75,7 @@ def breakage_ucr(period: periods.Period) -> int:
 
 def liability(*, now: datetime) -> list[dict[str, Any]]:
     """Unused credits by where they came from, with how many of them expire within 30 days."""
-    unused = Grant.objects.filter(remaining_ucr__gt=0).exclude(expires_at__lte=now)
+    unused = Grant.objects.filter(is_open=True).exclude(expires_at__lte=now)
     soon = Q(expires_at__lte=now + timedelta(days=30))
     sums = unused.values("category").annotate(
         unused_ucr=Sum("remaining_ucr"),

@@ -13,9 +13,9 @@ from typing import Any
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
-from django.db import connection, transaction
+from django.db import transaction
 
-from billing import amounts, books, ledger, periods, pricing
+from billing import amounts, books, calls, ledger, periods, pricing
 from billing.models import Account, Hold, Invoice, Price, Rating
 
 FACTS = "select * from billing_usage_facts(%s, %s, %s, %s, %s, %s)"
@@ -91,7 +91,7 @@ def look_up(
 
 
 def _row(asked: list[object]) -> dict[str, Any] | None:
-    with connection.cursor() as cursor:
+    with calls.cursor() as cursor:
         cursor.execute(FACTS, asked)
         row = cursor.fetchone()
         return dict(zip((column.name for column in cursor.description), row, strict=True)) if row else None

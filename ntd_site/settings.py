@@ -249,9 +249,11 @@ _postgresql = DATABASE_URL.startswith(("postgres://", "postgresql://"))
 DATABASES = {"default": environ.Env.db_url_config(DATABASE_URL if _postgresql else PLACE.database_url)}
 DATABASES["default"]["HOST"] = unquote(DATABASES["default"].get("HOST") or "")
 DATABASES["default"]["CONN_HEALTH_CHECKS"] = True
+# Only cursors that ask for it prepare their statements (billing/calls.py); Django's own never do.
+DATABASES["default"].setdefault("OPTIONS", {})["prepare_threshold"] = 1
 # Long-running processes with threads (web, worker) ask for a pool; one-off commands do better without.
 if env.bool("NTD_DB_POOL", default=False):
-    DATABASES["default"].setdefault("OPTIONS", {})["pool"] = {
+    DATABASES["default"]["OPTIONS"]["pool"] = {
         "min_size": 1,
         "max_size": env.int("NTD_DB_POOL_SIZE", default=16),
         "timeout": 10,

@@ -118,17 +118,16 @@ def _move(move: posting.Cause, sender: LedgerAccount, receiver: LedgerAccount, a
         raise refusals.InsufficientCredits(amount_ucr, max(0, free))
     written = posting.begin(sender.account_id, move)
     left = amount_ucr
-    live_grants = Grant.objects.filter(wallet=sender, remaining_ucr__gt=0).exclude(expires_at__lte=move.now)
+    live_grants = Grant.objects.filter(wallet=sender, is_open=True).exclude(expires_at__lte=move.now)
     for each in live_grants.order_by(*granting.BURN_ORDER):
         taken = min(left, each.remaining_ucr)
         posting.drain(written, grant=each, amount_ucr=taken)
         left -= taken
         if not left:
             break
-    posting.move_wallet(written, wallet=sender, amount_ucr=-amount_ucr)
     given = granting.new_grant(receiver, written, amount_ucr, category=Grant.Category.TRANSFER, reason=move.description)
     posting.fund(written, wallet=receiver, grant=given)
-    posting.move_wallet(written, wallet=receiver, amount_ucr=amount_ucr)
+    posting.move(written, sender=sender, receiver=receiver, amount_ucr=amount_ucr)
     live.credits_changed(sender.account_id)
     live.credits_changed(receiver.account_id)
     return written

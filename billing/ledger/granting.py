@@ -105,7 +105,7 @@ def new_grant(
 def expire_wallet(*, account_id: UUID, now: datetime) -> int:
     """Book what has expired in one wallet, except what is held; returns micro-credits."""
     wallet = _locked_wallet(account_id)
-    lapsed = Grant.objects.filter(wallet=wallet, remaining_ucr__gt=0, expires_at__lte=now)
+    lapsed = Grant.objects.filter(wallet=wallet, is_open=True, expires_at__lte=now)
     booked = 0
     for each in lapsed.order_by("priority", "expires_at", "created_at", "pk"):
         taken = min(each.remaining_ucr, wallet.posted_ucr - wallet.held_ucr)
@@ -134,9 +134,7 @@ def _expiry_cause(expired: Grant, now: datetime) -> posting.Cause:
 
 def expire_grants(*, now: datetime) -> int:
     """Book every expiry that is due; returns in how many wallets."""
-    lapsed = Grant.objects.filter(
-        remaining_ucr__gt=0, expires_at__lte=now, wallet__posted_ucr__gt=F("wallet__held_ucr")
-    )
+    lapsed = Grant.objects.filter(is_open=True, expires_at__lte=now, wallet__posted_ucr__gt=F("wallet__held_ucr"))
     wallets = list(lapsed.order_by("account_id").values_list("account_id", flat=True).distinct()[:SWEEP_BATCH])
     return sum(1 for account_id in wallets if expire_wallet(account_id=account_id, now=now))
 

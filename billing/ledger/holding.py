@@ -8,12 +8,12 @@ from uuid import UUID
 from django.db import connection
 from uuid_utils.compat import uuid7
 
-from billing import live
+from billing import calls, live
 from billing.ledger import granting, refusals, spending
 from billing.models import Hold
 
-HOLD = "select * from billing_hold(%s, %s, %s, %s, %s, %s, %s, %s, %s, %s)"
-END = "select * from billing_end_hold(%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)"
+HOLD = "select outcome, hold, available from billing_hold(%s, %s, %s, %s, %s, %s, %s, %s, %s, %s)"
+END = "select outcome, transaction, overdraft from billing_end_hold(%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)"
 SWEEP_BATCH = 500
 
 
@@ -26,9 +26,8 @@ def hold(
     `meter`, `agent` and `api_key` say on which budgets it counts, and what is captured of it.
     """
     refusals.check_amount(amount_ucr)
-    with connection.cursor() as cursor:
-        cursor.execute(HOLD, [account_id, uuid7(), key, amount_ucr, purpose, expires_at, now, meter, agent, api_key])
-        outcome, found, available_ucr = cursor.fetchone()
+    asked = [account_id, uuid7(), key, amount_ucr, purpose, expires_at, now, meter, agent, api_key]
+    outcome, found, available_ucr = calls.row(HOLD, asked)
     if not is_held(outcome, available_ucr, account_id=account_id, key=key, amount_ucr=amount_ucr, now=now, found=found):
         return hold(
             account_id=account_id,
@@ -86,10 +85,9 @@ def capture(
     """Take up to the held amount and let the rest go; the same key again answers the first receipt."""
     refusals.check_amount(amount_ucr)
     given = spending.fingerprint("capture", hold_key, amount_ucr, meter)
-    ids = [uuid7() for _ in range(4)]
-    arguments = [hold_key, "captured", ids, f"revenue:{meter}", amount_ucr]
+    arguments = [hold_key, "captured", calls.new_ids(4), f"revenue:{meter}", amount_ucr]
     arguments += [source, key, given, description, actor, request_id, now]
-    outcome, found, overdraft_ucr = _end(arguments)
+    outcome, found, overdraft_ucr = calls.row(END, arguments)
     if outcome == "too_much":
         raise refusals.AmountOutOfRange(amount_ucr, "More than the hold has set aside cannot be captured.")
     if outcome not in ("ok", "replay"):
@@ -101,7 +99,7 @@ def capture(
 
 def release(*, key: str, now: datetime) -> Hold:
     """Let all of a hold go; releasing it again changes nothing."""
-    outcome, _, _ = _end([key, "released", [], "", 0, "", "", "", "", "", "", now])
+    outcome, _, _ = calls.row(END, [key, "released", calls.new_ids(0), "", 0, "", "", "", "", "", "", now])
     if outcome not in ("ok", "replay"):
         raise _refusal(outcome)
     if outcome == "ok":
@@ -118,17 +116,10 @@ def expire_holds(*, now: datetime) -> int:
 
 def expire_hold(*, key: str, now: datetime) -> bool:
     """Free one hold past its time; False when it had ended before."""
-    outcome, _, _ = _end([key, "expired", [], "", 0, "", "", "", "", "", "", now])
+    outcome, _, _ = calls.row(END, [key, "expired", calls.new_ids(0), "", 0, "", "", "", "", "", "", now])
     if outcome == "ok":
         _tell(key)
     return outcome == "ok"
-
-
-def _end(arguments: list[object]) -> tuple[str, UUID, int]:
-    with connection.cursor() as cursor:
-        cursor.execute(END, arguments)
-        row: tuple[str, UUID, int] = cursor.fetchone()
-    return row
 
 
 def _refusal(outcome: str) -> Exception:

@@ -46,21 +46,26 @@ def begin(account_id: UUID, cause: Cause) -> Transaction:
 
 def post(written: Transaction, *, wallet: LedgerAccount, amount_ucr: int, against: str) -> None:
     """Add to (or take from) a locked wallet, with the opposite leg on an account of the house."""
-    move_wallet(written, wallet=wallet, amount_ucr=amount_ucr)
-    Entry.objects.create(
+    opposite = Entry(
         transaction=written,
         ledger_account=_house_account(against),
         amount_ucr=-amount_ucr,
         created_at=written.created_at,
     )
+    _write([_wallet_leg(written, wallet, amount_ucr), opposite])
 
 
-def move_wallet(written: Transaction, *, wallet: LedgerAccount, amount_ucr: int) -> None:
+def move(written: Transaction, *, sender: LedgerAccount, receiver: LedgerAccount, amount_ucr: int) -> None:
+    """Take from one locked wallet and add to another."""
+    _write([_wallet_leg(written, sender, -amount_ucr), _wallet_leg(written, receiver, amount_ucr)])
+
+
+def _wallet_leg(written: Transaction, wallet: LedgerAccount, amount_ucr: int) -> Entry:
     wallet.posted_ucr += amount_ucr
     wallet.arrears_ucr = min(wallet.arrears_ucr, below_floor(wallet))
     wallet.last_line += 1
     wallet.save(update_fields=["posted_ucr", "arrears_ucr", "last_line"])
-    Entry.objects.create(
+    return Entry(
         transaction=written,
         ledger_account=wallet,
         amount_ucr=amount_ucr,
@@ -68,6 +73,11 @@ def move_wallet(written: Transaction, *, wallet: LedgerAccount, amount_ucr: int)
         line=wallet.last_line,
         created_at=written.created_at,
     )
+
+
+def _write(legs: list[Entry]) -> None:
+    """All legs of a transaction are one statement: the database refuses one that does not balance."""
+    Entry.objects.bulk_create(legs)
 
 
 def below_floor(wallet: LedgerAccount, *, less_ucr: int = 0) -> int:

@@ -38,7 +38,7 @@ def take_back(
         return before
     granting.expire_wallet(account_id=account_id, now=now)
     wallet = spending.lock_wallet(account_id)
-    spendable = Grant.objects.filter(wallet=wallet, remaining_ucr__gt=0).order_by(*granting.BURN_ORDER)
+    spendable = Grant.objects.filter(wallet=wallet, is_open=True).order_by(*granting.BURN_ORDER)
     own = list(spendable.filter(pk__in=grant_ids))
     free = max(0, wallet.posted_ucr - wallet.held_ucr)
     unspent = min(free, sum(each.remaining_ucr for each in own))

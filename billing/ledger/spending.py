@@ -1,4 +1,4 @@
-"""Charges and balances. A charge is one call of a function in the database (sql/0004_ledger_functions.sql)."""
+"""Charges and balances. A charge is one call of a function in the database (sql/0025_spends_at_once.sql)."""
 
 from __future__ import annotations
 
@@ -7,15 +7,17 @@ from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
-from django.db import connection, transaction
+from django.db import transaction
 from django.db.models import Q, Sum
-from uuid_utils.compat import uuid7
 
-from billing import live
+from billing import calls, live
 from billing.ledger import granting, limiting, refusals
 from billing.models import Account, Grant, LedgerAccount
 
-CHARGE = "select * from billing_charge(%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)"
+CHARGE = (
+    "select outcome, transaction, available, overdraft"
+    " from billing_charge(%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)"
+)
 
 
 @dataclass(frozen=True)
@@ -61,11 +63,10 @@ def charge(
     `meter`, `agent` and `api_key` say on which budgets it counts. Raises the reasons in CANNOT_SPEND, KeyReused.
     """
     refusals.check_amount(amount_ucr)
-    ids = [uuid7() for _ in range(4)]
     given = fingerprint("charge", amount_ucr, meter)
-    arguments = [account_id, ids, f"revenue:{meter}", amount_ucr]
+    arguments = [account_id, calls.new_ids(4), f"revenue:{meter}", amount_ucr]
     arguments += [source, key, given, description, actor, request_id, now, agent, api_key]
-    outcome, found, available_ucr, overdraft_ucr = _call(CHARGE, arguments)
+    outcome, found, available_ucr, overdraft_ucr = calls.row(CHARGE, arguments)
     if outcome == "ok":
         live.credits_changed(account_id)
         return Receipt(found, amount_ucr, overdraft_ucr)
@@ -80,13 +81,6 @@ def charge(
     raise refusal(
         outcome, account_id=account_id, key=key, needed_ucr=amount_ucr, available_ucr=available_ucr, found=found
     )
-
-
-def _call(statement: str, arguments: list[object]) -> tuple[str, UUID, int, int]:
-    with connection.cursor() as cursor:
-        cursor.execute(statement, arguments)
-        row: tuple[str, UUID, int, int] = cursor.fetchone()
-    return row
 
 
 def refusal(
@@ -121,7 +115,7 @@ def balance(*, account_id: UUID, now: datetime) -> Balance:
     """What the account has at `now`; credits past their expiry count no more, even before the sweep books them."""
     granting.open_wallet(account_id)
     wallet = LedgerAccount.objects.get(account_id=account_id)
-    open_grants = Grant.objects.filter(wallet=wallet, remaining_ucr__gt=0)
+    open_grants = Grant.objects.filter(wallet=wallet, is_open=True)
     lapsed = open_grants.filter(expires_at__lte=now).aggregate(sum=Sum("remaining_ucr"))["sum"] or 0
     lapsed = min(lapsed, max(0, wallet.posted_ucr - wallet.held_ucr))
     nearest = open_grants.filter(Q(expires_at__gt=now)).order_by("expires_at", "pk").first()

@@ -92,7 +92,8 @@ class Transaction(models.Model):
         REVERSAL = "reversal"
 
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
-    account = models.ForeignKey(Account, on_delete=models.PROTECT, related_name="transactions")
+    # Found by the indexes that begin with it.
+    account = models.ForeignKey(Account, on_delete=models.PROTECT, related_name="transactions", db_index=False)
     kind = models.CharField(max_length=10, choices=Kind.choices)
     source = models.CharField(max_length=200)
     key = models.CharField(max_length=300)
@@ -123,8 +124,12 @@ class Entry(models.Model):
     """One leg of a transaction. Wallet legs carry the balance after them and their line on the statement."""
 
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
-    transaction = models.ForeignKey(Transaction, on_delete=models.PROTECT, related_name="entries")
-    ledger_account = models.ForeignKey(LedgerAccount, on_delete=models.PROTECT, related_name="entries", db_index=False)
+    # That both are there is checked once for all legs of a statement (sql/0025), and neither is ever deleted: a foreign
+    # key would look for each, and lock the one row of a house account for everybody who spends.
+    transaction = models.ForeignKey(Transaction, on_delete=models.PROTECT, related_name="entries", db_constraint=False)
+    ledger_account = models.ForeignKey(
+        LedgerAccount, on_delete=models.PROTECT, related_name="entries", db_index=False, db_constraint=False
+    )
     amount_ucr = models.BigIntegerField()
     balance_after_ucr = models.BigIntegerField(null=True)
     line = models.BigIntegerField(null=True)
@@ -168,6 +173,10 @@ class Grant(models.Model):
     priority = models.PositiveSmallIntegerField(default=50)
     amount_ucr = models.BigIntegerField()
     remaining_ucr = models.BigIntegerField()
+    # What the indexes are of: as long as it stays, using a grant changes none of them.
+    is_open = models.GeneratedField(
+        expression=Q(remaining_ucr__gt=0), output_field=models.BooleanField(), db_persist=True
+    )
     reason = models.CharField(max_length=300, blank=True)
     expires_at = models.DateTimeField(null=True, blank=True)
     created_at = models.DateTimeField()
@@ -186,12 +195,12 @@ class Grant(models.Model):
         indexes = [
             models.Index(
                 fields=["wallet", "priority", "expires_at", "created_at", "id"],
-                condition=Q(remaining_ucr__gt=0),
+                condition=Q(is_open=True),
                 name="grant_burn_order",
             ),
             models.Index(
                 fields=["expires_at"],
-                condition=Q(remaining_ucr__gt=0, expires_at__isnull=False),
+                condition=Q(is_open=True, expires_at__isnull=False),
                 name="grant_expiring",
             ),
         ]
@@ -204,7 +213,7 @@ class GrantConsumption(models.Model):
     """Which transaction used how much of which grant."""
 
     id = models.BigAutoField(primary_key=True)
-    grant = models.ForeignKey(Grant, on_delete=models.PROTECT, related_name="consumptions")
+    grant = models.ForeignKey(Grant, on_delete=models.PROTECT, related_name="consumptions", db_index=False)
     transaction = models.ForeignKey(Transaction, on_delete=models.PROTECT, related_name="consumptions")
     amount_ucr = models.BigIntegerField()
 
@@ -228,8 +237,8 @@ class Hold(models.Model):
         EXPIRED = "expired"
 
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
-    account = models.ForeignKey(Account, on_delete=models.PROTECT, related_name="holds")
-    wallet = models.ForeignKey(LedgerAccount, on_delete=models.PROTECT, related_name="holds")
+    account = models.ForeignKey(Account, on_delete=models.PROTECT, related_name="holds", db_index=False)
+    wallet = models.ForeignKey(LedgerAccount, on_delete=models.PROTECT, related_name="holds", db_index=False)
     key = models.CharField(max_length=340, unique=True)
     purpose = models.CharField(max_length=200, blank=True)
     state = models.CharField(max_length=10, choices=State.choices, default=State.ACTIVE)

@@ -16,7 +16,10 @@ class UsageRecord(models.Model):
     """One event. Append-only; a second one with the same (account, source, key) is the same event."""
 
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
-    account = models.ForeignKey(Account, on_delete=models.PROTECT, related_name="usage", db_index=False)
+    # That account, price and transaction are there is checked once for all records of a statement (sql/0025).
+    account = models.ForeignKey(
+        Account, on_delete=models.PROTECT, related_name="usage", db_index=False, db_constraint=False
+    )
     source = models.CharField(max_length=200)
     key = models.CharField(max_length=300)
     request_hash = models.CharField(max_length=64)
@@ -24,13 +27,15 @@ class UsageRecord(models.Model):
     quantity = models.DecimalField(max_digits=38, decimal_places=9)
     agent = models.CharField(max_length=100, blank=True)
     properties = models.JSONField(default=dict, blank=True)
-    price = models.ForeignKey(Price, on_delete=models.PROTECT, related_name="+", db_index=False)
+    price = models.ForeignKey(Price, on_delete=models.PROTECT, related_name="+", db_index=False, db_constraint=False)
     # What the price says, what was charged of it (a hold caps it), and what no grant covered.
     rated_ucr = models.BigIntegerField()
     cost_ucr = models.BigIntegerField()
     overdraft_ucr = models.BigIntegerField(default=0)
     # The events of one meter that came together are charged together.
-    transaction = models.ForeignKey(Transaction, on_delete=models.PROTECT, null=True, related_name="usages")
+    transaction = models.ForeignKey(
+        Transaction, on_delete=models.PROTECT, null=True, related_name="usages", db_constraint=False
+    )
     occurred_at = models.DateTimeField()
     # The moment it is invoiced at: when it occurred, unless that period was final already (late).
     billed_at = models.DateTimeField()

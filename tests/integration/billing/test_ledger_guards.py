@@ -50,18 +50,68 @@ def test_grants_holds_and_invoices_are_never_deleted(account, model):
         model.objects.all()._raw_delete(using="default")
 
 
-def test_a_transaction_that_does_not_balance_cannot_be_committed(account):
-    wallet = LedgerAccount.objects.get(account=account)
-    written = Transaction.objects.create(
-        account=account, kind="charge", source="s", key="k", request_hash="", created_at=NOON
-    )
-    Entry.objects.create(
-        transaction=written, ledger_account=wallet, amount_ucr=-5, balance_after_ucr=0, line=99, created_at=NOON
-    )
+def legs(transaction_ids, amounts_ucr):
+    house = LedgerAccount.objects.get(code="revenue:mcp_call")
+    return [
+        Entry(transaction_id=pk, ledger_account=house, amount_ucr=ucr, created_at=NOON)
+        for pk, ucr in zip(transaction_ids, amounts_ucr, strict=True)
+    ]
 
-    with pytest.raises(IntegrityError, match="does not balance"), transaction.atomic(), connection.cursor() as cursor:
-        cursor.execute("set constraints all immediate")
-    transaction.set_rollback(True)
+
+def written(account, key):
+    return Transaction.objects.create(
+        account=account, kind="charge", source="s", key=key, request_hash="", created_at=NOON
+    ).pk
+
+
+@pytest.mark.parametrize("amounts_ucr", [(-5,), (5, -4), (5, -5, 5), (5, 5, -5, -6)])
+def test_legs_that_do_not_balance_are_refused(account, amounts_ucr):
+    one = written(account, "k")
+    with pytest.raises(IntegrityError, match="does not balance"), transaction.atomic():
+        Entry.objects.bulk_create(legs([one] * len(amounts_ucr), amounts_ucr))
+
+
+def test_two_transactions_written_at_once_balance_each_for_itself(account):
+    one, two = written(account, "1"), written(account, "2")
+    with pytest.raises(IntegrityError, match="does not balance"), transaction.atomic():
+        Entry.objects.bulk_create(legs([one, two], [5, -5]))
+
+    Entry.objects.bulk_create(legs([one, two, two, one], [5, 7, -7, -5]))
+
+
+def test_legs_need_their_transaction_and_their_account(account):
+    unknown = uuid7()
+    with pytest.raises(IntegrityError, match="needs its transaction"), transaction.atomic():
+        Entry.objects.bulk_create(legs([unknown, unknown], [5, -5]))
+    one = written(account, "k")
+    astray = legs([one, one], [5, -5])
+    astray[1].ledger_account_id = unknown
+    with pytest.raises(IntegrityError, match="needs its transaction"), transaction.atomic():
+        Entry.objects.bulk_create(astray)
+
+
+@pytest.mark.parametrize(
+    "act",
+    [
+        "delete from billing_ledgeraccount where kind = 'revenue'",
+        "delete from billing_ledgeraccount where kind = 'wallet'",
+        "update billing_ledgeraccount set id = gen_random_uuid() where kind = 'wallet'",
+        "update billing_ledgeraccount set account_id = gen_random_uuid() where kind = 'wallet'",
+    ],
+)
+def test_what_entries_point_to_stays(account, act):
+    with pytest.raises(IntegrityError), transaction.atomic(), connection.cursor() as cursor:
+        cursor.execute(act)
+
+
+@pytest.mark.parametrize("column", ["account_id", "price_id", "transaction_id"])
+def test_usage_needs_what_it_points_to(account, column):
+    record = UsageRecord.objects.get()
+    record.pk, record.key = uuid7(), "another"
+    setattr(record, column, uuid7())
+
+    with pytest.raises(IntegrityError, match="needs its account, price and transaction"), transaction.atomic():
+        record.save(force_insert=True)
 
 
 @pytest.mark.parametrize(
