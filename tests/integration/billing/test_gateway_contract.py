@@ -21,6 +21,7 @@ from billing.gateways import (
     RepaymentState,
     registry,
 )
+from billing.gateways.bank import BankGateway
 from billing.gateways.http import HttpGateway
 from billing.gateways.simulated import SimulatedGateway
 from billing.gateways.stripe import StripeGateway
@@ -104,6 +105,11 @@ def stripe() -> Iterator[Side]:
 
 
 @pytest.fixture
+def bank() -> Side:
+    return Side(BankGateway(clock=timezone.now), {"ok": "bank_transfer", "none": "pay_none"}, list)
+
+
+@pytest.fixture
 def usdc(settings) -> Side:
     settings.SIMULATED_CHAIN, settings.USDC_RATE = True, "1"
     return Side(registry.usdc(), {"ok": "usdc", "none": "pay_none"}, list)
@@ -116,7 +122,7 @@ def x402(settings) -> Side:
 
 
 # What is promised whether money is taken at once or is waited for.
-@pytest.fixture(params=["simulated", "http", "stripe", "usdc", "x402"])
+@pytest.fixture(params=registry.ALL)
 def any_side(request) -> Side:
     return request.getfixturevalue(request.param)
 
