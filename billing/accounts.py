@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from django.conf import settings
 from django.db import IntegrityError, transaction
-from django.db.models import F
 from django.urls import reverse
 from django.utils.encoding import force_bytes
 from django.utils.http import urlsafe_base64_encode
@@ -87,11 +86,6 @@ def _require_another_owner(membership: Membership) -> None:
     owners = Membership.objects.filter(account=membership.account_id, role=Role.OWNER)
     if owners.filter(pk=membership.pk).exists() and not owners.exclude(pk=membership.pk).exists():
         raise LastOwner
-
-
-def change(*, account: Account, **fields: str) -> None:
-    """Set what an owner may say about the account."""
-    Account.objects.filter(pk=account.pk).update(version=F("version") + 1, **fields)
 
 
 def sign_in_url(user: User) -> str:
