@@ -21,7 +21,6 @@ from billing.gateways import (
     RepaymentState,
     registry,
 )
-from billing.gateways.bank import BankGateway
 from billing.gateways.http import HttpGateway
 from billing.gateways.simulated import SimulatedGateway
 from billing.gateways.stripe import StripeGateway
@@ -106,7 +105,7 @@ def stripe() -> Iterator[Side]:
 
 @pytest.fixture
 def bank() -> Side:
-    return Side(BankGateway(clock=timezone.now), {"ok": "bank_transfer", "none": "pay_none"}, list)
+    return Side(registry.of("bank"), {"ok": "bank_transfer", "none": "pay_none"}, list)
 
 
 @pytest.fixture
