@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from django.conf import settings
 from django.db import IntegrityError, transaction
-from django.db.models import F
 from django.urls import reverse
 from django.utils.encoding import force_bytes
 from django.utils.http import urlsafe_base64_encode
@@ -89,12 +88,7 @@ def _require_another_owner(membership: Membership) -> None:
         raise LastOwner
 
 
-def change(*, account: Account, **fields: str) -> None:
-    """Set what an owner may say about the account."""
-    Account.objects.filter(pk=account.pk).update(version=F("version") + 1, **fields)
-
-
-def sign_in_url(user: User) -> str:
+def sign_in_url(user: User, *, base_url: str = "") -> str:
     """A link that signs the person in once, within a day."""
     uidb64 = urlsafe_base64_encode(force_bytes(user.pk))
-    return settings.BASE_URL + reverse("sign-in", args=[uidb64, sign_in.tokens.make_token(user)])
+    return (base_url or settings.BASE_URL) + reverse("sign-in", args=[uidb64, sign_in.tokens.make_token(user)])

@@ -59,7 +59,7 @@ class BudgetForm(forms.Form):
         max_length=100,
         required=False,
         widget=forms.TextInput(attrs=INPUT),
-        help_text="Its id, for a budget of one agent.",
+        help_text="For a budget of one agent: its id, as in the address of its page.",
     )
     period = forms.ChoiceField(label="In", choices=PERIODS, initial="month", widget=forms.Select(attrs=SELECT))
     limit = CreditsField(label="Credits")

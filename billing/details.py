@@ -55,6 +55,7 @@ class BadDetail(Exception):
     code = "validation_error"
 
     def __init__(self, field: str, sentence: str) -> None:
+        self.field = field
         self.extras = {"errors": {field: [sentence]}}
         super().__init__(sentence)
 

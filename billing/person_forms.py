@@ -17,6 +17,13 @@ from billing.models import Account, Role, User
 
 INPUT = {"class": "input"}
 SELECT = {"class": "select"}
+PERIODS = (
+    ("daily", "Every day"),
+    ("weekly", "Every week"),
+    ("monthly", "Every month"),
+    ("yearly", "Every year"),
+    ("pay_as_you_go", "All since the last one"),
+)
 AREA_WORDS = {
     "sandboxes": "Sandboxes and executions",
     "federation": "Federations, agents and tasks",
@@ -124,10 +131,11 @@ class AccountForm(forms.ModelForm):  # type: ignore[type-arg]
     """What an owner may say about the account; status and money are staff's."""
 
     time_zone = ZoneField()
+    billing_period = forms.ChoiceField(choices=PERIODS, label="An invoice for", widget=forms.Select(attrs=SELECT))
 
     class Meta:
         model = Account
-        fields = ["name", "legal_name", "address", "tax_id", "time_zone"]
+        fields = ["name", "legal_name", "address", "tax_id", "billing_period", "time_zone"]
         labels = {"tax_id": "Tax id", "legal_name": "Legal name"}
         widgets = {
             "name": forms.TextInput(attrs=INPUT),

@@ -43,16 +43,22 @@ class PriceForm(forms.Form):
     """One meter's price."""
 
     shape = forms.ChoiceField(choices=SHAPES, required=False, widget=forms.Select(attrs=SELECT))
-    credits = forms.CharField(required=False, widget=_text(inputmode="decimal"), help_text="For `per` of the meter.")
-    per = forms.CharField(required=False, widget=_text(inputmode="decimal"), help_text="3600 seconds are an hour.")
-    minimum = forms.CharField(required=False, widget=_text(inputmode="decimal"), help_text="Once anything is used.")
+    credits = forms.CharField(required=False, widget=_text(inputmode="decimal"), help_text="For one unit.")
+    per = forms.CharField(
+        required=False,
+        widget=_text(inputmode="decimal"),
+        help_text="How many are one unit, as 3600 seconds are an hour.",
+    )
+    minimum = forms.CharField(
+        required=False, widget=_text(inputmode="decimal"), help_text="Credits, once anything is used."
+    )
     tiers = forms.CharField(
         required=False,
         widget=forms.Textarea(attrs={**INPUT, "rows": 3, "spellcheck": "false"}),
-        help_text="A line each: up to | credits | fee. The last one: rest | credits.",
+        help_text="For graduated and volume, a line each: up to | credits | fee. The last one: rest | credits.",
     )
     name = forms.CharField(required=False, max_length=80, widget=_text())
-    unit = forms.CharField(required=False, max_length=40, widget=_text(), help_text="What people call `per` of it.")
+    unit = forms.CharField(required=False, max_length=40, widget=_text(), help_text="What one unit is called.")
 
     def __init__(self, *args: Any, meter: str, **options: Any) -> None:
         super().__init__(*args, prefix=meter, **options)

@@ -74,6 +74,8 @@ money_pages = [
     path("billing/money/", oversight.money, name="money"),
     path("billing/ledger/", oversight.ledger, name="ledger"),
     path("billing/adjust/", staff.adjust, name="adjust"),
+    path("billing/terms/", staff.terms, name="terms"),
+    path("billing/transactions/<uuid:pk>/reverse/", staff.reverse, name="transaction-reverse"),
 ]
 # What things cost.
 price_pages = [

@@ -2,11 +2,14 @@
 
     key unknown          -> row inserted (running), the view runs, its answer is stored (answered)
     key known, answered  -> same request: the stored answer, `Idempotent-Replayed: true`; other request: 422
-    key known, running   -> 409 with Retry-After, until the lease ends; then a repeat takes over
+    key known, running   -> 409 with Retry-After, while its runner lives; then a repeat takes over
     answer 5xx, 401-403, 402, 429 -> not kept: the key is free again
 
 `Gate` is asked by DRF last of all before the view (in the place of a throttle), so whoever repeats a
 request is authenticated and allowed anew. `IdempotencyMiddleware` stores what came out.
+
+A runner holds an advisory lock of its database session as long as it runs. When its process dies, the database
+closes the session and the lock is free that moment; a process that is only slow, or stopped, still holds it.
 """
 
 from __future__ import annotations
@@ -15,12 +18,13 @@ import hashlib
 import json
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from django.db import IntegrityError, transaction
+from django.db import Error, connection
 from django.http import HttpRequest, HttpResponse
 from django.utils import timezone
 from rest_framework import exceptions, throttling
@@ -31,8 +35,9 @@ from billing.models import IdempotencyRecord
 from ntd_site.problems import Problem
 
 KEY = re.compile(r"[\x21-\x7e]{1,255}")
-# Longer than the longest `?wait=`.
+# For whoever the database cannot see die, as when its machine lost the network. Longer than the longest `?wait=`.
 LEASE = timedelta(seconds=120)
+RETRY_SECONDS = 1
 KEPT = timedelta(hours=48)
 NOT_KEPT = frozenset({401, 402, 403, 429})
 KEPT_HEADERS = ("Location", "ETag", "Retry-After", "PAYMENT-RESPONSE")
@@ -113,38 +118,76 @@ def _digest(*parts: str) -> str:
 
 
 def _claim(request: HttpRequest, *, address: str, secret_fields: tuple[str, ...]) -> Claim:
-    now, runner, hashed = timezone.now(), uuid7(), request_hash(request)
-    fields = {"path": request.path_info, "request_hash": hashed, "runner": runner, "leased_until": now + LEASE}
+    now, hashed = timezone.now(), request_hash(request)
+    claim = Claim(record=uuid7(), runner=uuid7(), secret_fields=secret_fields)
+    if _is_first(claim, address=address, path=request.path_info, hashed=hashed, now=now):
+        return claim
     try:
-        with transaction.atomic():
-            record = IdempotencyRecord.objects.create(address=address, created_at=now, **fields)
-    except IntegrityError:
-        record = _met(address=address, hashed=hashed, runner=runner, now=now)
-    return Claim(record.pk, runner, secret_fields)
+        record = _met(address=address, hashed=hashed, runner=claim.runner, now=now)
+    except BaseException:
+        _unlock(claim.runner)
+        raise
+    return replace(claim, record=record.pk)
+
+
+def _is_first(claim: Claim, *, address: str, path: str, hashed: str, now: datetime) -> bool:
+    """One statement locks the runner and inserts its row, so that nobody sees the row of a runner without its lock."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            """
+            with living as materialized (select pg_advisory_lock(%s))
+            insert into billing_idempotencyrecord
+                (id, address, path, request_hash, state, runner, leased_until, content_type, headers, created_at)
+            select %s, %s, %s, %s, 'running', %s, %s, '', '{}', %s from living
+            on conflict (address) do nothing
+            """,
+            [_lock_of(claim.runner), claim.record, address, path, hashed, claim.runner, now + LEASE, now],
+        )
+        return bool(cursor.rowcount)
+
+
+def _lock_of(runner: UUID) -> int:
+    """Its 62 random bits, as the signed number that the database locks."""
+    return int.from_bytes(runner.bytes[8:], "big", signed=True)
+
+
+def _unlock(runner: UUID) -> None:
+    # A session that broke took its lock along.
+    with suppress(Error), connection.cursor() as cursor:
+        cursor.execute("select pg_advisory_unlock(%s)", [_lock_of(runner)])
+
+
+def _is_dead(runner: UUID) -> bool:
+    with connection.cursor() as cursor:
+        cursor.execute("select pg_try_advisory_lock(%s)", [_lock_of(runner)])
+        (is_free,) = cursor.fetchone()
+    if is_free:
+        _unlock(runner)
+    return bool(is_free)
 
 
 def _met(*, address: str, hashed: str, runner: UUID, now: datetime) -> IdempotencyRecord:
     """What to do with a key that exists: replay, refuse, or take over from a runner that died."""
     record = IdempotencyRecord.objects.filter(address=address).first()
     if record is None:  # its first request failed and freed the key this very moment
-        raise _still_running(1)
+        raise _still_running()
     if record.request_hash != hashed:
         raise Problem("idempotency_key_reused", "This Idempotency-Key was used with another request.")
     if record.state == IdempotencyRecord.State.ANSWERED:
         raise Replayed(record)
-    if record.leased_until > now:
-        raise _still_running(min(5.0, (record.leased_until - now).total_seconds()))
+    if record.leased_until > now and not _is_dead(record.runner):
+        raise _still_running()
     taken = IdempotencyRecord.objects.filter(pk=record.pk, runner=record.runner, state=IdempotencyRecord.State.RUNNING)
     if not taken.update(runner=runner, leased_until=now + LEASE):
-        raise _still_running(1)
+        raise _still_running()
     return record
 
 
-def _still_running(seconds: float) -> Problem:
+def _still_running() -> Problem:
     return Problem(
         "conflict",
         "The first request with this Idempotency-Key is still running.",
-        retry_after=max(1.0, seconds),
+        retry_after=RETRY_SECONDS,
         state="running",
     )
 
@@ -156,11 +199,14 @@ class IdempotencyMiddleware:
         self.get_response = get_response
 
     def __call__(self, request: HttpRequest) -> HttpResponse:
-        response = self.get_response(request)
-        claim = getattr(request, "idempotency", None)
-        if claim is not None:
-            _settle(claim, response)
-        return response
+        try:
+            response = self.get_response(request)
+            if (claim := getattr(request, "idempotency", None)) is not None:
+                _settle(claim, response)
+            return response
+        finally:
+            if (claim := getattr(request, "idempotency", None)) is not None:
+                _unlock(claim.runner)
 
 
 def _settle(claim: Claim, response: HttpResponse) -> None:

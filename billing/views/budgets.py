@@ -11,7 +11,7 @@ from django.shortcuts import get_object_or_404, redirect, render
 from django.utils import timezone
 from django.views.decorators.http import require_http_methods, require_POST
 
-from billing import alerts, amounts, roles
+from billing import alerts, amounts, pricing, roles
 from billing import budgets as operations
 from billing.budget_forms import BudgetChangeForm, BudgetForm, LowBalanceForm
 from billing.models import Account, Alert, ApiKey, Budget
@@ -35,7 +35,8 @@ def budgets(request: HttpRequest, account: Account) -> HttpResponse:
 def _context(request: HttpRequest, account: Account) -> dict[str, Any]:
     rows = list(Budget.objects.filter(account=account).order_by("created_at", "pk"))
     low = alerts.low_balance_of(account)
-    named = {str(key.pk): key.name for key in ApiKey.objects.filter(account=account)}
+    named = {meter: price.name for meter, price in pricing.DEFAULT_BOOK.items()}
+    named |= {str(key.pk): key.name for key in ApiKey.objects.filter(account=account)}
     for row in rows:
         row.name = named.get(row.target, row.target)
     told = Alert.objects.filter(account=account).select_related("budget").order_by("-created_at", "-pk")

@@ -12,10 +12,12 @@ from django.http import HttpRequest, HttpResponse, HttpResponseBase
 from django.shortcuts import get_object_or_404, render
 from django.utils import timezone
 from django.views.decorators.http import require_safe
+from uuid_utils.compat import uuid7
 
-from billing import amounts, charts, ledger, origins, periods, pricing, reports, roles, usage_csv
+from billing import amounts, charts, ledger, origins, oversight, periods, pricing, reports, roles, usage_csv
 from billing.models import Account, Entry, Grant, Hold, Transaction, UsageRecord
 from billing.money_forms import UsageForm
+from billing.staff_forms import ReverseForm
 from billing.views import paging
 
 # Records of a batch that are listed with their charge; the CSV has them all.
@@ -70,8 +72,10 @@ def transaction(request: HttpRequest, account: Account, pk: UUID) -> HttpRespons
         "usages": list(found.usages.filter(account=account).order_by("pk")[:MOST_USAGES]),
         "usage_count": found.usages.filter(account=account).count(),
         "origin": origins.of(found),
-        "reversal": Transaction.objects.filter(reverses=found).first(),
+        "reversal": (reversal := Transaction.objects.filter(reverses=found).first()),
     }
+    if request.user.is_staff and reversal is None and oversight.may_be_taken_back(found):
+        context["reverse_form"] = ReverseForm(initial={"key": uuid7()})
     return render(request, "billing/transaction.html", context)
 
 

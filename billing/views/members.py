@@ -12,7 +12,7 @@ from django.utils import timezone
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_http_methods, require_POST
 
-from billing import accounts, invitations, keys, roles
+from billing import accounts, details, invitations, keys, ledger, roles
 from billing.models import Account, ApiKey, Invitation, Membership, Role
 from billing.person_forms import AccountForm, InviteForm, KeyForm, RoleForm
 
@@ -120,9 +120,21 @@ def account_settings(request: HttpRequest, account: Account) -> HttpResponse:
     form = AccountForm(request.POST or None, instance=Account.objects.get(pk=account.pk))
     if request.method == "POST":
         roles.require_owner(request.user, account)
-        if form.is_valid():
-            accounts.change(account=account, **form.cleaned_data)
+        if form.is_valid() and _changed(account, form):
             messages.success(request, "The account is saved.")
             return redirect("billing:account", account)
-    context = {"form": form, "is_owner": roles.is_owner(request.user, account)}
+    context = {
+        "form": form,
+        "is_owner": roles.is_owner(request.user, account),
+        "balance": ledger.balance(account_id=account.pk, now=timezone.now()),
+    }
     return render(request, "billing/account.html", context, status=422 if form.errors else 200)
+
+
+def _changed(account: Account, form: AccountForm) -> bool:
+    try:
+        details.change(account=account, changes=form.cleaned_data, is_staff=False, now=timezone.now())
+    except details.BadDetail as wrong:
+        form.add_error(wrong.field, str(wrong))
+        return False
+    return True

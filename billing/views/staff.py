@@ -1,21 +1,26 @@
-"""Staff's pages: every account's credits, and giving some with a reason."""
+"""Staff's pages: every account's credits, giving and taking some back with a reason, and an account's terms."""
 
 from __future__ import annotations
 
+import logging
 from datetime import timedelta
+from uuid import UUID
 from zoneinfo import ZoneInfo
 
 from django.contrib import messages
 from django.http import HttpRequest, HttpResponse
-from django.shortcuts import redirect, render
+from django.shortcuts import get_object_or_404, redirect, render
 from django.utils import timezone
-from django.views.decorators.http import require_http_methods, require_safe
+from django.views.decorators.http import require_http_methods, require_POST, require_safe
 from uuid_utils.compat import uuid7
 
-from billing import amounts, ledger, periods, roles, verify
-from billing.models import Account
+from billing import amounts, details, ledger, oversight, periods, roles, verify
+from billing.models import Account, Transaction
 from billing.money_forms import AdjustForm
+from billing.staff_forms import ReverseForm, TermsForm
 from billing.views import paging
+
+log = logging.getLogger(__name__)
 
 
 @require_safe
@@ -67,3 +72,49 @@ def _give(request: HttpRequest, account: Account, form: AdjustForm) -> None:
         actor=f"user:{request.user.pk}",
     )
     messages.success(request, f"{account} has {amounts.plain(given['credits'])} more credits.")
+
+
+@require_http_methods(["GET", "HEAD", "POST"])
+def terms(request: HttpRequest, account: Account) -> HttpResponse:
+    """Status, overdraft and tax of the account."""
+    roles.require_staff(request.user)
+    balance = ledger.balance(account_id=account.pk, now=timezone.now())
+    current = Account.objects.get(pk=account.pk)
+    form = TermsForm(request.POST or None, initial=TermsForm.of(current, overdraft_ucr=balance.overdraft_ucr))
+    if request.method == "POST" and form.is_valid() and _set_terms(request, account, form):
+        return redirect("billing:account", account)
+    context = {"form": form, "balance": balance}
+    return render(request, "billing/terms.html", context, status=422 if form.errors else 200)
+
+
+def _set_terms(request: HttpRequest, account: Account, form: TermsForm) -> bool:
+    changes, version = form.changes(), form.cleaned_data["version"]
+    try:
+        details.change(account=account, changes=changes, is_staff=True, version=version, now=timezone.now())
+    except details.BadDetail as wrong:
+        named = {"tax_rate": "tax_percent", "tax_id": "reverse_charge"}
+        form.add_error(named.get(wrong.field, wrong.field), str(wrong))
+        return False
+    except (details.StaleVersion, details.AccountClosed, ledger.AmountOutOfRange) as refused:
+        form.add_error(None, str(refused))
+        return False
+    log.info("user %s changed the terms of account %s to %s", request.user.pk, account.pk, changes)
+    messages.success(request, f"The terms of {account} are changed.")
+    return True
+
+
+@require_POST
+def reverse(request: HttpRequest, account: Account, pk: UUID) -> HttpResponse:
+    """Take a transaction back by an opposite one; who did, when and why stays in the ledger."""
+    roles.require_staff(request.user)
+    found = get_object_or_404(Transaction.objects.filter(account=account), pk=pk)
+    form = ReverseForm(request.POST)
+    if not form.is_valid():
+        messages.error(request, "Say why it is taken back.")
+        return redirect("billing:transaction", account, pk)
+    if not oversight.may_be_taken_back(found):
+        raise ledger.NotReversible("This belongs to a payment or a hold. Take that back instead.")
+    said = {"reason": form.cleaned_data["reason"], "actor": f"user:{request.user.pk}", "now": timezone.now()}
+    ledger.reverse(transaction_id=pk, key=str(form.cleaned_data["key"]), **said)
+    messages.success(request, "It is taken back.")
+    return redirect("billing:transaction", account, pk)

@@ -96,15 +96,23 @@
     toast({ level: "error", text: "The server could not be reached. Check the connection and try again." });
   });
 
-  // A row somebody is working in is not replaced under their hands.
+  // What somebody typed or chose and has not sent yet.
+  const isChanged = (field) => {
+    if (field.matches("select")) return [...field.options].some((each) => each.defaultSelected) ? [...field.options].some((each) => each.selected !== each.defaultSelected) : field.selectedIndex > 0;
+    return /^(checkbox|radio)$/.test(field.type) ? field.checked !== field.defaultChecked : field.type !== "hidden" && field.value !== field.defaultValue;
+  };
+
+  // What somebody is working in is not replaced under their hands, nor while they are asked, nor before they read what was wrong.
   document.addEventListener("htmx:before:request", (event) => {
     const { ctx } = event.detail;
     const element = ctx.sourceElement;
     if (!isNudge(ctx) || !element.contains) return;
-    const busy = $("input:focus, select:focus, textarea:focus, :popover-open, details[open].menu", element);
-    if (!busy) return;
+    const asking = $("#confirm[open]");
+    const busy = $("input:focus, select:focus, textarea:focus, :popover-open, details[open].menu, form .errors", element);
+    if (!asking && !busy && ![...element.querySelectorAll("form :is(input, select, textarea)")].some(isChanged)) return;
     event.preventDefault();
-    element.addEventListener("focusout", () => setTimeout(() => htmx.trigger(element, ctx.sourceEvent.type, { live: true }), 50), { once: true });
+    const again = () => setTimeout(() => htmx.trigger(element, ctx.sourceEvent.type, { live: true }), 50);
+    (asking || element).addEventListener(asking ? "close" : "focusout", again, { once: true });
   });
 
   // --- asking first

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
 
+from tests import bank_cast
 from tests.product import Product, free_port, share_libraries
 
 FLAGS = [
@@ -24,6 +25,7 @@ FLAGS = [
     "--disable-sync",
 ]
 HERE = Path(__file__).parent
+BANK = {"BANK_IBAN": bank_cast.IBAN, "BANK_BIC": "COBADEFFXXX", "BANK_ACCOUNT_HOLDER": "ntd GmbH"}
 ALL_WAITS_MS = 30_000
 # A bound and not a wait: the sample runs while the first journeys do.
 expect.set_options(timeout=ALL_WAITS_MS)
@@ -40,10 +42,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         items[number] = item
 
 
-@pytest.fixture(scope="module")
+# One for all journeys: they have accounts of their own.
+@pytest.fixture(scope="package")
 def product() -> Iterator[Product]:
     with tempfile.TemporaryDirectory(prefix="ntd-browser-") as folder:
         running = Product(Path(folder), free_port())
+        running.environment |= BANK
         share_libraries(running.home)
         running.sign_in_url = running.start()["sign_in_url"]
         running.ready_at = time.monotonic()

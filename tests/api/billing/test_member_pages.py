@@ -108,7 +108,7 @@ def test_a_key_is_revoked_on_the_page(alice, account):
 def test_the_account_s_name_changes_and_its_address_stays(alice, account):
     url = reverse("billing:account", args=[account])
 
-    assert alice.post(url, {"name": "Acme II", "time_zone": "UTC"}).status_code == 302
+    assert alice.post(url, {"name": "Acme II", "time_zone": "UTC", "billing_period": "monthly"}).status_code == 302
     assert alice.post(url, {"name": "", "time_zone": "Mars/Olympus"}).status_code == 422
 
     slug = account.slug

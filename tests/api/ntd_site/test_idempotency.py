@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from datetime import timedelta
 
 import pytest
@@ -197,19 +198,93 @@ def test_while_the_first_runs_the_second_is_409(account):
     assert calls == ["slow"]
 
 
+def left_behind(client, *, leased_seconds):
+    """What a process leaves that died while it ran: its row, without an answer."""
+    may_end.set()
+    post(client, {"a": 1}, path="/api/v1/slow")
+    calls.clear()
+    left = {"state": "running", "status": None, "body": None}
+    IdempotencyRecord.objects.update(leased_until=timezone.now() + timedelta(seconds=leased_seconds), **left)
+    return IdempotencyRecord.objects.get()
+
+
+@pytest.fixture
+def other_session():
+    """A session of the database as another process has it."""
+    opened = connection.copy()
+    yield opened
+    opened.close()
+
+
+def hold_lock(session, record):
+    with session.cursor() as cursor:
+        cursor.execute("select pg_advisory_lock(%s)", [idempotency._lock_of(record.runner)])
+
+
 @pytest.mark.django_db
 @pytest.mark.urls(__name__)
-def test_what_a_dead_process_left_is_taken_over_after_its_lease(api):
-    may_end.set()
-    post(api, {"a": 1}, path="/api/v1/slow")
-    left = {"state": "running", "status": None, "body": None}
-    IdempotencyRecord.objects.update(leased_until=timezone.now() + timedelta(seconds=60), **left)
+def test_what_a_dead_process_left_is_taken_over_at_once(api, other_session):
+    hold_lock(other_session, left_behind(api, leased_seconds=60))
     assert post(api, {"a": 1}, path="/api/v1/slow").status_code == 409
 
-    IdempotencyRecord.objects.update(leased_until=timezone.now() - timedelta(seconds=1))
+    other_session.close()  # as the database does for a process that dies
+
+    waited = time.monotonic()
+    while (answer := post(api, {"a": 1}, path="/api/v1/slow")).status_code == 409:
+        assert time.monotonic() - waited < 5
+    assert answer.status_code == 201
+    assert IdempotencyRecord.objects.get().state == "answered"
+    assert calls == ["slow"]
+
+
+@pytest.mark.django_db
+@pytest.mark.urls(__name__)
+def test_who_cannot_be_seen_dying_is_given_up_after_its_lease(api, other_session):
+    hold_lock(other_session, left_behind(api, leased_seconds=-1))
 
     assert post(api, {"a": 1}, path="/api/v1/slow").status_code == 201
     assert IdempotencyRecord.objects.get().state == "answered"
+
+
+@pytest.mark.django_db
+@pytest.mark.urls(__name__)
+def test_of_many_repeats_after_a_death_one_takes_over(account, api, transactional_db):
+    left_behind(api, leased_seconds=60)
+    may_end.clear()
+    client, answers = client_of(account), []
+
+    def repeat():
+        answers.append(post(client, {"a": 1}, path="/api/v1/slow").status_code)
+        connection.close()
+
+    threads = [threading.Thread(target=repeat) for _ in range(6)]
+    for thread in threads:
+        thread.start()
+    while len(answers) < 5:
+        time.sleep(0.01)
+    may_end.set()
+    for thread in threads:
+        thread.join()
+
+    assert sorted(answers) == [201, 409, 409, 409, 409, 409]
+    assert calls == ["slow"]
+
+
+@pytest.mark.django_db
+@pytest.mark.urls(__name__)
+def test_no_answer_leaves_a_lock(api):
+    may_end.set()
+    for body, place in (
+        (KEY, "api-keys"),
+        (KEY, "api-keys"),
+        ({"name": "x"}, "api-keys"),
+        ({"status": 500}, "answers"),
+    ):
+        post(api, body, path=f"/api/v1/{place}")
+
+    with connection.cursor() as cursor:
+        cursor.execute("select count(*) from pg_locks where locktype = 'advisory' and pid = pg_backend_pid()")
+        assert cursor.fetchone() == (0,)
 
 
 @pytest.mark.django_db

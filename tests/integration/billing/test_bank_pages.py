@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import pytest
 from django.core.files.uploadedfile import SimpleUploadedFile
-from django.urls import reverse
 
 from billing.bank import references
 from billing.models import BankLine, BankMatch, BankReturn, Payment
 from tests import bank_cast, factories
-from tests import ledger_cast as cast
+from tests.page_cast import act, page, text
 from tests.payment_cast import buy
 
 pytestmark = pytest.mark.django_db
@@ -18,32 +17,6 @@ pytestmark = pytest.mark.django_db
 @pytest.fixture(autouse=True)
 def bank_account(settings):
     settings.BANK_IBAN, settings.BANK_BIC, settings.BANK_ACCOUNT_HOLDER = bank_cast.IBAN, "COBADEFFXXX", "ntd GmbH"
-
-
-@pytest.fixture
-def alice(client):
-    account = cast.make_account(1000)
-    client.force_login(account.memberships.get().user)
-    client.account = account
-    return client
-
-
-@pytest.fixture
-def stella(alice):
-    alice.force_login(factories.make_staff())
-    return alice
-
-
-def page(client, name, *args, **query):
-    return client.get(reverse(f"billing:{name}", args=[client.account, *args]), query)
-
-
-def act(client, name, *args, **given):
-    return client.post(reverse(f"billing:{name}", args=[client.account, *args]), given, follow=True)
-
-
-def text(answer):
-    return " ".join(answer.content.decode().split())
 
 
 def upload(client, data, name="s.xml", **more):

@@ -104,6 +104,11 @@ def stripe() -> Iterator[Side]:
 
 
 @pytest.fixture
+def bank() -> Side:
+    return Side(registry.of("bank"), {"ok": "bank_transfer", "none": "pay_none"}, list)
+
+
+@pytest.fixture
 def usdc(settings) -> Side:
     settings.SIMULATED_CHAIN, settings.USDC_RATE = True, "1"
     return Side(registry.usdc(), {"ok": "usdc", "none": "pay_none"}, list)
@@ -116,7 +121,7 @@ def x402(settings) -> Side:
 
 
 # What is promised whether money is taken at once or is waited for.
-@pytest.fixture(params=["simulated", "http", "stripe", "usdc", "x402"])
+@pytest.fixture(params=registry.ALL)
 def any_side(request) -> Side:
     return request.getfixturevalue(request.param)
 

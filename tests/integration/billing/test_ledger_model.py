@@ -1,11 +1,17 @@
-"""The ledger against a small model in memory: whatever is done in whatever order, both agree."""
+"""The ledger against a small model in memory: whatever is done in whatever order, both agree.
+
+Every verb may crash at any of its statements, which leaves nothing behind, and every request may come again, which
+changes nothing, or with its key and other contents, which is refused.
+"""
 
 from __future__ import annotations
 
 import itertools
 import os
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from uuid import UUID
 
 import pytest
 from django.db import connection, transaction
@@ -20,6 +26,8 @@ from tests.ledger_cast import NOON, UCR
 
 AMOUNTS = st.integers(1, 60)
 PICK = st.integers(0, 20)
+# At which statement the process dies, if it does. More than any verb has, so that some die after their last one.
+CRASH = st.one_of(st.none(), st.none(), st.integers(0, 16))
 
 
 @dataclass
@@ -28,6 +36,7 @@ class Given:
     expires_at: datetime | None
     age: int
     left: int
+    is_bought: bool = True
 
 
 @dataclass
@@ -91,6 +100,23 @@ class Model:
                 amount -= taken
         self.debt += amount
 
+    def take_back(self, grant: Given, amount: int, *, allow_debt: bool) -> None:
+        """From this grant first; what nothing gives is owed."""
+        lapsed = [each.left for each in self.grants]
+        self.expire()
+        free = max(0, self.posted - self.held)
+        if min(free, grant.left) < amount and not allow_debt:
+            for each, left in zip(self.grants, lapsed, strict=True):
+                each.left = left
+            raise Refused
+        left = min(amount, free)
+        for each in [grant, *(other for other in self.in_order() if other is not grant)]:
+            taken = min(each.left, left)
+            each.left -= taken
+            left -= taken
+            amount -= taken
+        self.debt += amount
+
     def give(self, grant: Given) -> None:
         repaid = min(self.debt, grant.left)
         self.debt -= repaid
@@ -102,7 +128,28 @@ class Model:
             raise Refused
 
 
-REFUSALS = (ledger.InsufficientCredits, ledger.HoldEnded, ledger.AmountOutOfRange)
+REFUSALS = (ledger.InsufficientCredits, ledger.HoldEnded, ledger.AmountOutOfRange, ledger.CreditsSpent)
+Verb = Callable[[], object]
+
+
+@dataclass
+class Asked:
+    """A request that was done: how it is sent again, what it answered, and how it would say something else."""
+
+    again: Verb
+    answered: object
+    otherwise: Verb | None = None
+
+
+def die_at(statement: int) -> Callable[..., object]:
+    seen = itertools.count()
+
+    def crash(execute, sql, params, many, context):
+        if next(seen) == statement:
+            raise Crash
+        return execute(sql, params, many, context)
+
+    return crash
 
 
 class LedgerMachine(RuleBasedStateMachine):
@@ -112,71 +159,86 @@ class LedgerMachine(RuleBasedStateMachine):
         self.model = Model()
         self.numbers = itertools.count(1)
         self.holds: list[Hold] = []
-        self.done: list[dict[str, object]] = []
+        self.grants: list[Grant] = []
+        self.charges: list[tuple[int, UUID]] = []
+        self.asked: list[Asked] = []
 
     # --- helpers of the rules
 
-    def both(self, in_model, in_ledger):
-        """Do it in both; both do it or both refuse."""
+    def both(self, in_model: Verb, in_ledger: Verb, *, crash: int | None, otherwise: Verb | None = None, has_key=True):
+        """Do it in both; both do it or both refuse. A crash at a statement leaves nothing behind."""
+        if crash is not None:
+            with pytest.raises((Crash, *REFUSALS)), transaction.atomic():  # noqa: PT012 - or it dies after the last one
+                with connection.execute_wrapper(die_at(crash)):
+                    in_ledger()
+                raise Crash
+            return None
         try:
             in_model()
-            refused = False
         except Refused:
-            refused = True
-        if refused:
             with pytest.raises(REFUSALS), transaction.atomic():
                 in_ledger()
-        else:
-            in_ledger()
+            return None
+        answered = in_ledger()
+        if has_key:
+            self.asked.append(Asked(in_ledger, answered, otherwise))
+        return answered
 
     def key(self) -> str:
         return f"{self.account.pk}:{next(self.numbers)}"
 
     # --- rules
 
-    @rule(credits=AMOUNTS, priority=st.sampled_from([1, 50]), hours=st.sampled_from([None, 1, 2, 5]))
-    def grant(self, credits, priority, hours):
+    @rule(credits=AMOUNTS, priority=st.sampled_from([1, 50]), hours=st.sampled_from([None, 1, 2, 5]), crash=CRASH)
+    def grant(self, credits, priority, hours, crash):
         expires_at = self.model.now + timedelta(hours=hours) if hours else None
-        self.model.give(Given(priority, expires_at, next(self.numbers), credits))
-        cast.give(self.account, credits, priority=priority, expires_at=expires_at, now=self.model.now, key=self.key())
+        given = Given(priority, expires_at, next(self.numbers), credits)
+        asked = {"priority": priority, "expires_at": expires_at, "key": self.key()}
 
-    @rule(credits=AMOUNTS)
-    def charge(self, credits):
-        asked = {"credits": credits, "key": self.key(), "now": self.model.now}
+        def in_ledger(amount=credits):
+            return cast.give(self.account, amount, now=self.model.now, **asked)
+
+        made = self.both(
+            lambda: self.model.give(given), in_ledger, crash=crash, otherwise=lambda: in_ledger(credits + 1)
+        )
+        if made:
+            self.grants.append(made)
+
+    @rule(credits=AMOUNTS, crash=CRASH)
+    def charge(self, credits, crash):
+        key = self.key()
 
         def in_model():
             self.model.need(credits)
             self.model.burn(credits, held=False)
-            self.done.append(asked)
 
-        self.both(in_model, lambda: cast.charge(self.account, **asked))
+        def in_ledger(amount=credits):
+            return cast.charge(self.account, amount, key=key, now=self.model.now).transaction_id
 
-    @rule(pick=PICK)
-    def replay_a_charge(self, pick):
-        if self.done:
-            asked = self.done[pick % len(self.done)]
-            assert cast.charge(self.account, **asked | {"now": self.model.now}).replayed
+        made = self.both(in_model, in_ledger, crash=crash, otherwise=lambda: in_ledger(credits + 1))
+        if made:
+            self.charges.append((credits, made))
 
-    @rule(credits=AMOUNTS, hours=st.sampled_from([1, 3]))
-    def hold(self, credits, hours):
-        expires_at = self.model.now + timedelta(hours=hours)
+    @rule(credits=AMOUNTS, hours=st.sampled_from([1, 3]), crash=CRASH)
+    def hold(self, credits, hours, crash):
+        key, expires_at = self.key(), self.model.now + timedelta(hours=hours)
 
         def in_model():
             self.model.need(credits)
             self.model.holds.append(Set(credits, expires_at))
 
-        def in_ledger():
-            self.holds.append(
-                cast.hold(self.account, credits, key=self.key(), expires_at=expires_at, now=self.model.now)
-            )
+        def in_ledger(amount=credits):
+            return cast.hold(self.account, amount, key=key, expires_at=expires_at, now=self.model.now)
 
-        self.both(in_model, in_ledger)
+        made = self.both(in_model, in_ledger, crash=crash, otherwise=lambda: in_ledger(credits + 1))
+        if made:
+            self.holds.append(made)
 
-    @rule(pick=PICK, share=st.sampled_from([1, 50, 100]))
-    def capture(self, pick, share):
+    @rule(pick=PICK, share=st.sampled_from([1, 50, 100]), crash=CRASH)
+    def capture(self, pick, share, crash):
         if not self.holds:
             return
-        place = pick % len(self.holds)
+        place, key = pick % len(self.holds), self.key()
         wanted, held = self.model.holds[place], self.holds[place]
         credits = max(1, wanted.amount * share // 100)
 
@@ -186,14 +248,13 @@ class LedgerMachine(RuleBasedStateMachine):
             self.model.burn(credits, held=True)
 
         def in_ledger():
-            ledger.capture(
-                hold_key=held.key, amount_ucr=credits * UCR, key=self.key(), source="test", now=self.model.now
-            )
+            asked = {"hold_key": held.key, "amount_ucr": credits * UCR, "key": key, "source": "test"}
+            return ledger.capture(**asked, now=self.model.now).transaction_id
 
-        self.both(in_model, in_ledger)
+        self.both(in_model, in_ledger, crash=crash)
 
-    @rule(pick=PICK)
-    def release(self, pick):
+    @rule(pick=PICK, crash=CRASH)
+    def release(self, pick, crash):
         if not self.holds:
             return
         place = pick % len(self.holds)
@@ -205,56 +266,83 @@ class LedgerMachine(RuleBasedStateMachine):
             self.model.usable(wanted)
             wanted.state = "released"
 
-        self.both(in_model, lambda: ledger.release(key=held.key, now=self.model.now))
+        self.both(in_model, lambda: ledger.release(key=held.key, now=self.model.now), crash=crash)
+
+    @rule(pick=PICK, crash=CRASH)
+    def reverse_a_charge(self, pick, crash):
+        if not self.charges:
+            return
+        place, key = pick % len(self.charges), self.key()
+        credits, charged = self.charges[place]
+
+        def in_ledger():
+            return ledger.reverse(transaction_id=charged, key=key, reason="", now=self.model.now)
+
+        given = Given(50, None, next(self.numbers), credits)
+        if self.both(lambda: self.model.give(given), in_ledger, crash=crash):
+            del self.charges[place]
+            # What it gave back is a grant that nobody asked for by itself.
+            self.model.grants[-1].is_bought = False
+
+    @rule(pick=PICK, credits=AMOUNTS, debt=st.booleans(), crash=CRASH)
+    def refund(self, pick, credits, debt, crash):
+        """Bought credits are taken back, because their money goes back."""
+        if not self.grants:
+            return
+        place, key = pick % len(self.grants), self.key()
+        given = [each for each in self.model.grants if each.is_bought][place]
+
+        def in_ledger(amount=credits):
+            return ledger.take_back(
+                account_id=self.account.pk, grant_ids=[self.grants[place].pk], amount_ucr=amount * UCR, key=key,
+                source="test", allow_debt=debt, now=self.model.now,
+            )  # fmt: skip
+
+        self.both(
+            lambda: self.model.take_back(given, credits, allow_debt=debt), in_ledger, crash=crash,
+            otherwise=lambda: in_ledger(credits + 1),
+        )  # fmt: skip
 
     @rule(pick=PICK)
-    def reverse_a_charge(self, pick):
-        if not self.done:
-            return
-        asked = self.done.pop(pick % len(self.done))
-        receipt = cast.charge(self.account, **asked | {"now": self.model.now})
-        ledger.reverse(transaction_id=receipt.transaction_id, key=self.key(), reason="", now=self.model.now)
-        self.model.give(Given(50, None, next(self.numbers), asked["credits"]))
+    def the_same_again_answers_the_first(self, pick):
+        if self.asked:
+            asked = self.asked[pick % len(self.asked)]
+            assert asked.again() == asked.answered
 
-    @rule(credits=st.integers(0, 80))
-    def allow_an_overdraft(self, credits):
+    @rule(pick=PICK)
+    def the_same_key_for_something_else_is_refused(self, pick):
+        if self.asked and (otherwise := self.asked[pick % len(self.asked)].otherwise):
+            with pytest.raises(ledger.KeyReused), transaction.atomic():
+                otherwise()
+
+    @rule(credits=st.integers(0, 80), crash=CRASH)
+    def allow_an_overdraft(self, credits, crash):
         def in_model():
             if self.model.posted - self.model.held < -credits:
                 raise Refused
             self.model.overdraft = credits
 
-        self.both(in_model, lambda: ledger.set_overdraft(account_id=self.account.pk, overdraft_ucr=credits * UCR))
+        def in_ledger():
+            ledger.set_overdraft(account_id=self.account.pk, overdraft_ucr=credits * UCR)
+
+        self.both(in_model, in_ledger, crash=crash, has_key=False)
 
     @rule(hours=st.sampled_from([1, 2]))
     def time_passes(self, hours):
         self.model.now += timedelta(hours=hours)
 
-    @rule()
-    def sweep_holds(self):
-        for hold in self.model.holds:
-            if hold.state == "active" and hold.expires_at <= self.model.now:
-                hold.state = "expired"
-        ledger.expire_holds(now=self.model.now)
+    @rule(crash=CRASH)
+    def holds_expire(self, crash):
+        def in_model():
+            for hold in self.model.holds:
+                if hold.state == "active" and hold.expires_at <= self.model.now:
+                    hold.state = "expired"
 
-    @rule()
-    def sweep_grants(self):
-        self.model.expire()
-        ledger.expire_grants(now=self.model.now)
+        self.both(in_model, lambda: ledger.expire_holds(now=self.model.now), crash=crash, has_key=False)
 
-    @rule(credits=AMOUNTS, statement=st.integers(0, 12))
-    def crash_while_granting(self, credits, statement):
-        """A crash at any statement leaves nothing behind."""
-        seen = itertools.count()
-
-        def crash(execute, sql, params, many, context):
-            if next(seen) == statement:
-                raise Crash
-            return execute(sql, params, many, context)
-
-        with pytest.raises(Crash), transaction.atomic():  # noqa: PT012 - a statement that never comes crashes after it
-            with connection.execute_wrapper(crash):
-                cast.give(self.account, credits, now=self.model.now, key=self.key())
-            raise Crash
+    @rule(crash=CRASH)
+    def grants_expire(self, crash):
+        self.both(self.model.expire, lambda: ledger.expire_grants(now=self.model.now), crash=crash, has_key=False)
 
     # --- what must agree
 

@@ -9,32 +9,11 @@ from billing.models import Grant, Invoice, Transaction
 from tests import factories, payment_cast
 from tests import ledger_cast as cast
 from tests.ledger_cast import UCR
+from tests.page_cast import act, page
 
 pytestmark = pytest.mark.django_db
 PAGES = ["overview", "usage", "credits", "invoices", "invoice-preview", "usage-export"]
 STAFFS = ["staff-accounts", "books", "adjust"]
-
-
-@pytest.fixture
-def alice(client):
-    account = cast.make_account(1000)
-    client.force_login(account.memberships.get().user)
-    client.account = account
-    return client
-
-
-@pytest.fixture
-def stella(alice):
-    alice.force_login(factories.make_staff())
-    return alice
-
-
-def page(client, name, *args, **query):
-    return client.get(reverse(f"billing:{name}", args=[client.account, *args]), query)
-
-
-def act(client, name, *args, **given):
-    return client.post(reverse(f"billing:{name}", args=[client.account, *args]), given, follow=True)
 
 
 @pytest.mark.parametrize("name", PAGES)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pytest
-from django.urls import reverse
 from django.utils import timezone
 
 from billing import budgets, ledger, payments
@@ -12,35 +11,10 @@ from billing.outgoing import courier, wire
 from tests import factories, outgoing_cast, payment_cast
 from tests import ledger_cast as cast
 from tests.ledger_cast import UCR
+from tests.page_cast import act, page, text
 
 pytestmark = pytest.mark.django_db
 URL = "https://ops.example/hook"
-
-
-@pytest.fixture
-def alice(client):
-    account = cast.make_account(1000)
-    client.force_login(account.memberships.get().user)
-    client.account = account
-    return client
-
-
-@pytest.fixture
-def stella(alice):
-    alice.force_login(factories.make_staff())
-    return alice
-
-
-def page(client, name, *args, **query):
-    return client.get(reverse(f"billing:{name}", args=[client.account, *args]), query)
-
-
-def act(client, name, *args, **given):
-    return client.post(reverse(f"billing:{name}", args=[client.account, *args]), given, follow=True)
-
-
-def text(answer):
-    return " ".join(answer.content.decode().split())
 
 
 def test_an_endpoint_is_added_and_its_secret_shown_once(alice):

@@ -8,23 +8,13 @@ from django.utils import timezone
 
 from billing import credit_notes, invoicing, ledger, oversight, periods
 from billing.models import Entry, Transaction
-from tests import factories, payment_cast
 from tests import ledger_cast as cast
+from tests import payment_cast
 from tests.ledger_cast import NOON, UCR
+from tests.page_cast import page
 
 pytestmark = pytest.mark.django_db
 MARCH = periods.Period(datetime(2026, 3, 1, tzinfo=UTC), datetime(2026, 4, 1, tzinfo=UTC))
-
-
-@pytest.fixture
-def stella(client):
-    client.account = cast.make_account(1000)
-    client.force_login(factories.make_staff())
-    return client
-
-
-def page(client, name, *args, **query):
-    return client.get(reverse(f"billing:{name}", args=[client.account, *args]), query)
 
 
 def test_revenue_is_what_the_ledger_earned_by_meter():

@@ -11,6 +11,7 @@ from billing.models import Invoice, Payment, PaymentMethod
 from tests import factories, payment_cast
 from tests import ledger_cast as cast
 from tests.ledger_cast import UCR
+from tests.page_cast import act, page, text
 from tests.payment_cast import buy, now
 
 pytestmark = pytest.mark.django_db
@@ -21,33 +22,6 @@ WORDS = {
     "sim_unknown": "It is not known yet whether the money was taken.",
     "sim_duplicate_webhook": "has not said yet whether it succeeded",
 }
-
-
-@pytest.fixture
-def alice(client):
-    account = cast.make_account(1000)
-    client.force_login(account.memberships.get().user)
-    client.account = account
-    yield client
-    cast.assert_books_are_right()
-
-
-@pytest.fixture
-def stella(alice):
-    alice.force_login(factories.make_staff())
-    return alice
-
-
-def page(client, name, *args, **query):
-    return client.get(reverse(f"billing:{name}", args=[client.account, *args]), query)
-
-
-def act(client, name, *args, **given):
-    return client.post(reverse(f"billing:{name}", args=[client.account, *args]), given, follow=True)
-
-
-def text(answer):
-    return " ".join(answer.content.decode().split())
 
 
 def test_a_top_up_is_reviewed_and_then_paid_once_however_often_the_button_is_pressed(alice):
