@@ -107,6 +107,7 @@ payment_pages = [
     path("billing/payments/<uuid:pk>/dispute/", arrears.begin, name="dispute-begin"),
     path("billing/disputes/", arrears.disputes, name="disputes"),
     path("billing/disputes/<uuid:pk>/", arrears.dispute, name="dispute"),
+    path("billing/disputes/<uuid:pk>/evidence/", arrears.give_evidence, name="dispute-evidence"),
     path("billing/disputes/<uuid:pk>/play/", arrears.play, name="dispute-play"),
     path("billing/arrears/", arrears.arrears, name="arrears"),
     path("billing/gateways/", gateways.gateways, name="gateways"),

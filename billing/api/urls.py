@@ -64,6 +64,7 @@ payment_endpoints = [
     ),
     path("disputes", disputes.DisputeViewSet.as_view({"get": "list"})),
     path("disputes/<uuid:pk>", disputes.DisputeViewSet.as_view({"get": "retrieve"})),
+    path("disputes/<uuid:pk>/evidence", disputes.DisputeViewSet.as_view({"get": "evidence", "post": "give_evidence"})),
     path("gateways/<str:name>/webhook", payments.GatewayWebhookView.as_view(), name="gateway-webhook"),
 ]
 

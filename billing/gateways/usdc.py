@@ -20,7 +20,18 @@ from django.db.models import F, Sum
 
 from billing import amounts
 from billing.chains import ChainReader, NoAnswer, addresses
-from billing.gateways import BadSignature, Charge, ChargeState, Event, NotFound, Order, Refused, Repayment
+from billing.gateways import (
+    BadSignature,
+    Charge,
+    ChargeState,
+    DisputeWord,
+    Event,
+    NotFound,
+    Order,
+    Refused,
+    Repayment,
+    no_disputes,
+)
 from billing.models import ChainCursor, CoinQuote, CoinTransfer
 
 NAME = "usdc"
@@ -124,6 +135,12 @@ class UsdcGateway:
 
     def fetch_refund(self, *, key: str, ref: str) -> Repayment:
         raise NotFound(key)
+
+    def fetch_dispute(self, ref: str) -> DisputeWord:
+        raise no_disputes()
+
+    def give_evidence(self, ref: str, *, evidence: Mapping[str, str], key: str) -> DisputeWord:
+        raise no_disputes()
 
     def read_webhook(self, *, body: bytes, headers: Mapping[str, str], now: datetime) -> Event:
         raise BadSignature("A blockchain sends no webhooks.")

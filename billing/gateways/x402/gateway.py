@@ -13,7 +13,19 @@ from uuid import UUID
 from django.db import IntegrityError, transaction
 
 from billing.chains import ChainReader, NoAnswer, Transfer
-from billing.gateways import AnswerLost, BadSignature, Charge, ChargeState, Event, NotFound, Order, Refused, Repayment
+from billing.gateways import (
+    AnswerLost,
+    BadSignature,
+    Charge,
+    ChargeState,
+    DisputeWord,
+    Event,
+    NotFound,
+    Order,
+    Refused,
+    Repayment,
+    no_disputes,
+)
 from billing.gateways import usdc as addresses_of
 from billing.gateways.x402 import wire
 from billing.gateways.x402.facilitators import Facilitator
@@ -172,6 +184,12 @@ class X402Gateway:
 
     def fetch_refund(self, *, key: str, ref: str) -> Repayment:
         raise NotFound(key)
+
+    def fetch_dispute(self, ref: str) -> DisputeWord:
+        raise no_disputes()
+
+    def give_evidence(self, ref: str, *, evidence: Mapping[str, str], key: str) -> DisputeWord:
+        raise no_disputes()
 
     def read_webhook(self, *, body: bytes, headers: Mapping[str, str], now: datetime) -> Event:
         raise BadSignature("A facilitator sends no webhooks.")
