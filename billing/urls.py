@@ -123,6 +123,7 @@ bank_pages = [
     path("billing/bank/lines/<uuid:pk>/match/", bank.bank_match, name="bank-match"),
     path("billing/bank/lines/<uuid:pk>/give-back/", bank.bank_give_back, name="bank-give-back"),
     path("billing/bank/lines/<uuid:pk>/set-aside/", bank.bank_set_aside, name="bank-set-aside"),
+    path("billing/bank/matches/<uuid:pk>/undo/", bank.bank_undo, name="bank-undo"),
     path("billing/bank/returns/<uuid:pk>/sent/", bank.bank_sent, name="bank-sent"),
 ]
 urlpatterns = [*account_pages, *webhook_pages, *money_pages, *price_pages, *payment_pages, *bank_pages]

@@ -4,6 +4,7 @@ from django.urls import path
 
 from billing.api import (
     account,
+    bank,
     budgets,
     credit_notes,
     disputes,
@@ -68,6 +69,13 @@ payment_endpoints = [
     path("gateways/<str:name>/webhook", payments.GatewayWebhookView.as_view(), name="gateway-webhook"),
 ]
 
+# What the bank says, for staff.
+bank_endpoints = [
+    path("bank/lines", bank.BankViewSet.as_view({"get": "lines"})),
+    path("bank/lines/<uuid:pk>", bank.BankViewSet.as_view({"get": "line"})),
+    path("bank/matches/<uuid:pk>/undo", bank.BankViewSet.as_view({"post": "undo"})),
+]
+
 # Members and keys.
 people_endpoints = [
     path("api-keys", people.Keys.as_view({"get": "list", "post": "create"}), name="api-api-keys"),
@@ -107,4 +115,11 @@ webhook_endpoints = [
     path("webhook-deliveries/<uuid:pk>", webhooks.DeliveryViewSet.as_view({"get": "retrieve"})),
     path("webhook-deliveries/<uuid:pk>/replay", webhooks.DeliveryViewSet.as_view({"post": "replay"})),
 ]
-urlpatterns = [*people_endpoints, *credits_endpoints, *payment_endpoints, *budget_endpoints, *webhook_endpoints]
+urlpatterns = [
+    *people_endpoints,
+    *credits_endpoints,
+    *payment_endpoints,
+    *bank_endpoints,
+    *budget_endpoints,
+    *webhook_endpoints,
+]

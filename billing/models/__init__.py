@@ -1,7 +1,7 @@
 """What billing remembers, one file per noun."""
 
 from billing.models.arrears import Dispute, DisputeEvidence, DunningStep
-from billing.models.bank import BankLine, BankMatch, BankReturn, BankStatement, BankTransfer
+from billing.models.bank import BankLine, BankMatch, BankReturn, BankStatement, BankTransfer, BankUndo
 from billing.models.budgets import Alert, BalanceWatch, Budget, BudgetCounter, BudgetReservation
 from billing.models.coins import ChainCursor, CoinQuote, CoinTransfer, SimulatedBlock, SimulatedTransfer
 from billing.models.credit_notes import CreditNote, CreditNoteLine
@@ -36,6 +36,7 @@ __all__ = [
     "BankReturn",
     "BankStatement",
     "BankTransfer",
+    "BankUndo",
     "ChainCursor",
     "CoinQuote",
     "CoinTransfer",

@@ -146,6 +146,7 @@ THINGS: dict[str, Callable[[World], Any]] = {
     "invitations": _invitation,
     "invoices": _invoice,
     "lines": lambda world: bank_cast.make_line(),
+    "matches": lambda world: bank_cast.make_return().match,
     "load-balancer": lambda world: factories.make_balancer(),
     "members": lambda world: world.account.memberships.get(role=Role.OWNER),
     "nodes": lambda world: factories.make_node(),
