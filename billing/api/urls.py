@@ -6,6 +6,7 @@ from billing.api import (
     account,
     bank,
     budgets,
+    coin_refunds,
     credit_notes,
     disputes,
     invoices,
@@ -66,6 +67,10 @@ payment_endpoints = [
     path("disputes", disputes.DisputeViewSet.as_view({"get": "list"})),
     path("disputes/<uuid:pk>", disputes.DisputeViewSet.as_view({"get": "retrieve"})),
     path("disputes/<uuid:pk>/evidence", disputes.DisputeViewSet.as_view({"get": "evidence", "post": "give_evidence"})),
+    path("coin-refunds", coin_refunds.CoinRefundViewSet.as_view({"get": "list"})),
+    path("coin-refunds/<uuid:pk>", coin_refunds.CoinRefundViewSet.as_view({"get": "retrieve"})),
+    path("coin-refunds/<uuid:pk>/sent", coin_refunds.CoinRefundViewSet.as_view({"post": "sent"})),
+    path("coin-refunds/<uuid:pk>/fail", coin_refunds.CoinRefundViewSet.as_view({"post": "fail"})),
     path("gateways/<str:name>/webhook", payments.GatewayWebhookView.as_view(), name="gateway-webhook"),
 ]
 

@@ -3,7 +3,7 @@
 from billing.models.arrears import Dispute, DisputeEvidence, DunningStep
 from billing.models.bank import BankLine, BankMatch, BankReturn, BankStatement, BankTransfer, BankUndo
 from billing.models.budgets import Alert, BalanceWatch, Budget, BudgetCounter, BudgetReservation
-from billing.models.coins import ChainCursor, CoinQuote, CoinTransfer, SimulatedBlock, SimulatedTransfer
+from billing.models.coins import ChainCursor, CoinQuote, CoinRefund, CoinTransfer, SimulatedBlock, SimulatedTransfer
 from billing.models.credit_notes import CreditNote, CreditNoteLine
 from billing.models.customers import (
     EDITING_ROLES,
@@ -39,6 +39,7 @@ __all__ = [
     "BankUndo",
     "ChainCursor",
     "CoinQuote",
+    "CoinRefund",
     "CoinTransfer",
     "CreditNote",
     "CreditNoteLine",

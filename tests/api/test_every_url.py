@@ -134,6 +134,7 @@ def _group(world: World) -> Any:
 THINGS: dict[str, Callable[[World], Any]] = {
     "agents": lambda world: world.agent,
     "api-keys": lambda world: factories.make_key(world.account)[0],
+    "coin-refunds": lambda world: coin_cast.refund(world.account),
     "credit-notes": _credit_note,
     "balancers": lambda world: factories.make_balancer(),
     "budgets": _budget,

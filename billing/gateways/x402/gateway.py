@@ -24,6 +24,7 @@ from billing.gateways import (
     Order,
     Refused,
     Repayment,
+    coin_returns,
     no_disputes,
 )
 from billing.gateways import usdc as addresses_of
@@ -132,6 +133,7 @@ class X402Gateway:
             amount=row.amount,
             currency=row.currency,
             captured=row.amount if is_settled else 0,
+            refunded=coin_returns.refunded(row.reference or "") if is_settled else 0,
             failure_code=row.reason,
             failure_message="" if is_settled else f"It was not settled: {row.reason.replace('_', ' ')}.",
         )
@@ -176,14 +178,18 @@ class X402Gateway:
         return self._charge(_found(pk=_known(ref)))
 
     def refund(self, ref: str, *, amount: int, key: str) -> Repayment:
-        _found(pk=_known(ref))
-        raise Refused("not_refundable", "USDC is sent back by the operator by hand: no key to do it is kept here.")
+        """To who signed; the operator sends it, since no key to do so is here."""
+        row = _found(pk=_known(ref))
+        if row.state != A.SETTLED:
+            raise Refused("not_refundable", "Nothing was settled here that could go back.")
+        paid = coin_returns.Paid(row.reference or "", row.asset, row.payer, row.units, row.amount, row)
+        return coin_returns.open_return(paid, amount=amount, key=key, now=self._clock())
 
     def fetch(self, *, ref: str = "", reference: str = "") -> Charge:
         return self._charge(_found(pk=_known(ref)) if ref else _found(reference=reference))
 
     def fetch_refund(self, *, key: str, ref: str) -> Repayment:
-        raise NotFound(key)
+        return coin_returns.fetch(key=key, reference=_found(pk=_known(ref)).reference or "")
 
     def fetch_dispute(self, ref: str) -> DisputeWord:
         raise no_disputes()
