@@ -117,6 +117,11 @@ STATEMENTS = {
         select c.number from billing_creditnote c
           left join billing_grant g on g.id = c.grant_id and g.account_id = c.account_id
          where c.granted_ucr <> coalesce(g.amount_ucr, 0)""",
+    "usage_is_given_back_once": """
+        select i.number || ' ' || l.meter from billing_invoice i
+          join (select distinct invoice_id, meter from billing_invoiceline) l on l.invoice_id = i.id
+         cross join lateral billing_given_back(i.id, l.meter) g
+         where i.credited > 0 and g.credited::numeric * g.cost > g.amount::numeric * (g.cost - g.reversed)""",
     "final_periods_do_not_overlap": """
         select a.number from billing_invoice a join billing_invoice b
             on a.account_id = b.account_id and a.id < b.id
@@ -202,6 +207,12 @@ STATEMENTS = {
         union all
         select r.id::text from billing_budgetreservation r join billing_hold h on h.id = r.hold_id
          where h.state <> 'active'""",
+    "budgets_counted_what_they_may_give_back": """
+        select c.id::text from billing_budgetcounter c join billing_budgetspend s on s.counter_id = c.id
+         group by c.id having c.spent_ucr < sum(s.amount_ucr)
+        union all
+        select s.id::text from billing_budgetspend s
+          join billing_transaction r on r.reverses_id = s.transaction_id""",
     "wallets_know_whether_budgets_watch_them": """
         select w.code from billing_ledgeraccount w
          where w.has_budgets <> exists (select 1 from billing_budget b where b.account_id = w.account_id)""",

@@ -2,7 +2,7 @@
 
 from billing.models.arrears import Dispute, DisputeEvidence, DunningStep
 from billing.models.bank import BankLine, BankMatch, BankReturn, BankStatement, BankTransfer, BankUndo
-from billing.models.budgets import Alert, BalanceWatch, Budget, BudgetCounter, BudgetReservation
+from billing.models.budgets import Alert, BalanceWatch, Budget, BudgetCounter, BudgetReservation, BudgetSpend
 from billing.models.coins import ChainCursor, CoinQuote, CoinRefund, CoinTransfer, SimulatedBlock, SimulatedTransfer
 from billing.models.credit_notes import CreditNote, CreditNoteLine
 from billing.models.customers import (
@@ -47,6 +47,7 @@ __all__ = [
     "Budget",
     "BudgetCounter",
     "BudgetReservation",
+    "BudgetSpend",
     "Dispute",
     "DisputeEvidence",
     "DunningStep",
