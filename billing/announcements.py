@@ -20,16 +20,25 @@ def payment_moved(payment: Payment, *, now: datetime) -> None:
     type = told.get(State(payment.state))
     if type is None:
         return
-    data: dict[str, object] = {
+    data = _payment_facts(payment)
+    if type == "payment.failed":
+        data |= {"failure_code": payment.failure_code or payment.state, "failure_message": payment.failure_message}
+    outbox.publish(account_id=payment.account_id, type=type, data=data, now=now)
+
+
+def payment_reversed(payment: Payment, *, now: datetime) -> None:
+    """One that had succeeded had not, after all."""
+    outbox.publish(account_id=payment.account_id, type="payment.reversed", data=_payment_facts(payment), now=now)
+
+
+def _payment_facts(payment: Payment) -> dict[str, object]:
+    return {
         "payment": str(payment.pk),
         "purpose": payment.purpose,
         "total": money(payment.amount, payment.currency),
         "credits": amounts.six_places(payment.credits_ucr),
         "invoice": str(payment.invoice_id) if payment.invoice_id else None,
     }
-    if type == "payment.failed":
-        data |= {"failure_code": payment.failure_code or payment.state, "failure_message": payment.failure_message}
-    outbox.publish(account_id=payment.account_id, type=type, data=data, now=now)
 
 
 def refund_moved(refund: Refund, *, now: datetime) -> None:

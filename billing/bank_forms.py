@@ -104,6 +104,15 @@ class MatchForm(PartForm):
     field_order = ("reference", "amount", "reason")
 
 
+class UndoForm(forms.Form):
+    reason = forms.CharField(
+        max_length=300,
+        label="Why it was wrong",
+        help_text="The customer reads it, if a payment had succeeded by it.",
+        widget=forms.TextInput(attrs=INPUT),
+    )
+
+
 class AsideForm(forms.Form):
     reason = forms.CharField(
         max_length=300, label="What it is", help_text="For whoever looks later.", widget=forms.TextInput(attrs=INPUT)

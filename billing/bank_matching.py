@@ -4,7 +4,8 @@ reference and amount exact   -> matched by itself, also when the customer had gi
 anything else                -> waits for staff: `match` (also a part), `give_back`, `set_aside`
 
 A payment of which a part came stays open with it; the rest, exact, matches by itself. What is too much stays on the
-line until staff matches it with another payment or gives it back. Locks: the line, the transfer, the wallet.
+line until staff matches it with another payment or gives it back. What was wrong is undone (bank_undoing.py). Locks:
+the line, the transfer, the wallet.
 """
 
 from __future__ import annotations

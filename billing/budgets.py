@@ -2,6 +2,7 @@
 
 A budget counts what is charged or held after it was made; a hold counts in the period in which it was made. One that
 blocks refuses what would lead beyond its limit; what was held before, and finished work, is charged all the same.
+What is reversed is given back to the periods that counted it.
 """
 
 from __future__ import annotations

@@ -20,7 +20,7 @@ from django.db.models import F, Q, QuerySet, Sum
 from billing import amounts, ledger, settlement
 from billing.chains import Block, NoAnswer, Transfer
 from billing.gateways import ChargeState, usdc
-from billing.models import ChainCursor, CoinQuote, CoinTransfer, Grant, Payment, PaymentEvent
+from billing.models import ChainCursor, CoinQuote, CoinRefund, CoinTransfer, Grant, Payment, PaymentEvent
 from billing.payment_states import LIVE
 
 # A late payment is honoured for so long after its time was over.
@@ -209,7 +209,8 @@ def queue() -> QuerySet[CoinTransfer]:
 def are_awaited() -> bool:
     """Whether anything waits for the chain to go on."""
     open_ones = Payment.objects.filter(gateway__in=("usdc", "x402"), state__in=LIVE)
-    return open_ones.exists() or CoinTransfer.objects.filter(state=T.SEEN).exists()
+    sent = CoinRefund.objects.filter(state=CoinRefund.State.SENT)
+    return open_ones.exists() or CoinTransfer.objects.filter(state=T.SEEN).exists() or sent.exists()
 
 
 def quote_of(payment: Payment) -> CoinQuote | None:

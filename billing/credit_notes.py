@@ -17,7 +17,7 @@ from django.db import transaction
 from django.db.models import F, Sum
 
 from billing import amounts, announcements, crediting, ledger, live, numbering, payment_states, refunds
-from billing.models import CreditNote, CreditNoteLine, Grant, Invoice, Payment
+from billing.models import CreditNote, CreditNoteLine, Grant, Invoice, Payment, UsageRecord
 from billing.payment_states import State
 
 SWEEP_BATCH = 50
@@ -96,7 +96,7 @@ def _check(invoice: Invoice) -> None:
         raise NotCreditable(
             sentence if invoice.state == "draft" else "Nothing is owed on a void invoice.", invoice.state
         )
-    if not invoice.left_to_credit:
+    if not standing_of(invoice).left:
         raise NotCreditable("Nothing is left to credit on this invoice.", invoice.state)
     if invoice.is_unpaid and invoice.payments.filter(state__in=payment_states.LIVE).exists():
         raise NotCreditable("A payment of this invoice is under way. Wait for its outcome.", invoice.state)
@@ -115,15 +115,32 @@ def _take(invoice: Invoice, *, amount: int | None, lines: Mapping[int, int] | No
 
 
 def standing_of(invoice: Invoice) -> crediting.Standing:
-    """The invoice's lines and tax, and what was credited of them before."""
+    """The invoice's lines and tax, and what was given back of them before, by credit notes and by reversals."""
     taken = CreditNoteLine.objects.filter(note__invoice=invoice).values_list("line__position")
-    tax_credited = invoice.credit_notes.aggregate(sum=Sum("tax"))["sum"] or 0
-    return crediting.Standing(
+    standing = crediting.Standing(
         lines=dict(invoice.lines.order_by("position").values_list("position", "amount")),
         credited=dict(taken.annotate(sum=Sum("amount")).values_list("line__position", "sum")),
         tax=invoice.tax,
-        tax_credited=tax_credited,
+        tax_credited=invoice.credit_notes.aggregate(sum=Sum("tax"))["sum"] or 0,
     )
+    return crediting.without(standing, _reversed(invoice, standing))
+
+
+def _reversed(invoice: Invoice, standing: crediting.Standing) -> dict[int, int]:
+    """What reversals after the invoice gave back of each line, in its money."""
+    usage = UsageRecord.objects.filter(
+        account=invoice.account_id, billed_at__gte=invoice.period_start, billed_at__lt=invoice.period_end,
+        transaction__reversed_by__created_at__gt=invoice.finalized_at,
+    )  # fmt: skip
+    found = {}
+    for meter, reversed_ucr in usage.values_list("meter").annotate(sum=Sum("cost_ucr")):
+        lines = list(invoice.lines.filter(meter=meter).order_by("position"))
+        share = crediting.reversed_share(
+            sum(line.amount for line in lines), cost_ucr=sum(line.cost_ucr for line in lines), reversed_ucr=reversed_ucr
+        )
+        shares = crediting.spread(share, [standing.left_of(line.position) for line in lines])
+        found |= {line.position: part for line, part in zip(lines, shares, strict=True)}
+    return found
 
 
 def _write(note: CreditNote, taken: crediting.Taken, now: datetime) -> None:

@@ -5,6 +5,8 @@ its lines, its tax and its credits.
 
     what was due      of an unpaid invoice: owed no more; of a paid one: money that goes back, else credits
     what was covered  by credits: credits again
+
+What reversals of usage gave back after the invoice counts as credited before.
 """
 
 from __future__ import annotations
@@ -65,6 +67,25 @@ class Taken:
     @property
     def total(self) -> int:
         return self.subtotal + self.tax
+
+
+def reversed_share(amount: int, *, cost_ucr: int, reversed_ucr: int) -> int:
+    """What of a meter's amount was given back by reversals after its invoice, so that no credit note does again.
+
+    Rounded up: what is left to credit is at most the share of what was not reversed.
+    """
+    return -(-amount * reversed_ucr // cost_ucr) if cost_ucr else 0
+
+
+def without(standing: Standing, given_back: Mapping[int, int]) -> Standing:
+    """What is left when so much of its lines was given back in another way, with its share of the tax, rounded up."""
+    net, subtotal = sum(given_back.values()), sum(standing.lines.values())
+    if not net:
+        return standing
+    positions = {*standing.credited, *given_back}
+    credited = {each: standing.credited.get(each, 0) + given_back.get(each, 0) for each in positions}
+    tax = min(-(-standing.tax * net // subtotal), standing.tax_left)
+    return Standing(standing.lines, credited, standing.tax, standing.tax_credited + tax)
 
 
 def whole(standing: Standing) -> Taken:

@@ -5,7 +5,8 @@
     won           the credits come back as a grant
     lost          the rest of them is taken too: what was spent is owed (arrears), and nothing is spent until it is paid
 
-What a gateway says moves a dispute only to the right, whatever comes twice or late; the first decision stays.
+What a gateway says moves a dispute only to the right, whatever comes twice or late; the first decision stays. One
+that is told of before we know that its payment was paid waits for that (NotPaidYet).
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from datetime import datetime
 from django.db import transaction
 from django.db.models import Q
 
-from billing import amounts, announcements, ledger, live, owners, refunds
+from billing import amounts, announcements, ledger, live, owners, payment_states, refunds
 from billing.gateways import DisputeWord
 from billing.models import Dispute, Grant, Payment, Transaction
 from billing.outgoing import outbox
@@ -30,15 +31,28 @@ WORDS = {
 }
 
 
+class NotPaidYet(Exception):
+    """Raised for a dispute of a payment that has taken no money as far as is known here."""
+
+    def __init__(self, payment: Payment) -> None:
+        self.payment_id, self.gateway = payment.pk, payment.gateway
+        super().__init__(
+            f"The payment is {payment.state} here. It is asked about, and the dispute is heard after that."
+        )
+
+
 @transaction.atomic
 def hear(*, payment: Payment, said: DisputeWord, now: datetime) -> Dispute:
-    """Let what a gateway says of a dispute change it, if it may."""
+    """Let what a gateway says of a dispute change it, if it may. Raises NotPaidYet."""
     ledger.lock_wallet(payment.account_id)
     payment = Payment.objects.select_related("account").get(pk=payment.pk)
+    if payment.state != payment_states.State.SUCCEEDED:
+        raise NotPaidYet(payment)
     found = Dispute.objects.filter(gateway=payment.gateway, gateway_ref=said.ref).first()
     dispute = found or _open(payment, said, now)
     if dispute.payment_id != payment.pk:
         return dispute  # The gateway mixes two up; the first word counts.
+    _note_due(dispute, said)
     state = State(said.state)
     if RANK[state] > RANK[State(dispute.state)]:
         _move(dispute, payment, state, now)
@@ -48,14 +62,24 @@ def hear(*, payment: Payment, said: DisputeWord, now: datetime) -> Dispute:
     return dispute
 
 
+def _note_due(dispute: Dispute, said: DisputeWord) -> None:
+    if said.evidence_due_at is not None and said.evidence_due_at != dispute.evidence_due_at:
+        dispute.evidence_due_at = said.evidence_due_at
+        dispute.save(update_fields=["evidence_due_at"])
+
+
 def _open(payment: Payment, said: DisputeWord, now: datetime) -> Dispute:
-    amount = payment.refundable if said.amount is None else min(said.amount, payment.refundable)
+    amount = payment.refundable
+    # In another currency it says nothing of ours.
+    if said.amount is not None and said.currency in (None, payment.currency):
+        amount = min(said.amount, amount)
     dispute = Dispute(
         account_id=payment.account_id,
         payment=payment,
         gateway=payment.gateway,
         gateway_ref=said.ref,
         reason=said.reason,
+        evidence_due_at=said.evidence_due_at,
         amount=amount,
         credits_ucr=refunds.credits_of(payment, amount) if amount else 0,
         created_at=now,

@@ -68,6 +68,13 @@ def _remind(invoice_id: UUID, now: datetime) -> int:
     return len(steps)
 
 
+def stop_again(*, invoice_id: UUID, now: datetime) -> None:
+    """An invoice that is open again stops its account if its last reminder had; it is not reminded of once more."""
+    steps = DunningStep.objects.filter(invoice=invoice_id, days=overdue.SUSPENDS)
+    if steps.exists():
+        _suspend(Invoice.objects.select_related("account").get(pk=invoice_id).account, now)
+
+
 def _write(invoice: Invoice, days: int) -> None:
     owed = f"{invoice.money(invoice.open_amount)} {invoice.currency}"
     when = "is due today" if days == 0 else f"has been due for {days} days"

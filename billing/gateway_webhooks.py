@@ -15,10 +15,12 @@ from datetime import datetime, timedelta
 from uuid import UUID
 
 from django.db import IntegrityError, transaction
+from django.db.models import QuerySet
 
 from billing import disputes, settlement
 from billing.gateways import BadSignature, ChargeState, Event, Unreadable, registry
 from billing.models import GatewayWebhook, Payment, PaymentEvent
+from billing.payment_states import SENT_BY
 
 MOST_BYTES = 64 * 1024
 KEPT_HEADERS = (
@@ -48,6 +50,16 @@ class TooLarge(Exception):
 
     def __init__(self) -> None:
         super().__init__(f"A webhook is at most {MOST_BYTES} bytes.")
+
+
+class NotKnownYet(Exception):
+    """Raised for a dispute of a payment that may be one whose answer was lost."""
+
+    payment_id = None
+
+    def __init__(self, gateway: str) -> None:
+        self.gateway = gateway
+        super().__init__("Its payment is not known here by this id yet. It is heard when that is known.")
 
 
 def receive(*, gateway: str, body: bytes, headers: Mapping[str, str], now: datetime) -> GatewayWebhook:
@@ -95,6 +107,9 @@ def process(*, webhook: GatewayWebhook, event: Event, now: datetime) -> None:
     try:
         with transaction.atomic():
             _act(webhook, event, now)
+    except (disputes.NotPaidYet, NotKnownYet) as early:
+        _hurry(early, now)
+        _put_off(webhook, early, now)
     except Exception as wrong:  # noqa: BLE001 - whatever went wrong is evidence, and the gateway has done its part
         log.exception("the webhook %s of %s failed", event.id, webhook.gateway)
         _put_off(webhook, wrong, now)
@@ -106,6 +121,8 @@ def _act(webhook: GatewayWebhook, event: Event, now: datetime) -> None:
     if webhook.state == State.PROCESSED:
         return
     payment = _payment_of(webhook.gateway, event)
+    if payment is None and event.dispute is not None and _unnamed(webhook.gateway).exists():
+        raise NotKnownYet(webhook.gateway)
     webhook.payment = payment
     webhook.state, webhook.processed_at, webhook.retry_at = State.PROCESSED, now, None
     webhook.attempts += 1
@@ -118,6 +135,17 @@ def _act(webhook: GatewayWebhook, event: Event, now: datetime) -> None:
             Payment.objects.filter(pk=payment.pk, ask_at__isnull=False).update(ask_at=now)
     if payment is not None and event.dispute is not None:
         disputes.hear(payment=payment, said=event.dispute, now=now)
+
+
+def _unnamed(gateway: str) -> QuerySet[Payment]:
+    """Payments whose id at the gateway is not known here, since an answer was lost."""
+    return Payment.objects.filter(gateway=gateway, gateway_ref=None, ask_at__isnull=False)
+
+
+def _hurry(early: disputes.NotPaidYet | NotKnownYet, now: datetime) -> None:
+    """The janitor asks at its next turn; what comes of it lets the dispute be heard."""
+    mine = Payment.objects.filter(pk=early.payment_id) if early.payment_id else _unnamed(early.gateway)
+    mine.filter(ask_at__gt=now, created_at__lte=now - SENT_BY).update(ask_at=now)
 
 
 def _payment_of(gateway: str, event: Event) -> Payment | None:

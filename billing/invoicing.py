@@ -3,6 +3,7 @@
     draft -> open -> paid
     draft, open -> void
     open -> uncollectible -> paid | void
+    paid -> open            only when the payment that paid it had not succeeded after all
 
 Everything happens under the wallet's lock, as metering does, so no usage slips between an invoice's
 lines and its number.
@@ -248,18 +249,33 @@ def mark_paid(*, invoice_id: UUID, reason: str, now: datetime, actor: str = "") 
 
 
 @transaction.atomic
-def settle(*, invoice_id: UUID, reason: str, now: datetime) -> bool:
+def settle(*, invoice_id: UUID, payment_id: UUID, reason: str, now: datetime) -> bool:
     """Note that a payment, which has granted its credits already, pays an invoice; False if it is open no more."""
     invoice = _locked(invoice_id)
     if invoice.state not in (Invoice.State.OPEN, Invoice.State.UNCOLLECTIBLE):
         return False
-    _close(invoice, reason=reason, now=now)
+    _close(invoice, reason=reason, now=now, payment_id=payment_id)
     return True
 
 
-def _close(invoice: Invoice, *, reason: str, now: datetime) -> None:
+@transaction.atomic
+def reopen(*, invoice_id: UUID, payment_id: UUID, reason: str, now: datetime) -> bool:
+    """Note that this payment had not paid an invoice after all; False if something else has paid it."""
+    invoice = _locked(invoice_id)
+    if invoice.paid_with_id != payment_id:
+        return False
+    invoice.state, invoice.paid_at, invoice.paid_with = Invoice.State.OPEN, None, None
+    invoice.reason = f"Not paid after all: {reason}"[:300]
+    invoice.save(update_fields=["state", "paid_at", "paid_with", "reason"])
+    announcements.invoice_moved(invoice, now=now)
+    live.invoice_changed(invoice.account_id, invoice.pk)
+    return True
+
+
+def _close(invoice: Invoice, *, reason: str, now: datetime, payment_id: UUID | None = None) -> None:
     invoice.state, invoice.paid_at, invoice.reason = Invoice.State.PAID, now, reason
-    invoice.save(update_fields=["state", "paid_at", "reason"])
+    invoice.paid_with_id = payment_id
+    invoice.save(update_fields=["state", "paid_at", "paid_with", "reason"])
     announcements.invoice_moved(invoice, now=now)
     live.invoice_changed(invoice.account_id, invoice.pk)
 

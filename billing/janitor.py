@@ -2,7 +2,8 @@
 
 It asks 5 s after the last word, then 10, 20, 40 .. up to an hour apart, for as long as it takes. A payment that never
 reached its gateway fails after ten minutes: it is not sent again, since its customer may be gone or have paid anew.
-A refund is, with its own key, since money that is owed does not expire. What nobody confirms is given up after a day.
+A refund is, with its own key, since money that is owed does not expire; so is evidence for a dispute. What nobody
+confirms is given up after a day.
 """
 
 from __future__ import annotations
@@ -11,24 +12,26 @@ import logging
 import time
 from collections.abc import Sequence
 from datetime import datetime
+from typing import Any
 
 from django.db.models import F, QuerySet
 
-from billing import payment_states, refunds, settlement
+from billing import evidence, payment_states, refunds, settlement
 from billing.gateways import AnswerLost, ChargeState, NotFound, Refused, registry
-from billing.models import Payment, PaymentEvent, Refund
+from billing.models import DisputeEvidence, Payment, PaymentEvent, Refund
 from billing.payment_states import SENT_BY, RefundState, State
 
 BATCH = 50
 # A gateway that answers slowly must not keep a sweep from ending; the rest is asked in the next.
 MOST_SECONDS = 15.0
 Source = PaymentEvent.Source
+Asked = Payment | Refund | DisputeEvidence
 log = logging.getLogger(__name__)
 
 
 def sweep(*, now: datetime, gateways: Sequence[str] = registry.ALL) -> int:
     """Ask these gateways about everything that is due; returns how many were asked about."""
-    due: list[Payment | Refund] = [*_payments(now, gateways)[:BATCH], *_refunds(now, gateways)[:BATCH]]
+    due: list[Asked] = [each for rows in _due(now, gateways) for each in rows[:BATCH]]
     started, asked = time.monotonic(), 0
     for each in due:
         if time.monotonic() - started > MOST_SECONDS:
@@ -38,7 +41,11 @@ def sweep(*, now: datetime, gateways: Sequence[str] = registry.ALL) -> int:
 
 
 def is_due(*, now: datetime) -> bool:
-    return _payments(now, registry.ALL).exists() or _refunds(now, registry.ALL).exists()
+    return any(rows.exists() for rows in _due(now, registry.ALL))
+
+
+def _due(now: datetime, gateways: Sequence[str]) -> tuple[QuerySet[Any], ...]:
+    return _payments(now, gateways), _refunds(now, gateways), _evidence(now, gateways)
 
 
 def _payments(now: datetime, gateways: Sequence[str]) -> QuerySet[Payment]:
@@ -53,17 +60,24 @@ def _refunds(now: datetime, gateways: Sequence[str]) -> QuerySet[Refund]:
     return due.order_by("ask_at", "pk")
 
 
-def _claim(each: Payment | Refund, now: datetime) -> bool:
+def _evidence(now: datetime, gateways: Sequence[str]) -> QuerySet[DisputeEvidence]:
+    due = DisputeEvidence.objects.select_related("dispute").filter(ask_at__lte=now, dispute__gateway__in=gateways)
+    return due.order_by("ask_at", "pk")
+
+
+def _claim(each: Asked, now: datetime) -> bool:
     """Only one asks, and the next time is set before, so that a crash costs a wait and never the question."""
     mine = type(each).objects.filter(pk=each.pk, ask_at=each.ask_at)
     again = now + payment_states.ask_after(each.asked_times + 1)
     return bool(mine.update(ask_at=again, asked_times=F("asked_times") + 1))
 
 
-def _ask(each: Payment | Refund, now: datetime) -> bool:
+def _ask(each: Asked, now: datetime) -> bool:
     try:
         if isinstance(each, Payment):
             ask(payment=each, now=now)
+        elif isinstance(each, DisputeEvidence):
+            evidence.send(evidence=each, now=now)
         else:
             ask_refund(refund=each, now=now)
     except (AnswerLost, registry.UnknownGateway) as lost:

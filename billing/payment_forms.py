@@ -6,7 +6,7 @@ from typing import Any
 
 from django import forms
 
-from billing import amounts, methods
+from billing import amounts, evidence_texts, methods
 from billing.gateways import bank, registry, simulated_remote
 from billing.models import Account, Payment
 from billing.money_forms import INPUT, SELECT
@@ -85,6 +85,31 @@ class RefundForm(SubmitForm):
             return amounts.parse_money(text, self.payment.currency)
         except ValueError as wrong:
             raise forms.ValidationError(str(wrong)) from wrong
+
+
+class EvidenceForm(SubmitForm):
+    """What speaks for us in a dispute: a field for each text, of which one at least must be there."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        for name, label in evidence_texts.FIELDS.items():
+            short = evidence_texts.SHORT.get(name)
+            box = forms.TextInput(attrs=INPUT) if short else forms.Textarea(attrs={**INPUT, "rows": 3})
+            most = short or evidence_texts.MOST_LETTERS
+            self.fields[name] = forms.CharField(label=label, required=False, max_length=most, widget=box)
+
+    def texts(self) -> dict[str, str]:
+        return {name: self.cleaned_data[name] for name in evidence_texts.FIELDS}
+
+    def clean(self) -> dict[str, Any]:
+        given = super().clean() or {}
+        if not self.errors:
+            try:
+                evidence_texts.clean(self.texts())
+            except evidence_texts.NoEvidence as wrong:
+                for name, sentences in wrong.errors.items():
+                    self.add_error(name, sentences)
+        return given
 
 
 class MethodForm(forms.Form):

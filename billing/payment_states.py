@@ -4,6 +4,7 @@
 
 Words come late, twice and in any order, so a state only ever moves to the right, skipping any. Even a payment that
 failed succeeds when the gateway says that it took the money after all: the customer paid, and gets the credits.
+Only a bank transfer whose line was matched wrongly goes back, from succeeded to processing (bank_undoing.py).
 `unknown` is ours alone: the request was sent and its answer lost, so nobody may assume either.
 """
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import datetime
 
-from billing import intents, janitor, methods, payment_states, refunds, settlement, tasks
+from billing import evidence, intents, janitor, methods, payment_states, refunds, settlement, tasks
 from billing.gateways import AnswerLost, Charge, Gateway, NotFound, Refused, registry
-from billing.models import Account, Dispute, Invoice, Payment, PaymentEvent, Refund
+from billing.models import Account, Dispute, DisputeEvidence, Invoice, Payment, PaymentEvent, Refund
 from billing.payment_states import State
 
 
@@ -164,6 +164,16 @@ def refund(
         request_id=request_id,
     )
     return refunds.send(refund=found, now=now) if is_new else found
+
+
+def give_evidence(
+    *, dispute: Dispute, texts: Mapping[str, str], key: str, now: datetime, actor: str = "", request_id: str = ""
+) -> DisputeEvidence:
+    """Hand in what speaks for us. Raises evidence_texts.NoEvidence, evidence.NotDisputed, KeyReused."""
+    found, is_new = evidence.open_evidence(
+        dispute=dispute, texts=texts, key=key, now=now, actor=actor, request_id=request_id
+    )
+    return evidence.send(evidence=found, now=now) if is_new else found
 
 
 def raise_dispute(*, payment: Payment, now: datetime) -> None:

@@ -186,11 +186,12 @@ def _succeed(payment: Payment, now: datetime) -> None:
         amount_ucr=payment.credits_ucr,
         category=Grant.Category.PAID,
         source="payments",
-        key=str(payment.pk),
+        key=payment.grant_key,
         now=now,
         reason=f"Invoice {invoice.number} paid" if invoice else "Credits bought",
         actor=payment.actor,
         request_id=payment.request_id,
     )
     if invoice is not None:
-        invoicing.settle(invoice_id=invoice.pk, reason=f"Paid with {payment.method_label}"[:300], now=now)
+        reason = f"Paid with {payment.method_label}"[:300]
+        invoicing.settle(invoice_id=invoice.pk, payment_id=payment.pk, reason=reason, now=now)

@@ -12,6 +12,7 @@ from billing import (
     alerts,
     bank_matching,
     closing,
+    coin_refunds,
     coins,
     credit_notes,
     dunning,
@@ -80,6 +81,7 @@ def sweep_coins() -> None:
 @shared_task
 def watch_coins() -> None:
     coins.sweep(gateway=registry.usdc(), now=timezone.now())
+    coin_refunds.sweep(chain=registry.chain(), now=timezone.now())
 
 
 @shared_task

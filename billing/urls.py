@@ -6,6 +6,7 @@ from billing.views import (
     arrears,
     bank,
     budgets,
+    coin_refunds,
     coins,
     credit_notes,
     credits,
@@ -100,6 +101,9 @@ payment_pages = [
     path("billing/payments/<uuid:pk>/refund/", payments.refund, name="payment-refund"),
     path("billing/payments/<uuid:pk>/send/", coins.send_simulated, name="payment-send"),
     path("billing/transfers/", coins.transfers, name="transfers"),
+    path("billing/coin-refunds/<uuid:pk>/", coin_refunds.coin_refund, name="coin-refund"),
+    path("billing/coin-refunds/<uuid:pk>/fail/", coin_refunds.coin_refund_fail, name="coin-refund-fail"),
+    path("billing/coin-refunds/<uuid:pk>/send/", coin_refunds.coin_refund_send, name="coin-refund-send"),
     path("billing/transfers/<uuid:pk>/resolve/", coins.transfer_resolve, name="transfer-resolve"),
     path("billing/payment-methods/", methods.methods, name="payment-methods"),
     path("billing/payment-methods/<uuid:pk>/default/", methods.method_default, name="payment-method-default"),
@@ -109,6 +113,7 @@ payment_pages = [
     path("billing/payments/<uuid:pk>/dispute/", arrears.begin, name="dispute-begin"),
     path("billing/disputes/", arrears.disputes, name="disputes"),
     path("billing/disputes/<uuid:pk>/", arrears.dispute, name="dispute"),
+    path("billing/disputes/<uuid:pk>/evidence/", arrears.give_evidence, name="dispute-evidence"),
     path("billing/disputes/<uuid:pk>/play/", arrears.play, name="dispute-play"),
     path("billing/arrears/", arrears.arrears, name="arrears"),
     path("billing/gateways/", gateways.gateways, name="gateways"),
@@ -124,6 +129,7 @@ bank_pages = [
     path("billing/bank/lines/<uuid:pk>/match/", bank.bank_match, name="bank-match"),
     path("billing/bank/lines/<uuid:pk>/give-back/", bank.bank_give_back, name="bank-give-back"),
     path("billing/bank/lines/<uuid:pk>/set-aside/", bank.bank_set_aside, name="bank-set-aside"),
+    path("billing/bank/matches/<uuid:pk>/undo/", bank.bank_undo, name="bank-undo"),
     path("billing/bank/returns/<uuid:pk>/sent/", bank.bank_sent, name="bank-sent"),
 ]
 urlpatterns = [*account_pages, *webhook_pages, *money_pages, *price_pages, *payment_pages, *bank_pages]

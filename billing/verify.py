@@ -73,7 +73,8 @@ STATEMENTS = {
             ('billing_hold', 'ended_hold_is_final'), ('billing_invoice', 'final_invoice_is_fixed'),
             ('billing_invoiceline', 'final_lines_are_fixed'), ('billing_creditnote', 'issued_note_is_fixed'),
             ('billing_creditnoteline', 'append_only'), ('billing_paymentevent', 'append_only'),
-            ('billing_payment', 'payment_goes_forward'), ('billing_refund', 'ended_refund_is_final')
+            ('billing_payment', 'payment_goes_forward'), ('billing_refund', 'ended_refund_is_final'),
+            ('billing_bankmatch', 'append_only'), ('billing_bankundo', 'append_only')
         ) wanted (on_table, trigger)
          where not exists (select 1 from pg_trigger t where t.tgrelid = wanted.on_table::regclass
                               and t.tgname = wanted.trigger and t.tgenabled in ('O', 'A'))""",
@@ -116,6 +117,11 @@ STATEMENTS = {
         select c.number from billing_creditnote c
           left join billing_grant g on g.id = c.grant_id and g.account_id = c.account_id
          where c.granted_ucr <> coalesce(g.amount_ucr, 0)""",
+    "usage_is_given_back_once": """
+        select i.number || ' ' || l.meter from billing_invoice i
+          join (select distinct invoice_id, meter from billing_invoiceline) l on l.invoice_id = i.id
+         cross join lateral billing_given_back(i.id, l.meter) g
+         where i.credited > 0 and g.credited::numeric * g.cost > g.amount::numeric * (g.cost - g.reversed)""",
     "final_periods_do_not_overlap": """
         select a.number from billing_invoice a join billing_invoice b
             on a.account_id = b.account_id and a.id < b.id
@@ -135,18 +141,37 @@ STATEMENTS = {
           left join billing_grant g on g.id = p.grant_id and g.account_id = p.account_id and g.category = 'paid'
                                    and g.amount_ucr = p.credits_ucr
           left join billing_transaction t on t.id = g.transaction_id and t.source = 'payments' and t.key = p.id::text
+                                             || case when p.reopened > 0 then ':' || p.reopened else '' end
          where (p.state = 'succeeded') <> (t.id is not null)""",
     "credits_bought_have_their_payment": """
         select g.id::text from billing_grant g join billing_transaction t on t.id = g.transaction_id
           left join billing_payment p on p.grant_id = g.id and p.state = 'succeeded'
-         where t.source = 'payments' and p.id is null""",
+          left join billing_bankundo b on b.grant_id = g.id
+         where t.source = 'payments' and (p.id is null) = (b.id is null)""",
     "credits_bought_sum_to_the_payments": """
         select 'granted ' || granted || ', paid for ' || paid from (
             select (select coalesce(sum(g.amount_ucr), 0) from billing_grant g
-                      join billing_transaction t on t.id = g.transaction_id where t.source = 'payments') as granted,
+                      join billing_transaction t on t.id = g.transaction_id where t.source = 'payments'
+                       and not exists (select 1 from billing_bankundo b where b.grant_id = g.id)) as granted,
                    (select coalesce(sum(p.credits_ucr), 0) from billing_payment p
                      where p.state = 'succeeded') as paid) sums
          where granted <> paid""",
+    "undone_bank_matches_took_what_was_granted": """
+        select b.id::text from billing_bankundo b join billing_grant g on g.id = b.grant_id
+          left join billing_ledgeraccount w on w.account_id = g.account_id
+          left join billing_entry e on e.transaction_id = b.taken_id and e.ledger_account_id = w.id
+         where g.amount_ucr <> -coalesce(e.amount_ucr, 0)
+        union all
+        select p.id::text from billing_payment p left join billing_bankundo b on b.payment_id = p.id
+         group by p.id having p.reopened <> count(b.id)""",
+    "bank_lines_and_transfers_are_what_their_matches_say": """
+        select l.id::text from billing_bankline l left join billing_bankmatch m on m.line_id = l.id
+          left join billing_bankundo b on b.match_id = m.id
+         group by l.id having l.matched <> coalesce(sum(m.amount) filter (where b.id is null), 0)
+        union all
+        select t.id::text from billing_banktransfer t left join billing_bankmatch m on m.transfer_id = t.id
+          left join billing_bankundo b on b.match_id = m.id
+         group by t.id having t.received <> coalesce(sum(m.amount) filter (where b.id is null), 0)""",
     "refunds_add_up_to_what_was_refunded": """
         select p.id::text from billing_payment p left join billing_refund r on r.payment_id = p.id
          group by p.id
@@ -182,6 +207,12 @@ STATEMENTS = {
         union all
         select r.id::text from billing_budgetreservation r join billing_hold h on h.id = r.hold_id
          where h.state <> 'active'""",
+    "budgets_counted_what_they_may_give_back": """
+        select c.id::text from billing_budgetcounter c join billing_budgetspend s on s.counter_id = c.id
+         group by c.id having c.spent_ucr < sum(s.amount_ucr)
+        union all
+        select s.id::text from billing_budgetspend s
+          join billing_transaction r on r.reverses_id = s.transaction_id""",
     "wallets_know_whether_budgets_watch_them": """
         select w.code from billing_ledgeraccount w
          where w.has_budgets <> exists (select 1 from billing_budget b where b.account_id = w.account_id)""",

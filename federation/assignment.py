@@ -44,10 +44,13 @@ class Candidate:
     types: frozenset[str] | None = None
     never: frozenset[str] = frozenset()
     is_fresh: bool = True
+    is_remote: bool = False
+    # Why it is given nothing now, if it is not for want of room.
+    why_not: str = ""
 
     @property
     def has_room(self) -> bool:
-        return self.running < self.capacity
+        return self.running < self.capacity and not self.why_not
 
     @property
     def share(self) -> float:
@@ -114,6 +117,9 @@ def why_waiting(candidates: Iterable[Candidate], *, type: str, required: frozens
     if not any(required <= each.capabilities for each in everyone):
         wanted = ", ".join(sorted(required))
         return f"No available agent has all of: {wanted}. The task starts when one joins."
-    if not able(everyone, type=type, required=required):
+    fit = able(everyone, type=type, required=required)
+    if not fit:
         return f"No available agent runs tasks of the type {type}. The task starts when one joins."
+    if all(each.why_not for each in fit):
+        return fit[0].why_not
     return "Every capable agent is at its limit. The task starts when one has room."

@@ -24,7 +24,7 @@ from django.db.models import (
 )
 from django.db.models.functions import Extract, Floor, Greatest
 
-from federation import assignment, attempts, bulk, dependencies, live, workloads
+from federation import assignment, attempts, bulk, dependencies, live, means, workloads
 from federation.assignment import Candidate
 from federation.models import Agent, Attempt, Federation, Handler, Task
 
@@ -51,6 +51,7 @@ def assign(*, federation_id: UUID, now: datetime, rng: Random) -> list[Attempt]:
     if not demands:
         return []
     crew = crew_of(federation, now)
+    means.judge(crew, federation=federation, now=now)
     made = _give(_most_urgent(federation, demands, crew, now), crew, federation, now, rng)
     explained = _explain(federation, demands, crew, now)
     if made:
@@ -90,6 +91,7 @@ def _candidate(agent: Agent, handled: list[str] | None, fresh_after: datetime) -
         types = frozenset({workloads.MCP_TOOL})
     return Candidate(
         id=agent.pk,
+        is_remote=agent.runtime == Agent.Runtime.REMOTE,
         position=agent.position,
         capabilities=frozenset(agent.capabilities),
         running=agent.running,
@@ -197,6 +199,9 @@ def claim_many(*, agent: Agent, most: int, now: datetime) -> list[Attempt]:
     if federation is None:
         return []
     dependencies.settle(federation=federation, now=now)
+    most = means.paid(agent=agent, federation=federation, most=most, now=now)
+    if most <= 0:
+        return []
     own = list(_assigned(federation).filter(agent=agent).order_by("-task__priority", "assigned_at", "pk")[:most])
     found = bulk.begin(federation, own, now=now)
     if len(found) < most:

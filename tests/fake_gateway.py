@@ -11,7 +11,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -26,6 +26,7 @@ FIELDS = {
     "confirm": {"idempotency_key"},
     "cancel": {"idempotency_key"},
     "refunds": {"amount", "idempotency_key"},
+    "evidence": {"evidence", "idempotency_key"},
 }  # fmt: skip
 Answer = tuple[int, dict[str, Any]]
 
@@ -44,6 +45,7 @@ class Hangup(Exception):
 class Books:
     payments: dict[str, dict[str, Any]] = field(default_factory=dict)
     refunds: dict[str, dict[str, Any]] = field(default_factory=dict)
+    disputes: dict[str, dict[str, Any]] = field(default_factory=dict)
     by_key: dict[str, tuple[str, Any]] = field(default_factory=dict)
     events: list[dict[str, Any]] = field(default_factory=list)
 
@@ -82,12 +84,19 @@ class FakeGateway:
 
     def _now(self, answer: dict[str, Any]) -> dict[str, Any]:
         """The same thing as it is now."""
-        return self.books.payments.get(answer["id"], answer)
+        return self.books.payments.get(answer["id"]) or self.books.disputes.get(answer["id"], answer)
 
     def _create(self, said: dict[str, Any]) -> dict[str, Any]:
         if not isinstance(said["amount"], int) or said["amount"] <= 0:
             raise No(400, "bad_amount")
-        if said["payment_method"] not in ("pay_ok", "pay_declined", "pay_action", "pay_later", "pay_lost"):
+        if said["payment_method"] not in (
+            "pay_ok",
+            "pay_declined",
+            "pay_action",
+            "pay_later",
+            "pay_lost",
+            "pay_disputed",
+        ):
             raise No(422, "unknown_method")
         payment = {
             "id": f"pay_{len(self.books.payments) + 1}",
@@ -107,7 +116,33 @@ class FakeGateway:
         elif said["payment_method"] != "pay_later":
             self._pay(payment)
         self._announce(payment)
+        if said["payment_method"] == "pay_disputed":
+            self.dispute(payment)
         return payment
+
+    def dispute(self, payment: dict[str, Any]) -> None:
+        """The payer wants it back."""
+        due = datetime.now(UTC) + timedelta(days=7)
+        about = {"amount": payment["captured"], "currency": payment["currency"], "reason": "fraudulent"}
+        about |= {"id": f"dp_{len(self.books.disputes) + 1}", "payment": payment["id"], "state": "opened"}
+        about |= {"evidence_due_at": due.isoformat(), "has_evidence": False}
+        self.books.disputes[about["id"]] = about
+        self._announce_dispute(about)
+
+    def _give_evidence(self, dispute: dict[str, Any], said: dict[str, Any]) -> dict[str, Any]:
+        texts = said["evidence"]
+        if not isinstance(texts, dict) or not all(isinstance(each, str) and each for each in texts.values()):
+            raise No(400, "bad_evidence")
+        if dispute["has_evidence"] or dispute["state"] in ("won", "lost"):
+            raise No(422, "evidence_given")
+        dispute |= {"has_evidence": True, "state": "under_review"}
+        self._announce_dispute(dispute)
+        return dispute
+
+    def _announce_dispute(self, dispute: dict[str, Any]) -> None:
+        id, kind = f"evt_d{len(self.books.events) + 1}_{dispute['id']}", f"dispute.{dispute['state']}"
+        moment = datetime.now(UTC).isoformat()
+        self.books.events.append({"id": id, "type": kind, "created_at": moment, "data": {"dispute": dict(dispute)}})
 
     def _pay(self, payment: dict[str, Any]) -> None:
         payment.pop("action_url", None)
@@ -116,6 +151,8 @@ class FakeGateway:
 
     def _act(self, id: str, act: str, said: dict[str, Any]) -> dict[str, Any]:
         payment = self.books.payments.get(id)
+        if act == "evidence" and id in self.books.disputes:
+            return self._give_evidence(self.books.disputes[id], said)
         if payment is None:
             raise No(404, "not_found")
         if act == "refunds":
@@ -143,6 +180,8 @@ class FakeGateway:
     def get(self, path: str, query: dict[str, list[str]]) -> Answer:
         with self._lock:
             parts = path.strip("/").split("/")
+            if parts[0] == "disputes" and parts[1] in self.books.disputes:
+                return 200, self.books.disputes[parts[1]]
             if len(parts) == 2:
                 if parts[1] not in self.books.payments:
                     raise No(404, "not_found")

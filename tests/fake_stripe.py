@@ -3,7 +3,7 @@
 The key, form bodies, every parameter's name, amounts and their limits, states, and an idempotency key that comes again:
 the same answer for the same request, 400 for another. Methods: pm_card_visa pays, pm_card_visa_chargeDeclined does
 not, pm_card_threeDSecure2Required asks the customer (`authenticate`), pm_later pays when webhooks are sent, pm_lost
-pays and hangs up. `mischief` answers the next request as Stripe never would.
+pays and hangs up, pm_card_createDispute pays and is disputed. `mischief` answers the next request as Stripe never would.
 """
 
 from __future__ import annotations
@@ -38,10 +38,13 @@ PARAMS = {
     "search": {"query", "limit", "expand[0]"},
     "refund": {"payment_intent", "amount", "metadata[key]"},
     "refunds": {"payment_intent", "limit"},
+    "dispute": set(),
+    "evidence": {"submit"},
 }  # fmt: skip
 METHODS = {
     "pm_card_visa": "succeeded",
     "pm_lost": "succeeded",
+    "pm_card_createDispute": "succeeded",
     "pm_later": "processing",
     "pm_card_threeDSecure2Required": "requires_action",
     "pm_card_visa_chargeDeclined": "requires_payment_method",
@@ -49,6 +52,10 @@ METHODS = {
 LEAST = {"jpy": 50}
 ZERO_PLACES = {"bif", "clp", "djf", "gnf", "jpy", "kmf", "krw", "mga", "pyg", "rwf", "vnd", "vuv", "xaf", "xof", "xpf"}
 THREE_PLACES = {"bhd", "jod", "kwd", "omr", "tnd"}
+EVIDENCE = {
+    "access_activity_log", "customer_email_address", "customer_name", "customer_purchase_ip", "product_description",
+    "refund_policy_disclosure", "refund_refusal_explanation", "service_date", "uncategorized_text",
+}  # fmt: skip
 Form = dict[str, str]
 Answer = tuple[int, dict[str, Any]]
 
@@ -63,6 +70,7 @@ class No(Exception):
 class FakeStripe:
     intents: dict[str, dict[str, Any]] = field(default_factory=dict)
     refunds: dict[str, dict[str, Any]] = field(default_factory=dict)
+    disputes: dict[str, dict[str, Any]] = field(default_factory=dict)
     by_key: dict[str, tuple[str, Answer]] = field(default_factory=dict)
     events: list[dict[str, Any]] = field(default_factory=list)
     headers: list[dict[str, str]] = field(default_factory=list)
@@ -103,9 +111,12 @@ class FakeStripe:
     def post(self, path: str, form: Form) -> Answer:
         """What is refused for what it says is kept with its key too, as Stripe keeps it once it began."""
         parts = path.removeprefix("/v1/").split("/")
-        act = parts[2] if len(parts) == 3 else {"payment_intents": "create", "refunds": "refund"}.get(parts[0], "")
-        known(act, form)
+        acts = {"payment_intents": "create", "refunds": "refund", "disputes": "evidence"}
+        act = parts[2] if len(parts) == 3 else acts.get(parts[0], "")
+        known(act, {name: form[name] for name in form if act != "evidence" or not name.startswith("evidence[")})
         try:
+            if act == "evidence":
+                return 200, self.give_evidence(parts[1], form)
             if act == "refund":
                 return 200, self.refund(form)
             return self.create(form) if act == "create" else (200, self.act(self.intent(parts[1]), act, form))
@@ -126,6 +137,9 @@ class FakeStripe:
             self.intent(form["payment_intent"])
             rows = [each for each in self.refunds.values() if each["payment_intent"] == form["payment_intent"]]
             return 200, {"object": "list", "data": rows, "has_more": False, "url": path}
+        if parts[0] == "disputes":
+            known("dispute", form)
+            return 200, shown(self.dispute_of(parts[1]))
         known("retrieve", form)
         return 200, shown(self.intent(parts[1]))
 
@@ -164,6 +178,8 @@ class FakeStripe:
         if intent["status"] == "requires_payment_method":
             error = {"decline_code": "generic_decline", "payment_intent": {**intent, "latest_charge": f"ch_{number}"}}
             raise No(402, "card_declined", "Your card was declined.", type="card_error", **error)
+        if form["payment_method"] == "pm_card_createDispute":
+            self.dispute(intent["id"])
         return 200, shown(intent)
 
     def enter(self, intent: dict[str, Any], status: str, return_url: str = "") -> None:
@@ -221,6 +237,51 @@ class FakeStripe:
             "id": id, "object": "refund", "status": "succeeded", "metadata": {"key": form["metadata[key]"]}, **about
         }  # fmt: skip
         return dict(self.refunds[id])
+
+    # --- disputes
+
+    def dispute(self, intent_id: str, status: str = "needs_response") -> dict[str, Any]:
+        """The payer wants it back: the money is withdrawn, unless it is an inquiry."""
+        intent, id = self.intents[intent_id], f"dp_{len(self.disputes) + 1}"
+        due = int(datetime.now(UTC).timestamp()) + 7 * 86400
+        self.disputes[id] = {
+            "id": id, "object": "dispute", "amount": intent["amount_received"], "currency": intent["currency"],
+            "charge": intent["latest_charge"]["id"], "payment_intent": intent_id, "reason": "product_not_received",
+            "status": status, "evidence": {}, "metadata": {}, "livemode": False,
+            "evidence_details": {"due_by": due, "has_evidence": False, "past_due": False, "submission_count": 0},
+        }  # fmt: skip
+        self.tell_dispute(id, "created", *([] if status.startswith("warning") else ["funds_withdrawn"]))
+        return self.disputes[id]
+
+    def dispute_of(self, id: str) -> dict[str, Any]:
+        if id not in self.disputes:
+            raise No(404, "resource_missing", f"No such dispute: '{id}'", param="dispute")
+        return self.disputes[id]
+
+    def give_evidence(self, id: str, form: Form) -> dict[str, Any]:
+        found, texts = self.dispute_of(id), {name: each for name, each in form.items() if name != "submit"}
+        named = {name.removeprefix("evidence[").removesuffix("]") for name in texts}
+        if named - EVIDENCE or not named:
+            raise No(400, "parameter_unknown", f"Received unknown parameters: {named - EVIDENCE}")
+        if found["status"] not in ("needs_response", "warning_needs_response"):
+            raise No(400, "", "This dispute's evidence can no longer be changed.")
+        found["evidence"] = texts
+        found["evidence_details"] |= {"has_evidence": True, "submission_count": int(form.get("submit") == "true")}
+        if form.get("submit") == "true":
+            found["status"] = "warning_under_review" if found["status"].startswith("warning") else "under_review"
+        self.tell_dispute(id, "updated")
+        return shown(found)
+
+    def decide(self, id: str, status: str) -> None:
+        self.disputes[id]["status"] = status
+        self.tell_dispute(id, *(["funds_reinstated"] if status == "won" else []), "closed")
+
+    def tell_dispute(self, id: str, *kinds: str) -> None:
+        moment = int(datetime.now(UTC).timestamp())
+        for kind in kinds:
+            event = {"id": f"evt_{len(self.events) + 1}_{id}_{kind}", "object": "event", "created": moment}
+            about = {"type": f"charge.dispute.{kind}", "data": {"object": shown(self.disputes[id])}}
+            self.events.append({**event, **about})
 
     # --- webhooks
 

@@ -1,19 +1,22 @@
-"""`disputes`: payments whose payers want them back."""
+"""`disputes`: payments whose payers want them back; staff hand in what speaks for us."""
 
 from __future__ import annotations
 
+from typing import Any
 from uuid import UUID
 
 from django.shortcuts import get_object_or_404
+from django.utils import timezone
 from drf_spectacular.utils import extend_schema, extend_schema_field
 from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
 
+from billing import evidence_texts, payments
 from billing.api import acting
 from billing.api.fields import MONEY, SixPlacesField, money
 from billing.api.serializers import ListQuery
-from billing.models import Dispute
+from billing.models import Dispute, DisputeEvidence
 
 
 class DisputeQuery(ListQuery):
@@ -36,6 +39,7 @@ class DisputeAnswer(serializers.ModelSerializer[Dispute]):
             "amount",
             "credits",
             "taken",
+            "evidence_due_at",
             "created_at",
             "settled_at",
         ]
@@ -45,10 +49,31 @@ class DisputeAnswer(serializers.ModelSerializer[Dispute]):
         return money(dispute.amount, dispute.payment.currency)
 
 
+class EvidenceRequest(serializers.Serializer[Any]):
+    evidence = serializers.DictField(
+        child=serializers.CharField(max_length=evidence_texts.MOST_LETTERS, trim_whitespace=False),
+        allow_empty=False,
+        help_text=f"Texts by name: {', '.join(evidence_texts.FIELDS)}.",
+    )
+
+
+class EvidenceAnswer(serializers.ModelSerializer[DisputeEvidence]):
+    dispute = serializers.UUIDField(source="dispute_id")
+    evidence = serializers.DictField(source="texts", child=serializers.CharField())
+    detail = serializers.CharField(help_text="What the gateway said, where it did not take it.")
+
+    class Meta:
+        model = DisputeEvidence
+        fields = ["id", "dispute", "state", "evidence", "detail", "created_at", "settled_at"]
+
+
 class DisputeViewSet(acting.BillingViewSet):
     """What the gateway tells of disputed payments; it decides them."""
 
     queryset = Dispute.objects.none()
+    staff_actions = {"give_evidence", "evidence"}
+    idempotency_required = {"give_evidence"}
+    request_serializers = {"give_evidence": EvidenceRequest}
     query_serializers = {"list": DisputeQuery}
 
     @extend_schema(parameters=[DisputeQuery], responses=DisputeAnswer(many=True))
@@ -58,5 +83,28 @@ class DisputeViewSet(acting.BillingViewSet):
 
     @extend_schema(responses=DisputeAnswer)
     def retrieve(self, request: Request, pk: UUID) -> Response:
-        rows = Dispute.objects.visible_to(request.user).select_related("payment")
-        return Response(DisputeAnswer(get_object_or_404(rows, pk=pk)).data)
+        return Response(DisputeAnswer(_dispute(request, pk)).data)
+
+    @extend_schema(request=EvidenceRequest, responses={201: EvidenceAnswer})
+    def give_evidence(self, request: Request, pk: UUID) -> Response:
+        """Hand in what speaks for us, for an open dispute. `unknown` is asked about by itself; `refused` says why."""
+        given = self.given(request)
+        made = payments.give_evidence(
+            dispute=_dispute(request, pk),
+            texts=given["evidence"],
+            key=acting.act_key(request),
+            now=timezone.now(),
+            actor=acting.actor(request),
+            request_id=acting.request_id(request),
+        )
+        return Response(EvidenceAnswer(made).data, status=201)
+
+    @extend_schema(responses=EvidenceAnswer(many=True))
+    def evidence(self, request: Request, pk: UUID) -> Response:
+        """What staff handed in, the newest first."""
+        return self.page(DisputeEvidence.objects.filter(dispute=_dispute(request, pk)), EvidenceAnswer)
+
+
+def _dispute(request: Request, pk: UUID) -> Dispute:
+    found: Dispute = get_object_or_404(Dispute.objects.visible_to(request.user).select_related("payment"), pk=pk)
+    return found

@@ -7,12 +7,12 @@ from typing import Any
 from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
-from billing import amounts, bank_details, coins
+from billing import amounts, bank_details, coins, methods
 from billing.api.fields import CreditsField, MoneyField, MoneyRequestField, PropertiesField, SixPlacesField
 from billing.api.metered import InvoiceAnswer
 from billing.api.serializers import ListQuery
 from billing.chains import keccak
-from billing.models import CoinQuote, CoinTransfer, Payment, PaymentEvent, PaymentMethod, Refund
+from billing.models import CoinQuote, CoinRefund, CoinTransfer, Payment, PaymentEvent, PaymentMethod, Refund
 from billing.models.payments import STATES
 
 # What the database can keep and a person can read.
@@ -43,19 +43,46 @@ class RefundRequest(serializers.Serializer[Any]):
     )
 
 
+class CoinBackAnswer(serializers.ModelSerializer[CoinRefund]):
+    """USDC on its way back: how much, where, and with which transaction once it was sent."""
+
+    address = serializers.SerializerMethodField()
+    amount = serializers.SerializerMethodField(help_text="USDC.")
+    transaction = serializers.CharField(source="tx_hash")
+
+    class Meta:
+        model = CoinRefund
+        fields = ("state", "network", "address", "amount", "transaction")
+        read_only_fields = fields
+
+    def get_address(self, back: CoinRefund) -> str:
+        return keccak.checksummed(back.recipient)
+
+    def get_amount(self, back: CoinRefund) -> str:
+        return amounts.usdc_text(back.units)
+
+
 class RefundAnswer(serializers.ModelSerializer[Refund]):
     amount = MoneyField()
     credits = SixPlacesField(source="credits_ucr")
     payment = serializers.UUIDField(source="payment_id")
     transaction = serializers.UUIDField(source="taken_id", allow_null=True)
+    usdc = serializers.SerializerMethodField()
 
     class Meta:
         model = Refund
         fields = (
             "id", "payment", "account", "state", "amount", "credits", "reason", "failure_code", "failure_message",
-            "transaction", "created_at", "settled_at",
+            "transaction", "usdc", "created_at", "settled_at",
         )  # fmt: skip
         read_only_fields = fields
+
+    @extend_schema_field(CoinBackAnswer(allow_null=True))
+    def get_usdc(self, refund: Refund) -> Any:
+        if refund.payment.gateway not in methods.UNKEPT:
+            return None
+        found = CoinRefund.objects.filter(key=str(refund.pk)).first()
+        return found and CoinBackAnswer(found).data
 
 
 class PaymentAnswer(serializers.ModelSerializer[Payment]):

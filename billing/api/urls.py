@@ -4,7 +4,9 @@ from django.urls import path
 
 from billing.api import (
     account,
+    bank,
     budgets,
+    coin_refunds,
     credit_notes,
     disputes,
     invoices,
@@ -64,7 +66,19 @@ payment_endpoints = [
     ),
     path("disputes", disputes.DisputeViewSet.as_view({"get": "list"})),
     path("disputes/<uuid:pk>", disputes.DisputeViewSet.as_view({"get": "retrieve"})),
+    path("disputes/<uuid:pk>/evidence", disputes.DisputeViewSet.as_view({"get": "evidence", "post": "give_evidence"})),
+    path("coin-refunds", coin_refunds.CoinRefundViewSet.as_view({"get": "list"})),
+    path("coin-refunds/<uuid:pk>", coin_refunds.CoinRefundViewSet.as_view({"get": "retrieve"})),
+    path("coin-refunds/<uuid:pk>/sent", coin_refunds.CoinRefundViewSet.as_view({"post": "sent"})),
+    path("coin-refunds/<uuid:pk>/fail", coin_refunds.CoinRefundViewSet.as_view({"post": "fail"})),
     path("gateways/<str:name>/webhook", payments.GatewayWebhookView.as_view(), name="gateway-webhook"),
+]
+
+# What the bank says, for staff.
+bank_endpoints = [
+    path("bank/lines", bank.BankViewSet.as_view({"get": "lines"})),
+    path("bank/lines/<uuid:pk>", bank.BankViewSet.as_view({"get": "line"})),
+    path("bank/matches/<uuid:pk>/undo", bank.BankViewSet.as_view({"post": "undo"})),
 ]
 
 # Members and keys.
@@ -106,4 +120,11 @@ webhook_endpoints = [
     path("webhook-deliveries/<uuid:pk>", webhooks.DeliveryViewSet.as_view({"get": "retrieve"})),
     path("webhook-deliveries/<uuid:pk>/replay", webhooks.DeliveryViewSet.as_view({"post": "replay"})),
 ]
-urlpatterns = [*people_endpoints, *credits_endpoints, *payment_endpoints, *budget_endpoints, *webhook_endpoints]
+urlpatterns = [
+    *people_endpoints,
+    *credits_endpoints,
+    *payment_endpoints,
+    *bank_endpoints,
+    *budget_endpoints,
+    *webhook_endpoints,
+]

@@ -78,12 +78,18 @@ class Repayment:
 
 @dataclass(frozen=True)
 class DisputeWord:
-    """What a gateway says of a dispute; without an amount it is about all of the payment."""
+    """What a gateway says of a dispute; without an amount it is about all of the payment.
+
+    Evidence for it is taken until `evidence_due_at`, once: then `has_evidence`.
+    """
 
     ref: str
     state: str
     amount: int | None = None
+    currency: str | None = None
     reason: str = ""
+    evidence_due_at: datetime | None = None
+    has_evidence: bool = False
 
 
 @dataclass(frozen=True)
@@ -142,6 +148,11 @@ class Unreadable(Exception):
         return {"errors": {"body": [str(self)]}}
 
 
+def no_disputes() -> Refused:
+    """What a gateway says whose payers cannot take a payment back."""
+    return Refused("no_disputes", "Payments of this kind cannot be disputed, so there is nobody to give evidence to.")
+
+
 class Gateway(Protocol):
     name: str
 
@@ -171,6 +182,14 @@ class Gateway(Protocol):
 
     def fetch_refund(self, *, key: str, ref: str) -> Repayment:
         """What became of a refund of this charge, by the key it was asked with. Raises NotFound, AnswerLost."""
+        ...
+
+    def fetch_dispute(self, ref: str) -> DisputeWord:
+        """How a dispute stands. Raises Refused where nobody can dispute, NotFound, AnswerLost."""
+        ...
+
+    def give_evidence(self, ref: str, *, evidence: Mapping[str, str], key: str) -> DisputeWord:
+        """Hand in what speaks for us: texts named as evidence_texts.FIELDS. Raises Refused, NotFound, AnswerLost."""
         ...
 
     def read_webhook(self, *, body: bytes, headers: Mapping[str, str], now: datetime) -> Event:

@@ -6,7 +6,7 @@ import json
 from typing import Any
 from urllib.parse import urlsplit
 
-from billing.gateways import Charge, ChargeState, Repayment, RepaymentState
+from billing.gateways import Charge, ChargeState, DisputeWord, Repayment, RepaymentState, events
 
 MOST_MINOR = 10**15
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
@@ -63,6 +63,14 @@ def repayment(said: dict[str, Any]) -> Repayment:
         failure_code=words(said.get("failure_code"), 60),
         failure_message=words(said.get("failure_message"), 300),
     )
+
+
+def dispute(said: dict[str, Any]) -> DisputeWord:
+    """Raises Unbelievable."""
+    state = text(said, "state", 20)
+    if state not in events.DISPUTE_STATES:
+        raise Unbelievable(f"There is no state {state!r} of a dispute.")
+    return events.dispute_word(text(said, "id", 200), state, said)
 
 
 def only(said: dict[str, Any], name: str) -> dict[str, Any] | None:

@@ -18,12 +18,14 @@ from billing.gateways import (
     BadSignature,
     Charge,
     ChargeState,
+    DisputeWord,
     Event,
     NotFound,
     Order,
     Refused,
     Repayment,
     RepaymentState,
+    no_disputes,
 )
 from billing.models import BankLine, BankReturn, BankTransfer
 
@@ -97,6 +99,12 @@ class BankGateway:
         if found is None:
             raise NotFound(key)
         return _repayment(found)
+
+    def fetch_dispute(self, ref: str) -> DisputeWord:
+        raise no_disputes()
+
+    def give_evidence(self, ref: str, *, evidence: Mapping[str, str], key: str) -> DisputeWord:
+        raise no_disputes()
 
     def read_webhook(self, *, body: bytes, headers: Mapping[str, str], now: datetime) -> Event:
         raise BadSignature("A bank sends no webhooks; its statements are imported.")

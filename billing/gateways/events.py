@@ -2,7 +2,7 @@
 
 `data.payment` is the payment itself, or only an id of it, the gateway's or ours. The type says the state
 (`payment.succeeded`); the payment does where the type is `payment.updated`. A dispute's (`dispute.opened`) has
-`data.dispute {id, payment, amount?, reason?}`.
+`data.dispute {id, payment, amount?, reason?, evidence_due_at?, has_evidence?}`.
 """
 
 from __future__ import annotations
@@ -72,8 +72,20 @@ def _dispute(kind: str, said: Any) -> DisputeWord | None:
     if area != "dispute" or word not in DISPUTE_STATES or not isinstance(said, dict):
         return None
     ref = _name(said.get("id"))
+    return dispute_word(ref, word, said) if ref else None
+
+
+def dispute_word(ref: str, state: str, said: dict[str, Any]) -> DisputeWord:
     reason = said.get("reason")
-    return DisputeWord(ref, word, _amount(said), reason[:300] if isinstance(reason, str) else "") if ref else None
+    return DisputeWord(
+        ref=ref,
+        state=state,
+        amount=_amount(said),
+        currency=said["currency"] if isinstance(said.get("currency"), str) else None,
+        reason="".join(each for each in reason if each.isprintable())[:300] if isinstance(reason, str) else "",
+        evidence_due_at=_moment(said.get("evidence_due_at")),
+        has_evidence=said.get("has_evidence") is True,
+    )
 
 
 def _amount(details: dict[str, Any]) -> int | None:

@@ -4,10 +4,12 @@ POST /payments                          {reference, amount, currency, payment_me
 POST /payments/{id}/capture             {amount}
 POST /payments/{id}/confirm, /cancel    {}
 POST /payments/{id}/refunds             {amount}
-GET  /payments/{id}, /payments?idempotency_key=, /refunds?idempotency_key=
+POST /disputes/{id}/evidence            {evidence: {name: text}}
+GET  /payments/{id}, /payments?idempotency_key=, /refunds?idempotency_key=, /disputes/{id}
      a payment   {id, reference, state, amount, currency, captured, refunded, action_url?,
                   failure_code?, failure_message?}
      a refund    {id, state, amount, failure_code?, failure_message?}
+     a dispute   {id, state, payment, amount?, reason?, evidence_due_at?, has_evidence?}
 
 Amounts are minor units. Each POST carries `Idempotency-Key`, also in its body (`idempotency_key`), where the signature
 covers it. An answer is believed as answers.py says; a redirect, a 5xx, a late or an odd answer is none (AnswerLost).
@@ -29,6 +31,7 @@ from billing.gateways import (
     AnswerLost,
     BadSignature,
     Charge,
+    DisputeWord,
     Event,
     NotFound,
     Order,
@@ -105,6 +108,13 @@ class HttpGateway:
     def fetch_refund(self, *, key: str, ref: str) -> Repayment:
         return _believed(answers.repayment, self._found("refunds", key))
 
+    def fetch_dispute(self, ref: str) -> DisputeWord:
+        return _same_dispute(ref, self._get(f"/disputes/{quote(ref, safe='')}"))
+
+    def give_evidence(self, ref: str, *, evidence: Mapping[str, str], key: str) -> DisputeWord:
+        said = self._post(f"/disputes/{quote(ref, safe='')}/evidence", {"evidence": dict(evidence)}, key=key)
+        return _same_dispute(ref, said)
+
     def read_webhook(self, *, body: bytes, headers: Mapping[str, str], now: datetime) -> Event:
         try:
             signatures.check(body, headers, secrets=self._secrets, now=now)
@@ -179,6 +189,13 @@ class HttpGateway:
         limits = {"deadline_seconds": self._deadline, "most_bytes": MOST_BYTES}
         answer = wire.ask(method, self._url + path, body, all_headers, **limits)
         return answer.status, answer.body
+
+
+def _same_dispute(ref: str, said: dict[str, Any]) -> DisputeWord:
+    found = _believed(answers.dispute, said)
+    if found.ref != ref:
+        raise AnswerLost("The gateway answered about another dispute.")
+    return found
 
 
 def _believed(read: Callable[[Any], Found], said: Any) -> Found:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from django.conf import settings
 from django.utils import timezone
 
-from billing.chains import rpc
+from billing.chains import ChainReader, rpc
 from billing.chains import simulated as simulated_chain
 from billing.gateways import Event, Gateway, events, stripe_answers
 from billing.gateways.bank import BankGateway
@@ -101,7 +101,7 @@ def x402() -> X402Gateway:
         facilitator = SimulatedFacilitator()
         played = {"asset": simulated_chain.TOKEN, "pay_to": simulated_chain.SHOP, "token_name": "USDC"}
         terms = X402Terms(**played, **said, facilitator=simulated_chain.FACILITATOR)
-        return X402Gateway(simulated_chain.SimulatedChain(), facilitator, terms, clock=timezone.now)
+        return X402Gateway(chain(), facilitator, terms, clock=timezone.now)
     terms = X402Terms(
         asset=settings.USDC_TOKEN,
         pay_to=settings.X402_PAY_TO,
@@ -109,8 +109,16 @@ def x402() -> X402Gateway:
         facilitator=settings.X402_FACILITATOR_ADDRESS,
         **said,
     )
-    chain = rpc.RpcChain(settings.USDC_RPC_URL, network=settings.USDC_NETWORK)
-    return X402Gateway(chain, HttpFacilitator(settings.X402_FACILITATOR_URL), terms, clock=timezone.now)
+    return X402Gateway(chain(), HttpFacilitator(settings.X402_FACILITATOR_URL), terms, clock=timezone.now)
+
+
+def chain() -> ChainReader:
+    """The one that coins come and go on; raises UnknownGateway where none is read."""
+    if settings.SIMULATED_CHAIN:
+        return simulated_chain.SimulatedChain()
+    if not settings.USDC_RPC_URL:
+        raise UnknownGateway("usdc")
+    return rpc.RpcChain(settings.USDC_RPC_URL, network=settings.USDC_NETWORK)
 
 
 def usdc() -> UsdcGateway:
@@ -118,10 +126,9 @@ def usdc() -> UsdcGateway:
     said = {"rate": settings.USDC_RATE, "confirmations": settings.USDC_CONFIRMATIONS}
     if settings.SIMULATED_CHAIN:
         terms = Terms(token=simulated_chain.TOKEN, xpub=simulated_chain.XPUB, **said)
-        return UsdcGateway(simulated_chain.SimulatedChain(), terms, clock=timezone.now)
+        return UsdcGateway(chain(), terms, clock=timezone.now)
     terms = Terms(token=settings.USDC_TOKEN, xpub=settings.USDC_XPUB, addresses=tuple(settings.USDC_ADDRESSES), **said)
-    chain = rpc.RpcChain(settings.USDC_RPC_URL, network=settings.USDC_NETWORK)
-    return UsdcGateway(chain, terms, clock=timezone.now)
+    return UsdcGateway(chain(), terms, clock=timezone.now)
 
 
 def simulated() -> SimulatedGateway:

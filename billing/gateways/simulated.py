@@ -11,12 +11,15 @@ from billing.gateways import (
     BadSignature,
     Charge,
     ChargeState,
+    DisputeWord,
     Event,
     Order,
     Repayment,
     RepaymentState,
+    answers,
     events,
     signatures,
+    simulated_disputes,
     simulated_remote,
 )
 from billing.models import SimulatedEvent, SimulatedPayment, SimulatedRefund
@@ -63,7 +66,14 @@ class SimulatedGateway:
 
     def dispute(self, ref: str, *, dispute_ref: str = "", state: str = "opened") -> str:
         """The payer, or the payer's bank, has something to say; a webhook tells us what."""
-        return simulated_remote.dispute(ref, dispute_ref=dispute_ref, state=state, now=self._clock())
+        return simulated_disputes.dispute(ref, dispute_ref=dispute_ref, state=state, now=self._clock())
+
+    def fetch_dispute(self, ref: str) -> DisputeWord:
+        return answers.dispute(simulated_disputes.look_up(ref))
+
+    def give_evidence(self, ref: str, *, evidence: Mapping[str, str], key: str) -> DisputeWord:
+        said = simulated_disputes.give_evidence(ref, evidence=evidence, key=key, now=self._clock())
+        return answers.dispute(said)
 
     def read_webhook(self, *, body: bytes, headers: Mapping[str, str], now: datetime) -> Event:
         try:

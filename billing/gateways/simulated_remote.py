@@ -14,7 +14,7 @@ from django.db import transaction
 from django.db.models import Q
 from uuid_utils.compat import uuid7
 
-from billing.gateways import ChargeState, NotFound, Order, Refused
+from billing.gateways import ChargeState, NotFound, Order, Refused, simulated_disputes
 from billing.models import SimulatedEvent, SimulatedPayment, SimulatedRefund
 
 S = ChargeState
@@ -91,7 +91,7 @@ def _announce(payment: SimulatedPayment, method: Method, now: datetime) -> None:
         said = S.AUTHORIZED if state == S.SUCCEEDED and not payment.wants_capture else state
         _write_event(payment, said, now, copies=method.copies)
     if method.is_disputed:
-        _write_dispute(payment, f"simd_{payment.ref}", "opened", now)
+        simulated_disputes.say(payment, f"simd_{payment.ref}", "opened", now=now)
 
 
 def _write_event(payment: SimulatedPayment, state: ChargeState, now: datetime, *, copies: int = 1) -> None:
@@ -103,28 +103,6 @@ def _write_event(payment: SimulatedPayment, state: ChargeState, now: datetime, *
         "data": {"payment": {**about, "state": state, **failure(state)}},
     }
     SimulatedEvent.objects.create(body=body, copies=copies, created_at=now)
-
-
-def _write_dispute(payment: SimulatedPayment, ref: str, state: str, now: datetime) -> None:
-    about = {"id": ref, "payment": payment.ref, "amount": payment.captured - payment.refunded}
-    body = {
-        "id": f"evt_{uuid7().hex}",
-        "type": f"dispute.{state}",
-        "created_at": now.isoformat(),
-        "data": {"dispute": {**about, "currency": payment.currency, "reason": "The payer does not know it."}},
-    }
-    SimulatedEvent.objects.create(body=body, created_at=now)
-
-
-@transaction.atomic(durable=True)
-def dispute(ref: str, *, dispute_ref: str = "", state: str = "opened", now: datetime) -> str:
-    """The payer disputes a payment, or a dispute goes on; its webhook follows. Returns the dispute's name."""
-    payment = _locked(ref)
-    if payment.state != S.SUCCEEDED:
-        raise Refused("not_disputable", f"A payment that is {payment.state} cannot be disputed.")
-    name = dispute_ref or f"simd_{uuid7().hex}"
-    _write_dispute(payment, name, state, now)
-    return name
 
 
 def failure(state: str) -> dict[str, str]:

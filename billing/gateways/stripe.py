@@ -19,6 +19,7 @@ from billing.gateways import (
     DEADLINE_SECONDS,
     AnswerLost,
     Charge,
+    DisputeWord,
     Event,
     NotFound,
     Order,
@@ -127,6 +128,18 @@ class StripeGateway:
             raise AnswerLost("Stripe has more refunds of this payment than it can be asked about.")
         raise NotFound(key)
 
+    def fetch_dispute(self, ref: str) -> DisputeWord:
+        return _same_dispute(ref, _asked(lambda: self._stripe.disputes.retrieve(ref)))
+
+    def give_evidence(self, ref: str, *, evidence: Mapping[str, str], key: str) -> DisputeWord:
+        """Handed in at once: Stripe takes it to the bank, and takes no more."""
+        stands = self.fetch_dispute(ref)
+        if stands.state not in ("opened", "under_review"):
+            raise Refused("dispute_decided", f"This dispute is {stands.state}; no evidence is taken any more.")
+        params: Any = {"evidence": dict(evidence), "submit": True}
+        said = _said(lambda: self._stripe.disputes.update(ref, params, {"idempotency_key": f"evidence:{key}"}))
+        return _same_dispute(ref, said)
+
     def read_webhook(self, *, body: bytes, headers: Mapping[str, str], now: datetime) -> Event:
         stripe_answers.check_signature(body, headers, secrets=self._secrets, now=now)
         return stripe_answers.event(body)
@@ -136,6 +149,13 @@ def _same(ref: str, said: dict[str, Any]) -> Charge:
     found = _believed(stripe_answers.charge, said)
     if found.ref != ref:
         raise AnswerLost("Stripe answered about another payment.")
+    return found
+
+
+def _same_dispute(ref: str, said: dict[str, Any]) -> DisputeWord:
+    found = _believed(stripe_answers.dispute, said)
+    if found.ref != ref:
+        raise AnswerLost("Stripe answered about another dispute.")
     return found
 
 

@@ -3,6 +3,9 @@
 requires_payment_method -> failed (every intent is confirmed when it is made, so it was declined)
 requires_confirmation, requires_action -> requires_action    requires_capture -> authorized    canceled -> cancelled
 
+A dispute says how it stands each time, whatever event brings it; an inquiry (`warning_...`) is a dispute of no money
+yet. One that was `prevented` is lost: Stripe gave the money back by itself.
+
 Stripe counts a few currencies in other units than ISO 4217 does, and three-place ones in steps of ten
 (docs.stripe.com/currencies).
 """
@@ -18,7 +21,17 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from billing import amounts
-from billing.gateways import BadSignature, Charge, ChargeState, Event, Repayment, RepaymentState, Unreadable, answers
+from billing.gateways import (
+    BadSignature,
+    Charge,
+    ChargeState,
+    DisputeWord,
+    Event,
+    Repayment,
+    RepaymentState,
+    Unreadable,
+    answers,
+)
 
 # A payment method, and the customer it belongs to when it is to pay more than once.
 TOKEN = re.compile(r"(?:(?P<customer>cus_[0-9A-Za-z_]{1,90}):)?(?P<method>(?:pm|card|src)_[0-9A-Za-z_]{1,90})")
@@ -52,6 +65,20 @@ EVENTS = {
     "payment_intent.payment_failed": ChargeState.FAILED,
     "payment_intent.canceled": ChargeState.CANCELLED,
 }
+
+DISPUTE_STATES = {
+    "warning_needs_response": "opened",
+    "needs_response": "opened",
+    "warning_under_review": "under_review",
+    "under_review": "under_review",
+    "warning_closed": "won",
+    "won": "won",
+    "lost": "lost",
+    "prevented": "lost",
+}
+DISPUTE_EVENTS = tuple(
+    f"charge.dispute.{what}" for what in ("created", "updated", "closed", "funds_withdrawn", "funds_reinstated")
+)
 
 
 class Uncountable(Exception):
@@ -127,14 +154,36 @@ def repayment(refund: Any) -> Repayment:
     )
 
 
+def dispute(said: Any) -> DisputeWord:
+    """Raises answers.Unbelievable."""
+    about = _dict(said, "dispute")
+    status = answers.text(about, "status", 40)
+    if status not in DISPUTE_STATES:
+        raise answers.Unbelievable(f"There is no status {status!r} of a dispute.")
+    details, currency = _inner(about, "evidence_details"), answers.text(about, "currency", 3).upper()
+    given = details.get("submission_count")
+    return DisputeWord(
+        ref=answers.text(about, "id", 200),
+        state=DISPUTE_STATES[status],
+        amount=from_stripe(answers.minor(about, "amount"), currency),
+        currency=currency,
+        reason=answers.words(about.get("reason"), 300).replace("_", " "),
+        evidence_due_at=_moment(details.get("due_by")),
+        # Evidence that is only kept as a draft (`has_evidence`) was not handed in.
+        has_evidence=isinstance(given, int) and given > 0,
+    )
+
+
 def event(body: bytes) -> Event:
-    """What a webhook says of a payment. Raises Unreadable."""
+    """What a webhook says of a payment or its dispute. Raises Unreadable."""
     try:
         said = json.loads(body)
         kind, id = answers.text(said, "type", 100), answers.text(said, "id", 200)
     except (ValueError, TypeError, AttributeError, RecursionError, answers.Unbelievable) as wrong:
         raise Unreadable("The body is no event of Stripe's.") from wrong
     about = _inner(_inner(said, "data"), "object")
+    if kind in DISPUTE_EVENTS and about.get("object") == "dispute":
+        return _disputed(id, kind, about, said)
     state = EVENTS.get(kind)
     is_intent = about.get("object") == "payment_intent"
     if state is None or not is_intent:
@@ -157,6 +206,15 @@ def event(body: bytes) -> Event:
         failure_code=failure.get("failure_code", ""),
         failure_message=failure.get("failure_message", ""),
     )
+
+
+def _disputed(id: str, kind: str, about: Mapping[str, Any], said: Any) -> Event:
+    try:
+        word = dispute(about)
+    except answers.Unbelievable as wrong:
+        raise Unreadable(str(wrong)) from wrong
+    ref, moment = _name(about.get("payment_intent")), _moment(said.get("created"))
+    return Event(id, kind, ref=ref, reference="", state=None, created_at=moment, dispute=word)
 
 
 def check_signature(body: bytes, headers: Mapping[str, str], *, secrets: Sequence[str], now: datetime) -> None:

@@ -3,7 +3,7 @@
 create -> requires_action (an address, an amount, until when) -> processing (seen) -> succeeded (deep enough) | failed
 
 What is asked is answered from what was read of the chain, so `fetch` needs no network. No private key is ever here:
-nothing is given back by itself, and a refund is refused with a sentence that says who can.
+a refund is a transfer that the operator has to make (coin_returns.py).
 """
 
 from __future__ import annotations
@@ -20,7 +20,19 @@ from django.db.models import F, Sum
 
 from billing import amounts
 from billing.chains import ChainReader, NoAnswer, addresses
-from billing.gateways import BadSignature, Charge, ChargeState, Event, NotFound, Order, Refused, Repayment
+from billing.gateways import (
+    BadSignature,
+    Charge,
+    ChargeState,
+    DisputeWord,
+    Event,
+    NotFound,
+    Order,
+    Refused,
+    Repayment,
+    coin_returns,
+    no_disputes,
+)
 from billing.models import ChainCursor, CoinQuote, CoinTransfer
 
 NAME = "usdc"
@@ -116,14 +128,26 @@ class UsdcGateway:
         return self._now(quote)
 
     def refund(self, ref: str, *, amount: int, key: str) -> Repayment:
-        _found(pk=_pk(ref))
-        raise Refused("not_refundable", "USDC is sent back by the operator by hand: no key to do it is kept here.")
+        quote = _found(pk=_pk(ref))
+        if charge_of(quote).state != S.SUCCEEDED:
+            raise Refused("not_refundable", "Nothing was paid here that could go back.")
+        # The most of it came from there; staff may send it elsewhere.
+        first = quote.transfers.filter(state=T.COUNTED).order_by("-units", "block", "log_index").first()
+        sender = first.sender if first else ""
+        paid = coin_returns.Paid(quote.reference, quote.token, sender, quote.units, quote.amount, quote)
+        return coin_returns.open_return(paid, amount=amount, key=key, now=self._clock())
 
     def fetch(self, *, ref: str = "", reference: str = "") -> Charge:
         return self._now(_found(pk=_pk(ref)) if ref else _found(reference=reference))
 
     def fetch_refund(self, *, key: str, ref: str) -> Repayment:
-        raise NotFound(key)
+        return coin_returns.fetch(key=key, reference=_found(pk=_pk(ref)).reference)
+
+    def fetch_dispute(self, ref: str) -> DisputeWord:
+        raise no_disputes()
+
+    def give_evidence(self, ref: str, *, evidence: Mapping[str, str], key: str) -> DisputeWord:
+        raise no_disputes()
 
     def read_webhook(self, *, body: bytes, headers: Mapping[str, str], now: datetime) -> Event:
         raise BadSignature("A blockchain sends no webhooks.")
@@ -169,6 +193,7 @@ def charge_of(quote: CoinQuote, now: datetime | None = None) -> Charge:
         amount=quote.amount,
         currency=quote.currency,
         captured=quote.amount if state == S.SUCCEEDED else 0,
+        refunded=coin_returns.refunded(quote.reference) if state == S.SUCCEEDED else 0,
         # Where to send it is on the payment's own page.
         action_url=quote.return_url if state == S.REQUIRES_ACTION else "",
         failure_code=code,

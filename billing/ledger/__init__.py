@@ -6,9 +6,11 @@ granting     grant, expire, overdraft   where credits come from and how they end
 correcting   reverse, transfer          opposite entries; nothing is ever edited
 refunding    take_back                  bought credits whose money goes back
 limiting     spends that a budget refused
+asking       means: what can still be spent on something, nothing set aside
 refusals     the exceptions of all of them
 """
 
+from billing.ledger.asking import Means, means
 from billing.ledger.correcting import reverse, transfer
 from billing.ledger.granting import (
     expire_grants,
@@ -44,6 +46,7 @@ __all__ = [
     "HoldEnded",
     "InsufficientCredits",
     "KeyReused",
+    "Means",
     "NotReversible",
     "Receipt",
     "UnknownHold",
@@ -59,6 +62,7 @@ __all__ = [
     "hold",
     "is_held",
     "lock_wallet",
+    "means",
     "open_wallet",
     "refusal",
     "release",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from uuid import UUID
 
-from django.db import transaction
+from django.db import IntegrityError, transaction
 
 from billing import live
 from billing.ledger import granting, posting, refusals, spending
@@ -40,15 +40,26 @@ def reverse(
         return before
     if Transaction.objects.filter(reverses=original).exists():
         raise refusals.NotReversible("This transaction was reversed before.")
-    written = posting.begin(original.account_id, undo) if _may_reverse(original, wallet) else None
-    if written is None:
+    if not _may_reverse(original, wallet):
         raise refusals.NotReversible(f"A {original.kind} cannot be reversed.")
+    written = _begin(original, undo)
     if original.kind in GIVEN_BACK:
         _give_back(original, written, wallet)
     else:
         _take_back(original, written, wallet)
     live.credits_changed(original.account_id)
     return written
+
+
+def _begin(original: Transaction, undo: posting.Cause) -> Transaction:
+    """The database refuses what credit notes have given back (sql/0031). Raises NotReversible."""
+    try:
+        with transaction.atomic():
+            return posting.begin(original.account_id, undo)
+    except IntegrityError as wrong:
+        if "would be given back twice" not in str(wrong):
+            raise
+        raise refusals.NotReversible("Credit notes of its invoice have given this back already.") from wrong
 
 
 def _may_reverse(original: Transaction, wallet: LedgerAccount) -> bool:

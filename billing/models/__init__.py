@@ -1,9 +1,9 @@
 """What billing remembers, one file per noun."""
 
-from billing.models.arrears import Dispute, DunningStep
-from billing.models.bank import BankLine, BankMatch, BankReturn, BankStatement, BankTransfer
-from billing.models.budgets import Alert, BalanceWatch, Budget, BudgetCounter, BudgetReservation
-from billing.models.coins import ChainCursor, CoinQuote, CoinTransfer, SimulatedBlock, SimulatedTransfer
+from billing.models.arrears import Dispute, DisputeEvidence, DunningStep
+from billing.models.bank import BankLine, BankMatch, BankReturn, BankStatement, BankTransfer, BankUndo
+from billing.models.budgets import Alert, BalanceWatch, Budget, BudgetCounter, BudgetReservation, BudgetSpend
+from billing.models.coins import ChainCursor, CoinQuote, CoinRefund, CoinTransfer, SimulatedBlock, SimulatedTransfer
 from billing.models.credit_notes import CreditNote, CreditNoteLine
 from billing.models.customers import (
     EDITING_ROLES,
@@ -21,7 +21,7 @@ from billing.models.ledger import Entry, Grant, GrantConsumption, Hold, LedgerAc
 from billing.models.outgoing import OutgoingEvent, WebhookAttempt, WebhookDelivery, WebhookEndpoint
 from billing.models.payments import AutoTopUp, GatewayWebhook, Payment, PaymentEvent, PaymentMethod, Refund
 from billing.models.prices import Price, PriceBook, PriceDraft
-from billing.models.simulated import SimulatedEvent, SimulatedPayment, SimulatedRefund
+from billing.models.simulated import SimulatedDispute, SimulatedEvent, SimulatedPayment, SimulatedRefund
 from billing.models.usage import Rating, UsageRecord
 from billing.models.x402 import X402Authorization
 
@@ -36,8 +36,10 @@ __all__ = [
     "BankReturn",
     "BankStatement",
     "BankTransfer",
+    "BankUndo",
     "ChainCursor",
     "CoinQuote",
+    "CoinRefund",
     "CoinTransfer",
     "CreditNote",
     "CreditNoteLine",
@@ -45,7 +47,9 @@ __all__ = [
     "Budget",
     "BudgetCounter",
     "BudgetReservation",
+    "BudgetSpend",
     "Dispute",
+    "DisputeEvidence",
     "DunningStep",
     "EDITING_ROLES",
     "Entry",
@@ -71,6 +75,7 @@ __all__ = [
     "Refund",
     "Role",
     "SimulatedBlock",
+    "SimulatedDispute",
     "SimulatedEvent",
     "SimulatedPayment",
     "SimulatedRefund",

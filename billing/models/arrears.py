@@ -49,6 +49,8 @@ class Dispute(models.Model):
     gateway_ref = models.CharField(max_length=200)
     state = models.CharField(max_length=12, choices=State.choices, default=State.OPENED)
     reason = models.CharField(max_length=300, blank=True)
+    # Until when the gateway takes evidence, where it says so.
+    evidence_due_at = models.DateTimeField(null=True, blank=True)
     # Of the payment, in minor units: at most what was not refunded, nor disputed before.
     amount = models.BigIntegerField()
     credits_ucr = models.BigIntegerField()
@@ -85,6 +87,54 @@ class Dispute(models.Model):
 
     def __str__(self) -> str:
         return f"dispute of {amounts.money_text(self.amount, self.payment.currency)} {self.payment.currency}"
+
+    @property
+    def is_open(self) -> bool:
+        return self.state in self.OPEN_STATES
+
+
+class DisputeEvidence(models.Model):
+    """What staff handed in for a dispute: created -> unknown -> accepted | refused. Its texts never change."""
+
+    class State(models.TextChoices):
+        CREATED = "created"
+        UNKNOWN = "unknown"
+        ACCEPTED = "accepted"
+        REFUSED = "refused"
+
+    id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
+    dispute = models.ForeignKey(Dispute, on_delete=models.PROTECT, related_name="evidence")
+    state = models.CharField(max_length=8, choices=State.choices, default=State.CREATED)
+    # By evidence_texts.FIELDS.
+    texts = models.JSONField()
+    detail = models.CharField(max_length=300, blank=True)
+    key = models.CharField(max_length=300)
+    request_hash = models.CharField(max_length=64)
+    actor = models.CharField(max_length=80, blank=True)
+    request_id = models.CharField(max_length=128, blank=True)
+    ask_at = models.DateTimeField(null=True, blank=True)
+    asked_times = models.PositiveIntegerField(default=0)
+    created_at = models.DateTimeField()
+    settled_at = models.DateTimeField(null=True, blank=True)
+
+    OPEN_STATES = (State.CREATED, State.UNKNOWN)
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["dispute", "key"], name="one_evidence_per_key"),
+            models.UniqueConstraint(
+                fields=["dispute"], condition=Q(state__in=["created", "unknown"]), name="one_open_evidence_per_dispute"
+            ),
+            models.CheckConstraint(
+                condition=Q(state__in=["created", "unknown"], settled_at=None)
+                | Q(state__in=["accepted", "refused"], settled_at__isnull=False),
+                name="evidence_settled_iff_final",
+            ),
+        ]
+        indexes = [models.Index(fields=["ask_at"], condition=Q(ask_at__isnull=False), name="evidence_to_ask_about")]
+
+    def __str__(self) -> str:
+        return f"evidence ({self.state})"
 
     @property
     def is_open(self) -> bool:

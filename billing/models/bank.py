@@ -8,6 +8,7 @@ from uuid_utils.compat import uuid7
 
 from billing import amounts
 from billing.bank import references
+from billing.models.ledger import Grant, Transaction
 
 
 class BankTransfer(models.Model):
@@ -135,12 +136,46 @@ class BankMatch(models.Model):
         return f"{self.kind} of {self.amount}"
 
 
+class BankUndo(models.Model):
+    """A match that was wrong, taken back, once. Append-only. The database takes it off the line and the transfer.
+
+    If a payment had succeeded by it: which, the how manieth time it waits again, and what was taken of its credits.
+    """
+
+    id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
+    match = models.OneToOneField(BankMatch, on_delete=models.PROTECT, related_name="undo")
+    payment = models.ForeignKey(
+        "billing.Payment", on_delete=models.PROTECT, null=True, blank=True, related_name="bank_undos"
+    )
+    turn = models.PositiveSmallIntegerField(null=True, blank=True)
+    grant = models.OneToOneField(Grant, on_delete=models.PROTECT, null=True, blank=True, related_name="bank_undo")
+    taken = models.OneToOneField(Transaction, on_delete=models.PROTECT, null=True, blank=True, related_name="bank_undo")
+    actor = models.CharField(max_length=80)
+    reason = models.CharField(max_length=300)
+    created_at = models.DateTimeField()
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["payment", "turn"], name="one_bank_undo_per_turn"),
+            models.CheckConstraint(
+                condition=Q(payment=None, turn=None, grant=None, taken=None)
+                | Q(payment__isnull=False, turn__gt=0, grant__isnull=False, taken__isnull=False),
+                name="bank_undo_of_a_success_took_its_credits",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"undoing of {self.match}"
+
+
 class BankReturn(models.Model):
     """Money that staff sends back at the bank: a refund of a payment, or what came and was not asked for."""
 
     class State(models.TextChoices):
         DUE = "due"
         SENT = "sent"
+        # Its match was undone before it was sent.
+        DROPPED = "dropped"
 
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
     # A refund's id, or the match's.
@@ -151,7 +186,7 @@ class BankReturn(models.Model):
     currency = models.CharField(max_length=3)
     payer_name = models.CharField(max_length=140, blank=True)
     payer_iban = models.CharField(max_length=34, blank=True)
-    state = models.CharField(max_length=4, choices=State.choices, default=State.DUE)
+    state = models.CharField(max_length=8, choices=State.choices, default=State.DUE)
     created_at = models.DateTimeField()
     sent_at = models.DateTimeField(null=True, blank=True)
     sent_by = models.CharField(max_length=80, blank=True)
@@ -164,7 +199,7 @@ class BankReturn(models.Model):
                 name="bank_return_has_one_origin",
             ),
             models.CheckConstraint(
-                condition=Q(state="sent", sent_at__isnull=False) | Q(state="due", sent_at=None),
+                condition=Q(state="sent", sent_at__isnull=False) | Q(state__in=["due", "dropped"], sent_at=None),
                 name="bank_return_sent_iff_it_has_a_time",
             ),
         ]

@@ -13,7 +13,7 @@ from django.db.models import Q
 from uuid_utils.compat import uuid7
 
 from billing.models.customers import Account
-from billing.models.ledger import Hold, OfAccount
+from billing.models.ledger import Hold, OfAccount, Transaction
 
 
 class Budget(models.Model):
@@ -106,6 +106,24 @@ class BudgetReservation(models.Model):
 
     def __str__(self) -> str:
         return f"{self.amount_ucr} of {self.counter_id}"
+
+
+class BudgetSpend(models.Model):
+    """What a transaction counted on a counter: its reversal gives so much back, in the period it was counted in."""
+
+    id = models.BigAutoField(primary_key=True)
+    transaction = models.ForeignKey(Transaction, on_delete=models.PROTECT, related_name="+", db_index=False)
+    counter = models.ForeignKey(BudgetCounter, on_delete=models.CASCADE, related_name="spends")
+    amount_ucr = models.BigIntegerField()
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["transaction", "counter"], name="one_spend_per_counter"),
+            models.CheckConstraint(condition=Q(amount_ucr__gt=0), name="budget_spend_is_positive"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.amount_ucr} on {self.counter_id}"
 
 
 class Alert(models.Model):

@@ -114,6 +114,71 @@ class CoinTransfer(models.Model):
         return f"{self.units} in {self.tx_hash} ({self.state})"
 
 
+class CoinRefund(models.Model):
+    """A transfer that the operator has to make, since money of a payment goes back. No key to do it is here.
+
+    pending -> sent (staff names its transaction) -> confirmed (the chain has it, deep enough)
+    pending, sent -> failed (given up: it is not on the chain)
+    """
+
+    class State(models.TextChoices):
+        PENDING = "pending"
+        SENT = "sent"
+        CONFIRMED = "confirmed"
+        FAILED = "failed"
+
+    id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
+    # Of the refund, and of the payment it belongs to, as the gateway was given them.
+    key = models.CharField(max_length=200, unique=True)
+    reference = models.CharField(max_length=200, db_index=True)
+    network = models.CharField(max_length=60)
+    token = models.CharField(max_length=42)
+    recipient = models.CharField(max_length=42)
+    units = models.BigIntegerField()
+    # Minor units of the payment's currency.
+    amount = models.BigIntegerField()
+    # An older transaction proves nothing.
+    first_block = models.BigIntegerField()
+    state = models.CharField(max_length=10, choices=State.choices, default=State.PENDING)
+    tx_hash = models.CharField(max_length=66, blank=True)
+    block = models.BigIntegerField(null=True, blank=True)
+    why = models.CharField(max_length=200, blank=True)
+    sent_by = models.CharField(max_length=80, blank=True)
+    sent_at = models.DateTimeField(null=True, blank=True)
+    created_at = models.DateTimeField()
+    settled_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        constraints = [
+            models.CheckConstraint(condition=Q(units__gt=0, amount__gt=0), name="coin_refund_is_positive"),
+            models.CheckConstraint(
+                condition=Q(state="pending", tx_hash="", sent_at=None)
+                | Q(state="failed")
+                | (Q(state__in=["sent", "confirmed"], sent_at__isnull=False) & ~Q(tx_hash="")),
+                name="coin_refund_sent_names_its_transaction",
+            ),
+            models.CheckConstraint(
+                condition=Q(state__in=["pending", "sent"], settled_at=None)
+                | Q(state__in=["confirmed", "failed"], settled_at__isnull=False),
+                name="coin_refund_settled_iff_final",
+            ),
+            models.CheckConstraint(
+                condition=Q(block=None) | Q(block__gte=F("first_block")), name="coin_refund_is_newer_than_its_asking"
+            ),
+            models.UniqueConstraint(
+                fields=["network", "tx_hash", "recipient"],
+                condition=Q(state__in=["sent", "confirmed"]),
+                name="one_coin_refund_per_transaction",
+            ),
+        ]
+        indexes = [
+            models.Index(fields=["created_at"], condition=Q(state__in=["pending", "sent"]), name="coin_refund_waiting")
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.units} to {self.recipient} ({self.state})"
+
+
 class SimulatedBlock(models.Model):
     """A block of the chain that is played here; only chains/simulated.py touches it. A re-organisation deletes some."""
 

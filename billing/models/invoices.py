@@ -70,6 +70,10 @@ class Invoice(models.Model):
     finalized_at = models.DateTimeField(null=True, blank=True)
     due_at = models.DateTimeField(null=True, blank=True)
     paid_at = models.DateTimeField(null=True, blank=True)
+    # The payment that paid it; none where it was paid elsewhere, by credits or by a credit note.
+    paid_with = models.ForeignKey(
+        "billing.Payment", on_delete=models.PROTECT, null=True, blank=True, related_name="paid_invoices"
+    )
     voided_at = models.DateTimeField(null=True, blank=True)
 
     objects = OfAccount.as_manager()
@@ -108,6 +112,9 @@ class Invoice(models.Model):
             ),
             models.CheckConstraint(
                 condition=~Q(state="paid") | Q(paid_at__isnull=False), name="paid_invoices_have_a_time"
+            ),
+            models.CheckConstraint(
+                condition=Q(paid_with=None) | Q(state="paid"), name="only_paid_invoices_are_paid_with_something"
             ),
         ]
         indexes = [models.Index(fields=["account", "-created_at", "-id"], name="invoice_newest")]

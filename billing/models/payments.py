@@ -95,6 +95,8 @@ class Payment(models.Model):
     # When the gateway is asked next, while the outcome is open.
     ask_at = models.DateTimeField(null=True, blank=True)
     asked_times = models.PositiveIntegerField(default=0)
+    # How often it waited again after it had succeeded: a bank's line was matched wrongly.
+    reopened = models.PositiveSmallIntegerField(default=0, db_default=0)
     created_at = models.DateTimeField()
     settled_at = models.DateTimeField(null=True, blank=True)
 
@@ -155,6 +157,11 @@ class Payment(models.Model):
     def refundable(self) -> int:
         """What is left of it, less what is on its way back or in dispute."""
         return self.captured - self.refunded - self.refunding - self.disputed
+
+    @property
+    def grant_key(self) -> str:
+        """The ledger's key of what it buys: each success has its own."""
+        return f"{self.pk}:{self.reopened}" if self.reopened else str(self.pk)
 
     def money(self, minor: int) -> str:
         return amounts.money_text(minor, self.currency)

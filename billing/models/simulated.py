@@ -52,6 +52,20 @@ class SimulatedRefund(models.Model):
         return self.ref
 
 
+class SimulatedDispute(models.Model):
+    id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
+    ref = models.CharField(max_length=100, unique=True)
+    payment = models.ForeignKey(SimulatedPayment, on_delete=models.PROTECT, related_name="disputes")
+    state = models.CharField(max_length=12)
+    amount = models.BigIntegerField()
+    due_at = models.DateTimeField()
+    # What was handed in, and the key it came with.
+    evidence_hash = models.CharField(max_length=64, blank=True)
+
+    def __str__(self) -> str:
+        return self.ref
+
+
 class SimulatedEvent(models.Model):
     """A webhook the gateway has yet to send, or has sent. `copies` of it arrive; the order is that of the ids."""
 

@@ -44,6 +44,8 @@ CATALOGUE = (
     EventType("payment.succeeded", "A payment went through.", _PAYMENT),
     EventType("payment.failed", "A payment failed or was cancelled.",
               _PAYMENT | {"failure_code": "card_declined", "failure_message": "The card was declined."}),
+    EventType("payment.reversed", "A payment had not gone through after all; its credits are taken back.",
+              _PAYMENT),
     EventType("refund.succeeded", "Money went back to the customer.", _REFUND),
     EventType("refund.failed", "A refund was refused; its credits were given back.", _REFUND),
     EventType("account.suspended", "The account was suspended; nothing new is started.",

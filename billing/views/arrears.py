@@ -11,10 +11,12 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.utils import timezone
 from django.views.decorators.http import require_POST, require_safe
+from uuid_utils.compat import uuid7
 
 from billing import payments, roles
 from billing.gateways.simulated import NAME as SIMULATED
-from billing.models import Account, Dispute, Invoice, Payment
+from billing.models import Account, Dispute, DisputeEvidence, Invoice, Payment
+from billing.payment_forms import EvidenceForm
 from billing.views import paging
 
 SHOWN = 100
@@ -30,9 +32,46 @@ def disputes(request: HttpRequest, account: Account) -> HttpResponse:
 @require_safe
 def dispute(request: HttpRequest, account: Account, pk: UUID) -> HttpResponse:
     """One dispute: what it is about, what was taken, and what comes next."""
+    return render(request, "billing/dispute.html", _context(request, _dispute(account, pk)))
+
+
+def _context(request: HttpRequest, found: Dispute, form: EvidenceForm | None = None) -> dict[str, object]:
+    is_staff, given = request.user.is_staff, found.evidence.order_by("-created_at", "-pk")
+    if form is None and is_staff and found.is_open and not any(each.is_open for each in given):
+        form = EvidenceForm(initial={"key": uuid7(), "customer_name": found.account.legal_name or found.account.name})
+    return {
+        "dispute": found,
+        "is_played": is_staff and found.gateway == SIMULATED and found.is_open,
+        "is_late": found.is_open and found.evidence_due_at is not None and found.evidence_due_at <= timezone.now(),
+        "given": given if is_staff else [],
+        "form": form,
+    }
+
+
+@require_POST
+def give_evidence(request: HttpRequest, account: Account, pk: UUID) -> HttpResponse:
+    """Staff hand in what speaks for us."""
+    roles.require_staff(request.user)
     found = _dispute(account, pk)
-    is_played = request.user.is_staff and found.gateway == SIMULATED and found.is_open
-    return render(request, "billing/dispute.html", {"dispute": found, "is_played": is_played})
+    form = EvidenceForm(request.POST)
+    if not form.is_valid():
+        return render(request, "billing/dispute.html", _context(request, found, form), status=422)
+    made = payments.give_evidence(
+        dispute=found,
+        texts=form.texts(),
+        key=str(form.cleaned_data["key"]),
+        now=timezone.now(),
+        actor=f"user:{request.user.pk}",
+    )
+    if made.state == DisputeEvidence.State.ACCEPTED:
+        messages.success(request, "The evidence is handed in.")
+    elif made.state == DisputeEvidence.State.REFUSED:
+        messages.error(request, f"The gateway did not take it: {made.detail}")
+    else:
+        messages.warning(
+            request, "The gateway has not said yet whether it took the evidence. It is told again by itself."
+        )
+    return redirect("billing:dispute", account, pk)
 
 
 @require_POST

@@ -11,10 +11,10 @@ from django.shortcuts import get_object_or_404, redirect, render
 from django.utils import timezone
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
-from billing import bank_importing, bank_matching, bank_returns, roles
+from billing import bank_importing, bank_matching, bank_returns, bank_undoing, roles
 from billing.bank import references
 from billing.bank.lines import BadFile
-from billing.bank_forms import AsideForm, ImportForm, MatchForm, PartForm
+from billing.bank_forms import AsideForm, ImportForm, MatchForm, PartForm, UndoForm
 from billing.gateways import registry
 from billing.models import Account, BankLine, BankMatch, BankReturn, BankStatement, Payment, User
 from billing.payment_states import State
@@ -98,11 +98,13 @@ def _context(line: BankLine, **forms: object) -> dict[str, object]:
 
 def _matches(line: BankLine) -> list[BankMatch]:
     """With who made each, by name."""
-    found = list(line.matches.select_related("transfer").order_by("created_at", "pk"))
-    ids = {each.actor: each.actor.removeprefix("user:") for each in found if each.actor.startswith("user:")}
+    found = list(line.matches.select_related("transfer", "undo").order_by("created_at", "pk"))
+    actors = {each.actor for each in found} | {each.undo.actor for each in found if hasattr(each, "undo")}
+    ids = {actor: actor.removeprefix("user:") for actor in actors if actor.startswith("user:")}
     people = {str(user.pk): str(user) for user in User.objects.filter(pk__in=ids.values())}
     for each in found:
         each.by = "by itself" if each.actor == bank_matching.BY_ITSELF else people.get(ids.get(each.actor), each.actor)
+        each.undone_by = people.get(ids.get(each.undo.actor), each.undo.actor) if hasattr(each, "undo") else ""
     return found
 
 
@@ -148,6 +150,22 @@ def bank_set_aside(request: HttpRequest, account: Account, pk: UUID) -> HttpResp
     bank_matching.set_aside(line_id=pk, actor=_actor(request), now=timezone.now(), **form.cleaned_data)
     messages.success(request, "It is set aside as no payment of a customer's.")
     return redirect("billing:bank", account)
+
+
+@require_http_methods(["GET", "HEAD", "POST"])
+def bank_undo(request: HttpRequest, account: Account, pk: UUID) -> HttpResponse:
+    """A match was wrong: what taking it back does, and then that."""
+    roles.require_staff(request.user)
+    match = get_object_or_404(BankMatch.objects.select_related("line", "transfer", "undo"), pk=pk)
+    payment = Payment.objects.filter(gateway=NAME, pk=match.transfer.key).first() if match.transfer else None
+    form = UndoForm(request.POST or None)
+    if request.method != "POST" or not form.is_valid():
+        context = {"match": match, "payment": payment, "form": form, "is_undone": hasattr(match, "undo")}
+        return render(request, "billing/bank_undo.html", context, status=422 if form.errors else 200)
+    said = {"match_id": pk, "actor": _actor(request), "now": timezone.now()}
+    _, is_first = bank_undoing.undo(reason=form.cleaned_data["reason"], **said)
+    messages.success(request, "It is undone; the line waits again." if is_first else "Somebody has undone it already.")
+    return redirect("billing:bank-line", account, match.line_id)
 
 
 @require_POST

@@ -14,9 +14,9 @@ from django.utils import timezone
 from django.utils.safestring import SafeString, mark_safe
 from django.views.decorators.http import require_POST, require_safe
 
-from billing import amounts, coins, roles
+from billing import amounts, coin_refunds, coins, roles
 from billing.chains import keccak, simulated
-from billing.models import Account, CoinQuote, CoinTransfer, Payment
+from billing.models import Account, CoinQuote, CoinRefund, CoinTransfer, Payment
 from billing.payment_states import State
 from billing.views import paging
 
@@ -81,7 +81,12 @@ def transfers(request: HttpRequest, account: Account) -> HttpResponse:
     rows = [
         (each, coins.payment_of(each), amounts.usdc_text(each.surplus_units or each.units)) for each in page.results
     ]
-    return render(request, "billing/transfers.html", {"page": page, "rows": rows})
+    back = [(each, coin_refunds.payment_of(each), amounts.usdc_text(each.units)) for each in _to_send()]
+    return render(request, "billing/transfers.html", {"page": page, "rows": rows, "back": back})
+
+
+def _to_send() -> list[CoinRefund]:
+    return list(coin_refunds.waiting()[:100])
 
 
 @require_POST

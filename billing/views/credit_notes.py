@@ -48,15 +48,14 @@ def new(request: HttpRequest, account: Account, pk: UUID) -> HttpResponse:
     """Take part or all of an invoice off; sent twice, it is one note."""
     roles.require_staff(request.user)
     invoice = get_object_or_404(Invoice.objects.filter(account=account), pk=pk)
-    form = CreditForm(
-        request.POST or None, initial={"key": uuid7()}, standing=credit_notes.standing_of(invoice), invoice=invoice
-    )
+    standing = credit_notes.standing_of(invoice)
+    form = CreditForm(request.POST or None, initial={"key": uuid7()}, standing=standing, invoice=invoice)
     if request.method == "POST" and form.is_valid():
         note = _issue(request, invoice, form)
         if note is not None:
             messages.success(request, f"Credit note {note.number} takes {credit_notes.money(note, note.total)} off.")
             return redirect("billing:credit-note", account, note.pk)
-    context = {"form": form, "invoice": invoice}
+    context = {"form": form, "invoice": invoice, "left": standing.left}
     return render(request, "billing/credit_note_new.html", context, status=422 if form.errors else 200)
 
 

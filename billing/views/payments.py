@@ -15,7 +15,7 @@ from uuid_utils.compat import uuid7
 from billing import bank_details, methods, refunds, roles
 from billing import payments as operations
 from billing.ledger import CreditsSpent
-from billing.models import Account, Payment
+from billing.models import Account, CoinRefund, Payment, Refund
 from billing.models.payments import STATES
 from billing.payment_forms import RefundForm
 from billing.payment_states import RefundState, State
@@ -58,7 +58,6 @@ def _payment(account: Account, pk: UUID) -> Payment:
 def _context(request: HttpRequest, found: Payment) -> dict[str, object]:
     may_pay = roles.may_pay(request.user, found.account)
     can_refund = may_pay and found.state == State.SUCCEEDED and found.refundable > 0
-    can_refund = can_refund and found.gateway not in methods.UNKEPT
     return {
         "payment": found,
         "may_pay": may_pay,
@@ -70,9 +69,18 @@ def _context(request: HttpRequest, found: Payment) -> dict[str, object]:
         "events": found.events.select_related("refund").order_by("created_at", "pk"),
         "disputes": found.disputes.order_by("created_at", "pk"),
         "can_dispute": request.user.is_staff and found.gateway == SIMULATED and found.refundable > 0,
-        "refunds": found.refunds.order_by("created_at", "pk"),
+        "refunds": _refunds(found),
         "refund_form": _refund_form(request, found) if can_refund else None,
     }
+
+
+def _refunds(found: Payment) -> list[Refund]:
+    """With what is known of the coins that went back."""
+    made = list(found.refunds.order_by("created_at", "pk"))
+    rows = {row.key: row for row in CoinRefund.objects.filter(reference=str(found.pk))}
+    for each in made:
+        each.coin = rows.get(str(each.pk))
+    return made
 
 
 def _refund_form(request: HttpRequest, found: Payment, given: object = None) -> RefundForm:
@@ -110,6 +118,8 @@ def _give_back(request: HttpRequest, found: Payment, form: RefundForm) -> bool:
         messages.success(request, f"{money} are on their way back.")
     elif made.state == RefundState.FAILED:
         messages.error(request, f"The gateway refused: {made.failure_message} The credits are given back.")
+    elif found.gateway in methods.UNKEPT:
+        messages.success(request, f"The operator sends {money} back in USDC. The credits are taken back.")
     else:
         messages.warning(
             request, f"The gateway has not said yet whether {money} went back. It is asked again by itself."

@@ -134,6 +134,7 @@ def _group(world: World) -> Any:
 THINGS: dict[str, Callable[[World], Any]] = {
     "agents": lambda world: world.agent,
     "api-keys": lambda world: factories.make_key(world.account)[0],
+    "coin-refunds": lambda world: coin_cast.refund(world.account),
     "credit-notes": _credit_note,
     "balancers": lambda world: factories.make_balancer(),
     "budgets": _budget,
@@ -146,6 +147,7 @@ THINGS: dict[str, Callable[[World], Any]] = {
     "invitations": _invitation,
     "invoices": _invoice,
     "lines": lambda world: bank_cast.make_line(),
+    "matches": lambda world: bank_cast.make_return().match,
     "load-balancer": lambda world: factories.make_balancer(),
     "members": lambda world: world.account.memberships.get(role=Role.OWNER),
     "nodes": lambda world: factories.make_node(),

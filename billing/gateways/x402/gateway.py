@@ -13,7 +13,20 @@ from uuid import UUID
 from django.db import IntegrityError, transaction
 
 from billing.chains import ChainReader, NoAnswer, Transfer
-from billing.gateways import AnswerLost, BadSignature, Charge, ChargeState, Event, NotFound, Order, Refused, Repayment
+from billing.gateways import (
+    AnswerLost,
+    BadSignature,
+    Charge,
+    ChargeState,
+    DisputeWord,
+    Event,
+    NotFound,
+    Order,
+    Refused,
+    Repayment,
+    coin_returns,
+    no_disputes,
+)
 from billing.gateways import usdc as addresses_of
 from billing.gateways.x402 import wire
 from billing.gateways.x402.facilitators import Facilitator
@@ -120,6 +133,7 @@ class X402Gateway:
             amount=row.amount,
             currency=row.currency,
             captured=row.amount if is_settled else 0,
+            refunded=coin_returns.refunded(row.reference or "") if is_settled else 0,
             failure_code=row.reason,
             failure_message="" if is_settled else f"It was not settled: {row.reason.replace('_', ' ')}.",
         )
@@ -164,14 +178,24 @@ class X402Gateway:
         return self._charge(_found(pk=_known(ref)))
 
     def refund(self, ref: str, *, amount: int, key: str) -> Repayment:
-        _found(pk=_known(ref))
-        raise Refused("not_refundable", "USDC is sent back by the operator by hand: no key to do it is kept here.")
+        """To who signed; the operator sends it, since no key to do so is here."""
+        row = _found(pk=_known(ref))
+        if row.state != A.SETTLED:
+            raise Refused("not_refundable", "Nothing was settled here that could go back.")
+        paid = coin_returns.Paid(row.reference or "", row.asset, row.payer, row.units, row.amount, row)
+        return coin_returns.open_return(paid, amount=amount, key=key, now=self._clock())
 
     def fetch(self, *, ref: str = "", reference: str = "") -> Charge:
         return self._charge(_found(pk=_known(ref)) if ref else _found(reference=reference))
 
     def fetch_refund(self, *, key: str, ref: str) -> Repayment:
-        raise NotFound(key)
+        return coin_returns.fetch(key=key, reference=_found(pk=_known(ref)).reference or "")
+
+    def fetch_dispute(self, ref: str) -> DisputeWord:
+        raise no_disputes()
+
+    def give_evidence(self, ref: str, *, evidence: Mapping[str, str], key: str) -> DisputeWord:
+        raise no_disputes()
 
     def read_webhook(self, *, body: bytes, headers: Mapping[str, str], now: datetime) -> Event:
         raise BadSignature("A facilitator sends no webhooks.")

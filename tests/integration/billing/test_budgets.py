@@ -10,7 +10,7 @@ import pytest
 from django.core import mail
 from django.db import connection
 
-from billing import alerts, budgets, ledger, metering
+from billing import alerts, batches, budgets, ledger, metering
 from billing.models import Account, Alert, BalanceWatch, Budget, BudgetCounter
 from tests import factories, ledger_cast, outgoing_cast
 from tests.ledger_cast import NOON, UCR
@@ -327,3 +327,88 @@ def test_without_budgets_none_is_looked_for(account: Account) -> None:
     held = ledger_cast.hold(account, 1)
     ledger.release(key=held.key, now=NOON)
     ledger_cast.use(account, "mcp_call", 1)
+
+
+@pytest.mark.parametrize("scope", ["account", "agent", "meter", "api_key"])
+def test_what_is_reversed_is_given_back_to_each_budget_that_counted_it(account: Account, scope: str) -> None:
+    key = str(factories.make_key(account)[0].pk)
+    target = {"agent": "a1", "meter": "mcp_call", "api_key": key}.get(scope, "")
+    budget, other = make(account, scope=scope, target=target), make(account, scope="agent", target="a2")
+    record = ledger_cast.use(account, "mcp_call", 10, agent="a1", api_key=key)
+    ledger_cast.use(account, "mcp_call", 5, agent="a1", api_key=key)
+    undo = {"transaction_id": record.transaction_id, "reason": "", "now": NOON}
+
+    ledger.reverse(key="r", **undo)
+    ledger.reverse(key="r", **undo)
+
+    assert (stands(budget), stands(other)) == ((5, 0), (0, 0))
+    with pytest.raises(ledger.NotReversible):
+        ledger.reverse(key="s", **undo)
+    assert stands(budget) == (5, 0)
+
+
+def test_it_is_given_back_in_the_period_it_was_counted_in(account: Account) -> None:
+    """Whatever day it is, whatever the account's clock says by now, and for a capture the day of its hold."""
+    budget, tomorrow = make(account), NOON + timedelta(days=1)
+    held = ledger_cast.hold(account, 30, expires_at=NOON + timedelta(days=3))
+    captured = ledger.capture(hold_key=held.key, amount_ucr=20 * UCR, key="end", source="test", now=tomorrow)
+    charged = ledger_cast.charge(account, 7, now=tomorrow)
+    assert (stands(budget), stands(budget, tomorrow)) == ((20, 0), (7, 0))
+    Account.objects.filter(pk=account.pk).update(time_zone="Pacific/Kiritimati")
+
+    for key, receipt in (("r", captured), ("s", charged)):
+        ledger.reverse(transaction_id=receipt.transaction_id, key=key, reason="", now=NOON + timedelta(days=9))
+
+    counted = BudgetCounter.objects.filter(budget=budget).order_by("period_start").values_list("spent_ucr", flat=True)
+    assert list(counted) == [0, 0]
+
+
+def test_a_budget_that_blocked_lets_through_what_was_given_back(account: Account) -> None:
+    make(account, 100)
+    receipt = ledger_cast.charge(account, 100)
+    with pytest.raises(ledger.BudgetExceeded):
+        ledger_cast.charge(account, 1)
+
+    ledger.reverse(transaction_id=receipt.transaction_id, key="r", reason="", now=NOON)
+
+    assert ledger_cast.charge(account, 100).transaction_id
+
+
+def test_a_budget_gets_nothing_back_of_what_it_did_not_count(account: Account) -> None:
+    before = ledger_cast.charge(account, 10)
+    budget = make(account)
+    ledger_cast.charge(account, 3)
+
+    ledger.reverse(transaction_id=before.transaction_id, key="r", reason="", now=NOON)
+
+    assert stands(budget) == (3, 0)
+
+
+def test_events_that_came_together_are_given_back_and_a_removed_budget_is_no_matter(account: Account) -> None:
+    budget, gone = make(account), make(account, period="month")
+    events = [metering.Event("s", f"k{n}", "mcp_call", Decimal(2), NOON, "", {}) for n in range(5)]
+    given = [batches.Given(each, True) for each in events]
+    kept = [each.kept for each in batches.record_many(account_id=account.pk, events=given, now=NOON)]
+    assert stands(budget) == (10, 0)
+    budgets.remove(budget=gone)
+
+    for transaction_id in {each.transaction_id for each in kept if each is not None and each.transaction_id}:
+        ledger.reverse(transaction_id=transaction_id, key=f"r {transaction_id}", reason="", now=NOON)
+
+    assert stands(budget) == (0, 0)
+
+
+def test_a_crash_in_the_middle_of_a_reversal_gives_nothing_back(
+    account: Account, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    budget, receipt = make(account), ledger_cast.charge(account, 10)
+
+    def die(*_: object) -> None:
+        raise ConnectionError
+
+    with monkeypatch.context() as patched:
+        patched.setattr("billing.ledger.correcting._give_back", die)
+        with pytest.raises(ConnectionError):
+            ledger.reverse(transaction_id=receipt.transaction_id, key="r", reason="", now=NOON)
+
+    assert stands(budget) == (10, 0)

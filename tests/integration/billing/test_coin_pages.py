@@ -46,7 +46,7 @@ def test_the_way_from_the_form_to_the_credits(alice):
     shown = text(page(alice, "payment", payment.pk))
     assert "were added" in shown
     assert "Send it from" not in shown
-    assert 'id="refund-title"' not in shown
+    assert "The operator sends USDC back" in shown
     assert cast.available(alice.account, now()) == 100
 
 

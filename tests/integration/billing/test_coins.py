@@ -295,17 +295,6 @@ def test_listed_addresses_are_given_out_once_and_then_there_is_none(account, set
         gateway.create(settlement.order(payments_[1]))
 
 
-def test_a_refund_is_refused_and_the_credits_are_given_back(account):
-    payment, quote = ask(account)
-    send(quote)
-    watch(DEPTH)
-    payment.refresh_from_db()
-
-    refund = payments.refund(payment=payment, amount=None, key="r", now=now())
-
-    assert (refund.state, refund.failure_code, cast.available(account, now())) == ("failed", "not_refundable", 100)
-
-
 @pytest.mark.parametrize(
     ("amount", "currency", "rate", "units"),
     [(100, "EUR", "1.1", 1_100_000), (1, "EUR", "1.1234567", 11_235), (1, "JPY", "0.0066", 6_600)],

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 
 import pytest
@@ -14,6 +14,7 @@ from billing.gateways import (
     AnswerLost,
     BadSignature,
     ChargeState,
+    DisputeWord,
     Gateway,
     NotFound,
     Order,
@@ -83,7 +84,12 @@ def simulated() -> Side:
         return sent
 
     named = {"ok": "sim_ok", "declined": "sim_declined", "action": "sim_action_required", "lost": "sim_unknown"}
-    return Side(gateway, {**named, "later": "sim_duplicate_webhook", "none": "sim_none"}, webhooks, forged)
+    return Side(
+        gateway,
+        {**named, "later": "sim_duplicate_webhook", "none": "sim_none", "disputed": "sim_disputed"},
+        webhooks,
+        forged,
+    )
 
 
 @pytest.fixture
@@ -91,6 +97,7 @@ def http() -> Iterator[Side]:
     with fake_gateway.serving(SECRET) as server:
         gateway = HttpGateway(server.url, secrets=[SECRET], clock=timezone.now)
         named = {"ok": "pay_ok", "declined": "pay_declined", "action": "pay_action", "lost": "pay_lost"}
+        named["disputed"] = "pay_disputed"
         yield Side(gateway, {**named, "later": "pay_later", "none": "pay_none"}, server.webhooks, forged)
 
 
@@ -100,6 +107,7 @@ def stripe() -> Iterator[Side]:
         gateway = StripeGateway(fake_stripe.KEY, secrets=[fake_stripe.SECRET], url=server.url)
         named = {"ok": "pm_card_visa", "declined": "pm_card_visa_chargeDeclined", "lost": "pm_lost"}
         named |= {"action": "pm_card_threeDSecure2Required", "later": "pm_later", "none": "pm_none"}
+        named["disputed"] = "pm_card_createDispute"
         yield Side(gateway, named, server.webhooks, forged_as_stripe, server.authenticate)
 
 
@@ -118,6 +126,12 @@ def usdc(settings) -> Side:
 def x402(settings) -> Side:
     settings.SIMULATED_CHAIN, settings.USDC_RATE = True, "1"
     return Side(registry.x402(), {"ok": str(x402_cast.accepted().pk), "none": "pay_none"}, list)
+
+
+# Whose payers cannot take a payment back.
+@pytest.fixture(params=["bank", "usdc", "x402"])
+def undisputed_side(request) -> Side:
+    return request.getfixturevalue(request.param)
 
 
 # What is promised whether money is taken at once or is waited for.
@@ -296,3 +310,58 @@ def test_a_webhook_that_is_not_signed_so_or_not_now_is_refused(side):
         with pytest.raises(BadSignature):
             side.gateway.read_webhook(body=each[0], headers=each[1], now=each[2])
     assert side.gateway.read_webhook(body=body, headers=headers, now=now).state == S.SUCCEEDED
+
+
+def disputed(side: Side) -> tuple[str, DisputeWord]:
+    """A payment whose payer wants it back, and what the signed webhooks said of that."""
+    charge = side.gateway.create(side.order("disputed"))
+    return charge.ref, words(side)[-1][1]
+
+
+def words(side: Side) -> list[tuple[str, DisputeWord]]:
+    now = timezone.now()
+    events = [side.gateway.read_webhook(body=body, headers=headers, now=now) for body, headers in list(side.webhooks())]
+    return [(event.ref, event.dispute) for event in events if event.dispute is not None]
+
+
+def test_a_disputed_payment_is_told_of_with_its_amount_and_until_when_to_answer(side):
+    charge = side.gateway.create(side.order("disputed"))
+
+    said = words(side)
+
+    assert {ref for ref, _ in said} == {charge.ref}
+    word = said[-1][1]
+    assert (word.state, word.amount, word.has_evidence, bool(word.reason)) == ("opened", 1250, False, True)
+    assert timedelta(days=6) < word.evidence_due_at - timezone.now() < timedelta(days=8)
+    assert side.gateway.fetch_dispute(word.ref) == replace(word, reason=side.gateway.fetch_dispute(word.ref).reason)
+
+
+def test_evidence_is_handed_in_once_and_said_to_be_there(side):
+    _, word = disputed(side)
+    texts = {"uncategorized_text": "It was used.\nOn two days: ä €", "access_activity_log": "2026-11-26 a run"}
+
+    said = [side.gateway.give_evidence(word.ref, evidence=texts, key="evidence") for _ in range(2)]
+
+    assert said[0].state == "under_review"
+    assert [(each.ref, each.has_evidence) for each in said] == [(word.ref, True)] * 2
+    assert words(side)[0][1].state == "under_review"
+    assert side.gateway.fetch_dispute(word.ref).has_evidence
+    for key in ("evidence", "another"):
+        with pytest.raises(Refused):
+            side.gateway.give_evidence(word.ref, evidence={"uncategorized_text": "More."}, key=key)
+
+
+def test_there_is_no_evidence_for_a_dispute_nobody_heard_of(side):
+    with pytest.raises(NotFound):
+        side.gateway.fetch_dispute("dp_none")
+    with pytest.raises(NotFound):
+        side.gateway.give_evidence("dp_none", evidence={"uncategorized_text": "It was used."}, key="none")
+
+
+def test_who_cannot_be_disputed_says_so(undisputed_side):
+    for ask in (
+        lambda: undisputed_side.gateway.fetch_dispute("dp_1"),
+        lambda: undisputed_side.gateway.give_evidence("dp_1", evidence={"uncategorized_text": "Used."}, key="k"),
+    ):
+        with pytest.raises(Refused, match="cannot be disputed"):
+            ask()

@@ -120,3 +120,46 @@ def test_what_stripe_s_own_library_signs_is_good_for_five_minutes():
             stripe_answers.check_signature(b"{}", {"Stripe-Signature": header}, secrets=[SECRET], now=NOW + away)
     with pytest.raises(BadSignature):
         stripe_answers.check_signature(b"{}", {"Stripe-Signature": header}, secrets=["whsec_other"], now=NOW)
+
+
+DISPUTE = {
+    "object": "dispute", "id": "dp_1", "status": "needs_response", "amount": 7, "currency": "isk",
+    "payment_intent": "pi_1", "reason": "product_not_received",
+    "evidence_details": {"due_by": 1_795_000_000, "has_evidence": True, "submission_count": 0},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("kind", "is_heard"),
+    [("created", True), ("funds_withdrawn", True), ("funds_reinstated", True), ("closed", True), ("imagined", False)],
+)
+def test_a_dispute_s_event_says_how_it_stands(kind, is_heard):
+    about = DISPUTE | {"amount": 700, "status": "under_review"}
+    said = {"id": "e", "type": f"charge.dispute.{kind}", "created": 1_794_000_000, "data": {"object": about}}
+
+    found = stripe_answers.event(json.dumps(said).encode())
+
+    assert (found.ref, found.state, found.dispute is not None) == ("pi_1", None, is_heard)
+    if found.dispute is not None:
+        word = found.dispute
+        assert (word.ref, word.state, word.amount, word.currency) == ("dp_1", "under_review", 7, "ISK")
+        assert (word.has_evidence, word.evidence_due_at.year, word.reason) == (False, 2026, "product not received")
+
+
+@pytest.mark.parametrize(
+    "change", [{"id": ""}, {"id": None}, {"status": "imagined"}, {"amount": -1}, {"amount": 7}, {"currency": 7}]
+)
+def test_a_dispute_that_cannot_be_so_is_unreadable(change):
+    said = {"id": "e", "type": "charge.dispute.created", "data": {"object": DISPUTE | {"amount": 700} | change}}
+
+    with pytest.raises(Unreadable):
+        stripe_answers.event(json.dumps(said).encode())
+
+
+@pytest.mark.parametrize(
+    "details", [None, [], {}, {"due_by": "soon"}, {"due_by": -1}, {"due_by": True, "submission_count": "1"}]
+)
+def test_odd_details_of_a_dispute_s_evidence_say_nothing(details):
+    found = stripe_answers.dispute(DISPUTE | {"amount": 700, "evidence_details": details})
+
+    assert (found.evidence_due_at, found.has_evidence) == (None, False)
