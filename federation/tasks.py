@@ -114,7 +114,9 @@ def sweep() -> None:
 def _see_to_tasks(now: datetime) -> None:
     for attempt in attempts.expire(now=now):
         after_stop.delay(attempt_id=str(attempt.pk))
-    attempts.lapse(now=now)
+    for touched in attempts.lapse(now=now):
+        # Here and now: what lapsed has waited for a whole lease already.
+        dispatch.assign(federation_id=touched, now=timezone.now(), rng=SystemRandom())
     found = managed.watch(now=now)
     for attempt_id in found.to_start:
         start.delay(attempt_id=str(attempt_id))
