@@ -11,6 +11,7 @@ from typing import Any
 from uuid import UUID
 
 from django.db import transaction
+from django.db.models import Min
 
 from federation import assignment, dependencies, journal, live, outcomes, turns
 from federation.models import Agent, Attempt, DeadLetter, Event, Federation, Task
@@ -197,6 +198,13 @@ def lapse(*, now: datetime) -> list[UUID]:
             for attempt in sorted(group, key=lambda each: each.task_id):
                 release(attempt=attempt, why=f"The lease of {attempt.agent} ran out.", now=now)
     return list(touched)
+
+
+def next_lapse(*, now: datetime, within_seconds: float) -> datetime | None:
+    """When the next lease runs out that nobody renews, or None when none does so soon."""
+    soon = Attempt.objects.lapsed(now + timedelta(seconds=within_seconds)).unsupervised()
+    ends: datetime | None = soon.aggregate(ends=Min("lease_expires_at"))["ends"]
+    return ends
 
 
 def cancel(*, task_id: UUID, now: datetime) -> tuple[Task, Attempt | None]:

@@ -216,10 +216,18 @@ def claim_many(*, agent: Agent, most: int, now: datetime) -> list[Attempt]:
     dependencies.settle(federation=federation, now=now)
     own = list(_assigned(federation).filter(agent=agent).order_by("-task__priority", "assigned_at", "pk")[:most])
     found = bulk.begin(federation, own, now=now)
+    _keep_waiting(agent, federation, now)
     if len(found) < most:
         taken = _take(agent, federation, most - len(found), now)
         found += bulk.begin(federation, taken, now=now)
     return found
+
+
+def _keep_waiting(agent: Agent, federation: Federation, now: datetime) -> None:
+    """What else is assigned to it waits on: whoever claims one after the other comes to it."""
+    lease = timedelta(seconds=federation.lease_seconds)
+    half_over = Attempt.objects.filter(agent=agent, state=Attempt.State.ASSIGNED, lease_expires_at__lt=now + lease / 2)
+    half_over.filter(lease_expires_at__gt=now).update(lease_expires_at=now + lease)
 
 
 def _assigned(federation: Federation) -> QuerySet[Attempt]:

@@ -7,6 +7,7 @@ beats every ten seconds, as they do unless told otherwise.
 
 from __future__ import annotations
 
+import itertools
 import random
 import signal
 import subprocess
@@ -15,6 +16,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -24,7 +26,7 @@ from tests.product import ROOT, Product, running, wait_until
 
 AT_ONCE = 10
 ROUNDS = 10
-LEASE_SECONDS = 3
+LEASE_SECONDS = 5
 ALLOWED_SECONDS = 1.0
 PATIENCE_SECONDS = 60
 figures: dict[str, str] = {}
@@ -49,6 +51,7 @@ class Fleet:
         self.processes: dict[int, tuple[str, subprocess.Popen[bytes]]] = {}
         self.joined = 0
         self.beyond: list[float] = []
+        self.parts: list[tuple[float, ...]] = []
         self.rng = random.Random(1)
 
     def ask(self, method: str, path: str, body: Any = None) -> Any:
@@ -96,9 +99,11 @@ class Fleet:
         wait_until(lambda: self._ended(tasks), PATIENCE_SECONDS, "they do not end")
         self._check(tasks)
         again = {each.task: each.at for each in self.said("began", tasks, later=True)}
-        beyond = [again[task] - at - LEASE_SECONDS for task, at in killed.items()]
-        self.beyond += beyond
-        return max(beyond)
+        beyond = {task: again[task] - at - LEASE_SECONDS for task, at in killed.items()}
+        self.beyond += beyond.values()
+        for task, at in again.items():
+            self.parts.append(_parts(self.ask("GET", f"tasks/{task}")["attempts"], at))
+        return max(beyond.values())
 
     def _kill(self, pid: int) -> float:
         _, process = self.processes[pid]
@@ -131,10 +136,24 @@ class Fleet:
             f"median {sorted(last)[len(last) // 2]:.2f} s, longest {max(last):.2f} s, shortest {min(last):.2f} s"
         )
 
+        names = ("noticed", "given", "claimed", "begun")
+        for name, seconds in zip(names, zip(*self.parts[-AT_ONCE * ROUNDS :], strict=True), strict=True):
+            figures[f"until {name}"] = (
+                f"median {sorted(seconds)[len(seconds) // 2]:.2f} s, longest {max(seconds):.2f} s"
+            )
+
     def stop(self) -> None:
         for _, process in self.processes.values():
             process.kill()
             process.wait(10)
+
+
+def _parts(attempts: list[dict[str, Any]], begun: float) -> tuple[float, ...]:
+    """Seconds from the lease's end until it was noticed, from there until the task was given, claimed and begun."""
+    first, last = attempts[0], attempts[-1]
+    said = first["lease_expires_at"], first["ended_at"], last["assigned_at"], last["started_at"]
+    moments = [*(datetime.fromisoformat(each).timestamp() for each in said), begun]
+    return tuple(after - before for before, after in itertools.pairwise(moments))
 
 
 @contextmanager
