@@ -14,7 +14,7 @@ from uuid import UUID
 from django.db import transaction
 from django.db.models import Count, F, Q, QuerySet, Sum
 
-from federation import adapting, dispatch, journal, maps, wiring
+from federation import adapting, dispatch, journal, live, maps, wiring
 from federation.adapting import Traffic
 from federation.models import Agent, Attempt, Event, Federation, Message, Reading, TopologyVersion
 from federation.topology import ADAPTIVE, Topology
@@ -113,6 +113,7 @@ def _keep(
     )
     if is_new:
         Reading.objects.filter(federation=federation, ended_at__lt=ended_at - KEPT).delete()
+        live.shape_measured(federation)
     return is_new
 
 

@@ -126,7 +126,7 @@ def leave(*, agent: Agent, now: datetime, by: str = "") -> None:
     federation = _locked(agent.federation)
     if not Agent.objects.members().filter(pk=agent.pk).update(left_at=now):
         return
-    words = f"{agent} was removed by {by}." if by else f"{agent} left."
+    words = f"{agent} was removed by {by}." if by and by != f"agent {agent}" else f"{agent} left."
     journal.record(federation, Event.Kind.LEFT, words, now=now, agent=agent)
     _release_all(agent, why=f"{agent} left.", now=now)
     wiring.rewire(federation=federation, why=words, now=now)
@@ -323,6 +323,6 @@ def forgive(*, seconds: float) -> None:
     late = timedelta(seconds=seconds)
     if seconds < 0:
         Task.objects.queued().update(not_before=F("not_before") + late)
-    Agent.objects.linked().update(last_heartbeat_at=F("last_heartbeat_at") + late)
+    Agent.objects.linked().update(last_heartbeat_at=F("last_heartbeat_at") + late, doubted_at=F("doubted_at") + late)
     Attempt.objects.live().update(lease_expires_at=F("lease_expires_at") + late)
     Federation.objects.exclude(leader=None).update(leader_lease_expires_at=F("leader_lease_expires_at") + late)

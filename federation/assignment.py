@@ -33,7 +33,7 @@ STRATEGIES = (ROUND_ROBIN, LEAST_LOADED, CAPABILITY_MATCH, RANDOM, PRIORITY)
 class Candidate:
     """An agent that may get work. `position` is its number in joining order; `types` None means any, but `never`.
 
-    One that is not `is_fresh` has missed heartbeats: it gets work only when nobody else has room.
+    One that is not `is_fresh` has missed heartbeats or a lease: it gets work only when nobody else has room.
     """
 
     id: UUID

@@ -11,9 +11,10 @@ from typing import Any
 from uuid import UUID
 
 from django.db import transaction
+from django.db.models import Min
 
 from federation import assignment, dependencies, journal, live, outcomes, turns
-from federation.models import Attempt, DeadLetter, Event, Federation, Task
+from federation.models import Agent, Attempt, DeadLetter, Event, Federation, Task
 
 ROUND = 200
 REFUSED_SECONDS = 15
@@ -185,11 +186,25 @@ def take_back(*, attempt: Attempt, why: str, now: datetime) -> Task | None:
 def lapse(*, now: datetime) -> list[UUID]:
     """Release what leases ran out on, the federations in turn; returns those that have something to assign."""
     lapsed = Attempt.objects.lapsed(now).unsupervised().select_related("agent", "task")
-    touched = {}
-    for attempt in turns.fairly(lapsed, by="task__federation", order="lease_expires_at", most=ROUND):
-        release(attempt=attempt, why=f"The lease of {attempt.agent} ran out.", now=now)
-        touched[attempt.task.federation_id] = None
+    found = list(turns.fairly(lapsed, by="task__federation", order="lease_expires_at", most=ROUND))
+    for agent_id in {attempt.agent_id for attempt in found}:
+        # Before its tasks are released: whoever takes them next must not be a silent one either.
+        Agent.objects.filter(pk=agent_id).update(doubted_at=now)
+    touched: dict[UUID, list[Attempt]] = {}
+    for attempt in found:
+        touched.setdefault(attempt.task.federation_id, []).append(attempt)
+    for group in touched.values():
+        with transaction.atomic():  # one commit for the tasks of a federation, locked in the order of their ids
+            for attempt in sorted(group, key=lambda each: each.task_id):
+                release(attempt=attempt, why=f"The lease of {attempt.agent} ran out.", now=now)
     return list(touched)
+
+
+def next_lapse(*, now: datetime, within_seconds: float) -> datetime | None:
+    """When the next lease runs out that nobody renews, or None when none does so soon."""
+    soon = Attempt.objects.lapsed(now + timedelta(seconds=within_seconds)).unsupervised()
+    ends: datetime | None = soon.aggregate(ends=Min("lease_expires_at"))["ends"]
+    return ends
 
 
 def cancel(*, task_id: UUID, now: datetime) -> tuple[Task, Attempt | None]:

@@ -48,7 +48,7 @@ class StaleVersion(Exception):
 @transaction.atomic
 def create_federation(*, account: Account, name: str, by: Any, now: datetime, **settings: Any) -> Federation:
     federation = Federation.objects.create(account=account, name=name, created_at=now, **settings)
-    words = f"Created as a {federation.topology} by {by or 'the system'}."
+    words = f"Created with the topology {federation.topology} by {by or 'the system'}."
     journal.record(federation, Event.Kind.CREATED, words, now=now)
     wiring.begin(federation=federation, why=words, now=now)
     live.federation_changed(federation)

@@ -78,12 +78,29 @@ def crew_of(federation: Federation, now: datetime) -> list[Candidate]:
     """Who may get work now."""
     fresh_after = now - timedelta(seconds=MISSED_BEATS * federation.heartbeat_seconds)
     found = list(Agent.objects.taking_work().filter(federation=federation).with_running().defer("metadata"))
+    late = _late_with_leases(federation, now)
     current = [agent.handler_id for agent in found if agent.handler_id]
     handled = dict(Handler.objects.filter(pk__in=current).values_list("agent", "types")) if current else {}
-    return [_candidate(agent, handled.get(agent.pk), fresh_after) for agent in found]
+    return [_candidate(agent, handled.get(agent.pk), _is_fresh(agent, fresh_after, late)) for agent in found]
 
 
-def _candidate(agent: Agent, handled: list[str] | None, fresh_after: datetime) -> Candidate:
+def _late_with_leases(federation: Federation, now: datetime) -> set[UUID]:
+    """Agents of others that were silent while half of a lease went by: whoever lives renews it sooner."""
+    lease = timedelta(seconds=federation.lease_seconds)
+    held = Attempt.objects.live().filter(agent__federation=federation, agent__runtime=Agent.Runtime.REMOTE)
+    late = held.filter(
+        lease_expires_at__lt=now + lease / 2, agent__last_heartbeat_at__lte=F("lease_expires_at") - lease
+    )
+    return set(late.values_list("agent", flat=True))
+
+
+def _is_fresh(agent: Agent, fresh_after: datetime, late: set[UUID]) -> bool:
+    """Heard lately, and since a lease of it ran out."""
+    doubted = agent.doubted_at is not None and agent.doubted_at >= agent.last_heartbeat_at
+    return agent.last_heartbeat_at > fresh_after and not doubted and agent.pk not in late
+
+
+def _candidate(agent: Agent, handled: list[str] | None, is_fresh: bool) -> Candidate:
     """`handled` are the types of its handler: none of them is any type, None is no handler."""
     managed = agent.runtime == Agent.Runtime.MANAGED
     types = workloads.MANAGED_TYPES | frozenset(handled or ()) if managed and handled != [] else None
@@ -98,7 +115,7 @@ def _candidate(agent: Agent, handled: list[str] | None, fresh_after: datetime) -
         capacity=agent.max_concurrent_tasks,
         types=types,
         never=frozenset({workloads.MCP_TOOL}) if managed else frozenset(),
-        is_fresh=agent.last_heartbeat_at > fresh_after,
+        is_fresh=is_fresh,
     )
 
 
@@ -204,10 +221,18 @@ def claim_many(*, agent: Agent, most: int, now: datetime) -> list[Attempt]:
         return []
     own = list(_assigned(federation).filter(agent=agent).order_by("-task__priority", "assigned_at", "pk")[:most])
     found = bulk.begin(federation, own, now=now)
+    _keep_waiting(agent, federation, now)
     if len(found) < most:
         taken = _take(agent, federation, most - len(found), now)
         found += bulk.begin(federation, taken, now=now)
     return found
+
+
+def _keep_waiting(agent: Agent, federation: Federation, now: datetime) -> None:
+    """What else is assigned to it waits on: whoever claims one after the other comes to it."""
+    lease = timedelta(seconds=federation.lease_seconds)
+    half_over = Attempt.objects.filter(agent=agent, state=Attempt.State.ASSIGNED, lease_expires_at__lt=now + lease / 2)
+    half_over.filter(lease_expires_at__gt=now).update(lease_expires_at=now + lease)
 
 
 def _assigned(federation: Federation) -> QuerySet[Attempt]:

@@ -5,6 +5,7 @@ topology-<id>                    a nudge when links changed; agents' states as d
 agents-<id>, agent-<id>          a federation's list of agents (membership, or many at once), one agent
 tasks-<id>, task-<id>, results-<id>
 messages-<id>, events-<id>, memory-<id>
+readings-<id>                    what an adaptive topology measured
 """
 
 from __future__ import annotations
@@ -76,6 +77,10 @@ def messages_moved(federation: Federation) -> None:
 
 def memory_changed(federation: Federation) -> None:
     _on_commit(federation.account_id, [f"memory-{federation.pk}"])
+
+
+def shape_measured(federation: Federation) -> None:
+    _on_commit(federation.account_id, [f"readings-{federation.pk}"])
 
 
 def _on_commit(account_id: UUID, topics: list[str]) -> None:

@@ -12,7 +12,7 @@ from federation.models import Federation, Task
 from federation.sample import result, svg, sweep
 
 MOST_TASKS = 500
-NARROW = 360  # of a chart on a phone
+NARROW, BESIDE, WIDE = 360, 720, 1080  # of a chart on a phone, beside other things, alone
 DRAWN = 5
 
 
@@ -25,6 +25,10 @@ class Ranked:
     found: result.Result
     spark: SafeString
 
+    @property
+    def name(self) -> str:
+        return name_of(self.found)
+
 
 @dataclass(frozen=True, slots=True)
 class Table:
@@ -34,6 +38,15 @@ class Table:
     failed: int
     by_luck: float
     chart: SafeString | None
+
+    @property
+    def strategies(self) -> int:
+        return len({row.found.strategy for row in self.ranked})
+
+    @property
+    def agents(self) -> int:
+        """How many shared the work."""
+        return len({row.task.assigned_to_id for row in self.ranked})
 
 
 def read(task: Task) -> result.Result | None:
@@ -46,8 +59,8 @@ def read(task: Task) -> result.Result | None:
         return None
 
 
-def table(federation: Federation) -> Table:
-    """Best out-of-sample Sharpe first; of two runs of the same job the newer counts."""
+def table(federation: Federation, *, width: int = WIDE) -> Table:
+    """Best out-of-sample Sharpe first; of two runs of the same job the newer counts. `width` is the drawing's."""
     everything = Task.objects.backtests().filter(federation=federation)
     done = everything.filter(state=Task.State.SUCCEEDED).defer("payload").order_by("-finished_at", "-pk")[:MOST_TASKS]
     readable: dict[str, tuple[Task, result.Result]] = {}
@@ -66,7 +79,7 @@ def table(federation: Federation) -> Table:
         pending=everything.live().count(),
         failed=everything.filter(state__in=Task.RETRYABLE).count(),
         by_luck=_by_luck(ranked),
-        chart=_best(ranked),
+        chart=_best(ranked, width),
     )
 
 
@@ -86,20 +99,20 @@ def _spark(found: result.Result) -> SafeString:
     return mark_safe(svg.sparkline(values[::every], title=f"{name_of(found)}: growth out of sample"))  # noqa: S308
 
 
-def _best(ranked: Sequence[Ranked]) -> SafeString | None:
+def _best(ranked: Sequence[Ranked], width: int) -> SafeString | None:
     if not ranked:
         return None
     curves = [_curve(name_of(row.found), row.found.out_of_sample) for row in ranked[:DRAWN]]
     best = ranked[0].found.out_of_sample
     curves.append(svg.Curve("buy and hold", best.dates, best.benchmark_curve))
-    return _drawn(curves, title="The best so far, out of sample, costs included", chart_id="results-chart", width=1080)
+    return _drawn(curves, title="The best so far, out of sample, costs included", chart_id="results-chart", width=width)
 
 
 def curves_of(found: result.Result) -> SafeString:
     """A strategy beside buying and holding."""
     period = found.out_of_sample
     curves = [_curve(name_of(found), period), svg.Curve("buy and hold", period.dates, period.benchmark_curve)]
-    return _drawn(curves, title="Growth out of sample, costs included", chart_id="task-chart", width=720)
+    return _drawn(curves, title="Growth out of sample, costs included", chart_id="task-chart", width=BESIDE)
 
 
 def _curve(name: str, period: result.Period) -> svg.Curve:

@@ -29,6 +29,9 @@ from federation.models import Agent, Attempt
 from sandboxes import executions, lifecycle
 
 LATE_SECONDS = 6.0
+# Of leases: as long as a sweep may be away.
+LOOK_AHEAD_SECONDS = 2.0
+A_MOMENT = 0.02
 
 
 @shared_task
@@ -114,7 +117,7 @@ def sweep() -> None:
 def _see_to_tasks(now: datetime) -> None:
     for attempt in attempts.expire(now=now):
         after_stop.delay(attempt_id=str(attempt.pk))
-    attempts.lapse(now=now)
+    lapse(until=now.timestamp() + LOOK_AHEAD_SECONDS)
     found = managed.watch(now=now)
     for attempt_id in found.to_start:
         start.delay(attempt_id=str(attempt_id))
@@ -124,6 +127,21 @@ def _see_to_tasks(now: datetime) -> None:
         after_stop.delay(attempt_id=str(attempt_id))
     for federation_id in dispatch.federations_with_due_tasks(now=now):
         assign.delay(federation_id=str(federation_id))
+
+
+@shared_task
+def lapse(*, until: float) -> None:
+    """What leases ran out on goes to others, here and now: it has waited for a whole lease already.
+
+    The next sweep may be a second away and longer, so a lease that ends before `until` (Unix time) is awaited.
+    """
+    for touched in attempts.lapse(now=timezone.now()):
+        dispatch.assign(federation_id=touched, now=timezone.now(), rng=SystemRandom())
+    now = timezone.now()
+    ends = attempts.next_lapse(now=now, within_seconds=until - now.timestamp())
+    if ends is not None:
+        wait = max((ends - now).total_seconds(), 0) + A_MOMENT
+        lapse.apply_async(kwargs={"until": until}, countdown=wait, queue="sweeps")
 
 
 @shared_task

@@ -155,6 +155,7 @@ def free_port() -> int:
 def running(*arguments: str) -> Iterator[Product]:
     with tempfile.TemporaryDirectory(prefix="ntd-") as folder:
         product = Product(Path(folder), free_port())
+        share_libraries(product.home)
         product.start(*arguments)
         try:
             yield product

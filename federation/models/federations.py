@@ -255,6 +255,8 @@ class Agent(models.Model):
     connection = models.CharField(max_length=10, choices=Connection.choices, blank=True)
     created_at = models.DateTimeField(default=timezone.now)
     last_heartbeat_at = models.DateTimeField()
+    # When a lease of it ran out last.
+    doubted_at = models.DateTimeField(null=True, blank=True)
     left_at = models.DateTimeField(null=True, blank=True)
 
     objects = AgentQuerySet.as_manager()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 from uuid import UUID
 
 from django.contrib import messages
@@ -54,8 +55,8 @@ def agent_new(request: HttpRequest, account: Account, pk: UUID) -> HttpResponse:
     form = FORMS[runtime](request.POST or None, account=account)
     if request.method == "POST" and form.is_valid():
         agent, token = _added(request, federation, form)
-        if token:
-            return tab(request, federation, "agent_token", {"agent": agent, "token": token})
+        if agent and token:
+            return tab(request, federation, "agent_token", _ways_to_join(request, agent, token))
         if agent:
             messages.success(request, f"{agent} joined.")
             return redirect("federation:agent", account, agent.pk)
@@ -116,7 +117,15 @@ def agent_token(request: HttpRequest, account: Account, pk: UUID) -> HttpRespons
     except (members.NoToken, members.Gone) as refused:
         messages.warning(request, str(refused))
         return redirect("federation:agent", account, agent.pk)
-    return tab(request, agent.federation, "agent_token", {"agent": agent, "token": token})
+    return tab(request, agent.federation, "agent_token", _ways_to_join(request, agent, token))
+
+
+def _ways_to_join(request: HttpRequest, agent: Agent, token: str) -> dict[str, Any]:
+    """The token, and what to type on the machine that is to be the agent."""
+    url = request.build_absolute_uri("/").rstrip("/")
+    given = f"FEDERATION_ROLE=worker COORDINATOR_URL={url} NTD_AGENT_TOKEN={token}"
+    command = f"{given} python3 manage.py agent --agent {agent.pk}"
+    return {"agent": agent, "token": token, "url": url, "command": command}
 
 
 @require_safe

@@ -16,7 +16,7 @@ from django.views.decorators.http import require_http_methods, require_POST, req
 from billing.models import Account
 from federation import adaptation, coordination, maps, pages, standing
 from federation.forms import EventFilter, FederationForm, SettingsForm
-from federation.models import Event, Federation, Reading, TopologyVersion
+from federation.models import Event, Federation, Reading, Task, TopologyVersion
 from federation.models.federations import default_max_agents, default_topology
 from federation.views.shared import LISTED, editors_only, graph_of, one, one_to_edit, tab
 
@@ -59,6 +59,7 @@ def topology(request: HttpRequest, account: Account, pk: UUID) -> HttpResponse:
         "levels": [(agent, found.shape.level(agent.pk), found.role(agent)) for agent in found.agents],
         "more": len(found.shape) - len(found.agents),
         "events": Event.objects.filter(federation=federation).order_by("-created_at", "-pk")[:8],
+        "backtests": Task.objects.backtests().filter(federation=federation).exists(),
     }
     return tab(request, federation, "topology", shown, part="_topology_side")
 
@@ -119,7 +120,8 @@ def _settings(
         "readings": readings,
         "costs": _costs(readings),
     }
-    return tab(request, federation, "settings", shown, part="_settings_form", status=status)
+    part = "_adaptive" if "readings" in request.GET else "_settings_form"
+    return tab(request, federation, "settings", shown, part=part, status=status)
 
 
 def _costs(readings: list[Reading]) -> list[dict[str, Any]]:

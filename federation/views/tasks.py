@@ -162,5 +162,9 @@ def _act(request: HttpRequest, account: Account, pk: UUID, act: Any, words: str)
 
 @require_safe
 def result_table(request: HttpRequest, account: Account, pk: UUID) -> HttpResponse:
+    """All of it, or (`?brief`) what the page of the topology shows of it."""
     federation = one(request, account, pk)
+    if "brief" in request.GET:
+        shown = {"table": results.table(federation, width=results.BESIDE)}
+        return tab(request, federation, "results", shown, part="_result_brief")
     return tab(request, federation, "results", {"table": results.table(federation)}, part="_result_table")

@@ -10,7 +10,7 @@
   const SIZES = { leader: 1.35, coordinator: 1.22, hub: 1.22 };
   // Above MAX_LINKS only the chosen agent's links are drawn; above HEAVY (agents and links) a hand moves a picture.
   const MAX_LINKS = 8000, HEAVY = 2500, REPAINT_MS = 100, MOVE_MS = 300, REWIRE_MS = 900, LARGEST = 9;
-  const PAD = { x: 48, top: 60, bottom: 52 }; // room for the tools, the names and the note
+  const PAD = { x: 48, top: 60, bottom: 66 }; // room for the tools, the names and the note
   const word = (text) => String(text || "").replace(/_/g, " ").replace(/^./, (first) => first.toUpperCase());
   const clamp = (value, low, high) => Math.min(high, Math.max(low, value));
 

@@ -62,6 +62,7 @@ class Command(BaseCommand):
             agent = await _agent(options)
             agent.handles()(does)
             self.stdout.write(f"agent {agent.id} at {options['url']} by {options['transport']}")
+            self.stdout.flush()
             try:
                 await agent.serve(signals=SIGNALS)
                 return
@@ -110,6 +111,11 @@ def _doing(options: dict[str, Any]) -> Iterator[Callable[..., Any]]:
         yield outpost.in_sandbox(runtime)
 
 
+def _say(text: str) -> None:
+    """At once, also into a log: the first start takes a minute, which would look like a standstill."""
+    print(text, flush=True)
+
+
 @contextmanager
 def _daemon(runtime: LocalRuntime) -> Iterator[None]:
     """The sandbox daemon that is here, or one of our own for as long as the agent lives."""
@@ -117,7 +123,7 @@ def _daemon(runtime: LocalRuntime) -> Iterator[None]:
         yield
         return
     where = embedded.place(parts.home())
-    part = parts.sandbox_daemon(where, os.uname().nodename, parts.Options(), parts.provide(where, say=print))
+    part = parts.sandbox_daemon(where, os.uname().nodename, parts.Options(), parts.provide(where, say=_say))
     setup = embedded.child_setup(unprivileged=False, death_signal=part.death_signal)
     process = subprocess.Popen(
         part.command, cwd=part.folder, env=parts.environment_of(part), stdout=subprocess.DEVNULL,

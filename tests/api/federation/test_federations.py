@@ -153,7 +153,7 @@ def test_the_topology_names_its_members_links_and_numbers(api, account):
     ]
     assert body["history"][3]["reason"] == "agent-0 joined. agent-0 leads, epoch 1."
     assert (body["history"][4]["reason"], body["history"][4]["figures"]) == (
-        "Created as a hierarchical by Alice.",
+        "Created with the topology hierarchical by Alice.",
         None,
     )
 

@@ -6,7 +6,7 @@ from random import Random
 import pytest
 from django.utils import timezone
 
-from federation import agents, attempts, coordination, dispatch
+from federation import agents, attempts, coordination, dispatch, tasks
 from federation.models import Attempt, DeadLetter, Event, Task
 from tests import factories
 
@@ -302,3 +302,54 @@ def test_when_the_clock_is_set_back_by_an_hour_nothing_waits_for_it_to_catch_up(
     agents.heartbeat(agent=bert, status="idle", load=None, running=[], now=back + timedelta(seconds=31))
     made = dispatch.assign(federation_id=federation.pk, now=back + timedelta(seconds=31), rng=Random(1))
     assert {(attempt.task, attempt.epoch) for attempt in made} == {(held, 2), (queued, 2)}
+
+
+def test_a_lease_that_ends_before_the_next_sweep_is_awaited(federation, agent, monkeypatch):
+    factories.make_task(federation, now=timezone.now())
+    dispatch.assign(federation_id=federation.pk, now=timezone.now(), rng=Random(1))
+    attempt = Attempt.objects.get()
+    sent = []
+    monkeypatch.setattr(tasks.lapse, "apply_async", lambda **how: sent.append(how))
+    until = timezone.now().timestamp() + 2
+
+    tasks.lapse(until=until)
+    assert sent == []
+
+    Attempt.objects.update(lease_expires_at=timezone.now() + timedelta(seconds=1.5))
+    tasks.lapse(until=until)
+    (again,) = sent
+    assert (again["kwargs"], again["queue"]) == ({"until": until}, "sweeps")
+    assert 1 < again["countdown"] < 1.6
+
+    Attempt.objects.update(lease_expires_at=timezone.now())
+    tasks.lapse(until=until)
+    attempt.refresh_from_db()
+    assert (attempt.state, len(sent)) == ("lapsed", 1)
+
+
+def test_what_waits_at_an_agent_that_keeps_claiming_does_not_lapse(federation):
+    """It has room for five and begins one every ten seconds; a lease lasts thirty."""
+    slow = factories.make_agent(federation, "slow", now=NOW)
+    for _ in range(5):
+        factories.make_task(federation, now=NOW)
+    dispatch.assign(federation_id=federation.pk, now=NOW, rng=Random(1))
+
+    for number in range(5):
+        now = NOW + timedelta(seconds=10 * number)
+        attempt = claim(slow, now)
+        attempts.complete(task_id=attempt.task_id, epoch=attempt.epoch, result=number, now=now)
+        assert attempts.lapse(now=now + timedelta(seconds=9)) == []
+
+    assert set(Attempt.objects.values_list("epoch", "state")) == {(1, "succeeded")}
+
+
+def test_what_waits_at_an_agent_that_stopped_claiming_lapses(federation):
+    gone = factories.make_agent(federation, "gone", now=NOW)
+    for _ in range(2):
+        factories.make_task(federation, now=NOW)
+    dispatch.assign(federation_id=federation.pk, now=NOW, rng=Random(1))
+    claim(gone)
+
+    attempts.lapse(now=LATER)
+
+    assert list(Attempt.objects.values_list("state", flat=True)) == ["lapsed", "lapsed"]

@@ -6,8 +6,8 @@ from random import Random
 import pytest
 from django.utils import timezone
 
-from federation import attempts, dispatch
-from federation.models import Attempt, Task
+from federation import agents, attempts, dispatch
+from federation.models import Attempt, Federation, Task
 from tests import factories
 
 pytestmark = pytest.mark.django_db
@@ -44,3 +44,51 @@ def test_a_silent_agents_task_goes_to_another_by_the_first_sweep_after_its_lease
 
     assert Task.objects.filter(state="succeeded").count() == 100
     assert Attempt.objects.filter(state="lapsed", is_late=True).count() == 100
+
+
+def test_of_ten_killed_at_once_none_is_given_what_another_had():
+    """They have room, and by their heartbeats they could be alive: these come every ten seconds, a lease lasts three."""
+    federation = factories.make_federation(factories.make_account(), lease_seconds=3, heartbeat_seconds=10)
+    now, rng = timezone.now(), Random(1)
+    doomed = [factories.make_agent(federation, f"doomed-{n}", now=now, max_concurrent_tasks=2) for n in range(10)]
+    renewed = {}
+    for number, agent in enumerate(doomed):
+        task = factories.make_task(federation, now=now)
+        assert dispatch.claim(agent=agent, now=now).task == task
+        renewed[task.pk] = now + timedelta(seconds=number / 10)
+        agents.heartbeat(
+            agent=agent, status="busy", load=None, running=[{"task": task.pk, "epoch": 1}], now=renewed[task.pk]
+        )
+    spare = factories.make_agent(federation, "spare", now=now + timedelta(seconds=1), max_concurrent_tasks=10)
+
+    given = {}
+    for tenth in range(10, 50):
+        moment = now + timedelta(seconds=tenth / 10)
+        attempts.lapse(now=moment)
+        for attempt in dispatch.assign(federation_id=federation.pk, now=moment, rng=rng):
+            given[attempt.task_id] = (attempt.agent, moment - renewed[attempt.task_id])
+
+    assert {agent for agent, _ in given.values()} == {spare}
+    assert {after for _, after in given.values()} == {timedelta(seconds=3)}
+    assert len(given) == 10
+
+
+def test_an_agent_that_let_a_lease_run_out_is_trusted_again_when_it_is_heard():
+    federation = factories.make_federation(factories.make_account(), lease_seconds=3, heartbeat_seconds=60)
+    now, rng = timezone.now(), Random(1)
+    slow = factories.make_agent(federation, "slow", now=now)
+    factories.make_task(federation, now=now)
+    dispatch.claim(agent=slow, now=now)
+    other = factories.make_agent(federation, "other", now=now)
+    later = now + timedelta(seconds=4)
+    attempts.lapse(now=later)
+
+    def next_goes_to():
+        factories.make_task(federation, now=later)
+        Federation.objects.update(rotation=0)
+        return [attempt.agent for attempt in dispatch.assign(federation_id=federation.pk, now=later, rng=rng)]
+
+    assert next_goes_to() == [other, other]  # the lapsed one and the new one
+    later += timedelta(seconds=1)
+    agents.heartbeat(agent=slow, status="idle", load=None, running=[], now=later)
+    assert next_goes_to() == [slow]

@@ -46,7 +46,7 @@ def test_the_versions_tell_what_happened_in_order():
     coordination.change_federation(federation=federation, changes={"topology": "ring"}, by="Alice", now=NOW)
 
     assert told(federation) == [
-        (1, 0, "Created as a star by Alice."),
+        (1, 0, "Created with the topology star by Alice."),
         (2, 1, "agent-0 joined. agent-0 leads, epoch 1."),
         (3, 2, "agent-1 joined."),
         (4, 1, "agent-1 was removed by Alice."),
