@@ -8,6 +8,7 @@ charged of one meter is one transaction of the ledger, with as many usage record
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -31,8 +32,8 @@ COLUMNS = (
 COPY = f"copy billing_usagerecord ({', '.join(COLUMNS)}) from stdin"
 KNOWN = """
 select u.id, u.source, u.key, u.request_hash, u.cost_ucr, u.transaction_id, u.late
-  from unnest(%s::text[], %s::text[]) as asked (source, key)
-  join billing_usagerecord u on u.account_id = %s and u.source = asked.source and u.key = asked.key"""
+  from json_array_elements(%s) asked
+  join billing_usagerecord u on u.account_id = %s and u.source = asked ->> 0 and u.key = asked ->> 1"""
 TOTALS = """
 insert into billing_rating as total (account_id, meter, price_id, period_start, quantity, rated_ucr)
 select %s, * from unnest(%s::text[], %s::uuid[], %s::timestamptz[], %s::numeric[], %s::bigint[])
@@ -140,11 +141,12 @@ class _Tab:
 @transaction.atomic
 def record_many(*, account_id: UUID, events: Sequence[Given], now: datetime, api_key: str = "") -> list[Outcome]:
     """Charge and keep events in their order; each is answered as metering.record would, by a record or a refusal."""
-    if ledger.lock_wallet(account_id).has_budgets:
+    wallet = ledger.lock_wallet(account_id)
+    if wallet.has_budgets:
         # A budget watches each event, and may refuse it by its agent, meter or key.
         return [_alone(account_id, given, now, api_key) for given in events]
-    ledger.expire_wallet(account_id=account_id, now=now)
-    tab = _open(account_id, [given.event for given in events], now)
+    expired_ucr = ledger.expire_wallet(account_id=account_id, now=now)
+    tab = _open(account_id, [given.event for given in events], now, purse_ucr=wallet.available_ucr - expired_ucr)
     outcomes = [_answer(tab, given) for given in events]
     if tab.rows:
         _charge(tab)
@@ -168,13 +170,13 @@ def _alone(account_id: UUID, given: Given, now: datetime, api_key: str) -> Outco
     return Outcome(kept, is_new, None)
 
 
-def _open(account_id: UUID, events: Sequence[Event], now: datetime) -> _Tab:
+def _open(account_id: UUID, events: Sequence[Event], now: datetime, *, purse_ucr: int) -> _Tab:
     oldest = min((event.occurred_at for event in events), default=now)
     final = Invoice.objects.filter(account=account_id, state__in=Invoice.FINAL_STATES, period_end__gt=oldest)
     return _Tab(
         account=Account.objects.get(pk=account_id),
         now=now,
-        purse_ucr=ledger.lock_wallet(account_id).available_ucr,
+        purse_ucr=purse_ucr,
         known=_known(account_id, events),
         prices=books.history(account_id=account_id),
         invoiced=list(final.order_by("period_start").values_list("period_start", "period_end")),
@@ -182,8 +184,9 @@ def _open(account_id: UUID, events: Sequence[Event], now: datetime) -> _Tab:
 
 
 def _known(account_id: UUID, events: Sequence[Event]) -> dict[tuple[str, str], Kept]:
+    asked = json.dumps([(event.source, event.key) for event in events])
     with connection.cursor() as cursor:
-        cursor.execute(KNOWN, [[event.source for event in events], [event.key for event in events], account_id])
+        cursor.execute(KNOWN, [asked, account_id])
         return {
             (source, key): Kept(pk, key, given, cost_ucr, transaction_id, late)
             for pk, source, key, given, cost_ucr, transaction_id, late in cursor.fetchall()

@@ -25,10 +25,11 @@ class _Prepared(psycopg.Cursor[Any]):
 def cursor() -> CursorWrapper:
     """As connection.cursor(), for statements that are prepared."""
     ours = connections[DEFAULT_DB_ALIAS]
+    if ours.queries_logged:  # with their arguments, which a prepared one does not show
+        return ours.cursor()
     ours.close_if_health_check_failed()
     ours.ensure_connection()
-    wrap = ours.make_debug_cursor if ours.queries_logged else ours.make_cursor
-    return wrap(_Prepared(ours.connection))
+    return ours.make_cursor(_Prepared(ours.connection))
 
 
 def row(statement: str, arguments: Sequence[object]) -> tuple[Any, ...]:

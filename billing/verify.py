@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from django.db import connection
 
-from billing import amounts, pricing
+from billing import amounts, pricing, verify_coins
 from billing.models import Rating
 
 BROKEN_SHOWN = 5
@@ -223,6 +223,8 @@ STATEMENTS = {
         select id::text from billing_refund
          where (state in ('created', 'unknown', 'processing')) <> (ask_at is not null)""",
 }
+
+STATEMENTS |= verify_coins.STATEMENTS
 
 
 def checks() -> list[Check]:
