@@ -27,7 +27,7 @@ class TopUpRequest(serializers.Serializer[Any]):
         required=False,
         allow_null=True,
         default=None,
-        help_text="Id of a kept method, `bank_transfer`, `usdc`, `x402`, `stripe_checkout` (then go to `action_url`), a "
+        help_text="Id of a kept method, `bank_transfer`, `usdc`, `x402`, `stripe_checkout` (go to `action_url`), a "
         "simulated one's name, or null: the default.",
     )
 
