@@ -24,6 +24,15 @@ BATCH = 200
 UNPAID = (Invoice.State.OPEN, Invoice.State.UNCOLLECTIBLE)
 
 
+def reminders(invoice: Invoice) -> list[overdue.Reminder]:
+    """What was sent, and of one that waits to be paid what will be; none where nothing was ever due."""
+    if invoice.due_at is None or not invoice.amount_due:
+        return []
+    sent = dict(invoice.dunning_steps.values_list("days", "created_at"))
+    is_open = invoice.state == Invoice.State.OPEN and invoice.open_amount > 0
+    return overdue.plan(invoice.due_at, sent=sent, is_open=is_open)
+
+
 def sweep(*, now: datetime) -> int:
     """Make the steps that are due, and let go on who has paid; returns how many steps there were."""
     made = sum(_remind(pk, now) for pk in _due(now))

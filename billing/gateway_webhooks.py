@@ -121,7 +121,7 @@ def _act(webhook: GatewayWebhook, event: Event, now: datetime) -> None:
     if webhook.state == State.PROCESSED:
         return
     payment = _payment_of(webhook.gateway, event)
-    if payment is None and event.dispute is not None and _unnamed(webhook.gateway).exists():
+    if payment is None and event.dispute is not None and _open(webhook.gateway).exists():
         raise NotKnownYet(webhook.gateway)
     webhook.payment = payment
     webhook.state, webhook.processed_at, webhook.retry_at = State.PROCESSED, now, None
@@ -137,14 +137,14 @@ def _act(webhook: GatewayWebhook, event: Event, now: datetime) -> None:
         disputes.hear(payment=payment, said=event.dispute, now=now)
 
 
-def _unnamed(gateway: str) -> QuerySet[Payment]:
-    """Payments whose id at the gateway is not known here, since an answer was lost."""
-    return Payment.objects.filter(gateway=gateway, gateway_ref=None, ask_at__isnull=False)
+def _open(gateway: str) -> QuerySet[Payment]:
+    """Payments of which a word may be lost: one of them may be meant by a name that was never heard here."""
+    return Payment.objects.filter(gateway=gateway, ask_at__isnull=False)
 
 
 def _hurry(early: disputes.NotPaidYet | NotKnownYet, now: datetime) -> None:
     """The janitor asks at its next turn; what comes of it lets the dispute be heard."""
-    mine = Payment.objects.filter(pk=early.payment_id) if early.payment_id else _unnamed(early.gateway)
+    mine = Payment.objects.filter(pk=early.payment_id) if early.payment_id else _open(early.gateway)
     mine.filter(ask_at__gt=now, created_at__lte=now - SENT_BY).update(ask_at=now)
 
 

@@ -15,7 +15,8 @@ from billing.models import Account, AutoTopUp, PaymentMethod
 MOST = 20
 # Paid on the spot, so there is nothing to keep: named as they are, where their gateway is in use.
 UNKEPT = {"usdc": "USDC to an address", "x402": "what a request is signed with"}
-ON_THE_SPOT = ("usdc",)
+# By name, the gateway that takes it.
+ON_THE_SPOT = {"usdc": "usdc", stripe_answers.CHECKOUT: "stripe"}
 LOOKS_LIKE_A_CARD = re.compile(r"[0-9]{12,19}")
 
 
@@ -146,14 +147,20 @@ def remove(*, method: PaymentMethod, now: datetime) -> bool:
     return bool(mine.update(removed_at=now, is_default=False))
 
 
+def on_the_spot() -> dict[str, str]:
+    """What one can pay with here and keeps nothing of: name -> label."""
+    labels = {**UNKEPT, stripe_answers.CHECKOUT: stripe_answers.CHECKOUT_LABEL}
+    return {name: labels[name] for name, gateway in ON_THE_SPOT.items() if gateway in registry.names()}
+
+
 def choose(*, account: Account, named: str | None) -> Chosen:
     """By id, by the name of a simulated method, `bank_transfer`, or the account's default. Raises UnknownMethod."""
     if named in simulated_remote.METHODS and "simulated" in registry.names():
         return Chosen("simulated", named, label_of("simulated", named))
     if named == bank.METHOD and bank.NAME in registry.names():
         return Chosen(bank.NAME, bank.METHOD, bank.LABEL)
-    if named in ON_THE_SPOT and named in registry.names():
-        return Chosen(named, named, UNKEPT[named])
+    if named in on_the_spot():
+        return Chosen(ON_THE_SPOT[named], named, on_the_spot()[named])
     mine = PaymentMethod.objects.filter(account=account, removed_at=None)
     if named is None:
         found = mine.filter(is_default=True).first()

@@ -31,7 +31,7 @@ class CreditsField(forms.CharField):
 def choices(account: Account) -> list[tuple[str, str]]:
     """What the account can pay with: kept methods, the default first, then a bank transfer and simulated methods."""
     kept = [(str(method.pk), method.label) for method in methods.kept(account) if method.gateway in registry.names()]
-    kept += [(name, methods.UNKEPT[name]) for name in methods.ON_THE_SPOT if name in registry.names()]
+    kept += methods.on_the_spot().items()
     tokens = {method.token for method in methods.kept(account)}
     if bank.NAME in registry.names():
         kept.append((bank.METHOD, bank.LABEL))

@@ -95,6 +95,7 @@ payment_pages = [
     path("billing/invoices/<uuid:pk>/pay/", paying.pay_invoice, name="invoice-pay"),
     path("billing/payments/", payments.payments, name="payments"),
     path("billing/payments/<uuid:pk>/", payments.payment, name="payment"),
+    path("billing/payments/<uuid:pk>/returned/", payments.returned, name="payment-returned"),
     path("billing/payments/<uuid:pk>/bank/", payments.bank, name="payment-bank"),
     path("billing/payments/<uuid:pk>/ask/", payments.ask, name="payment-ask"),
     path("billing/payments/<uuid:pk>/cancel/", payments.cancel, name="payment-cancel"),

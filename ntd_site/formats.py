@@ -33,13 +33,13 @@ UUID_LIKE = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 # ok = circle, busy = arrow, warn = triangle, err = square, idle = ring, drain = diamond.
 MARKS: dict[str, str] = {
     "ok": "healthy ready succeeded active paid accepted approved available delivered acknowledged captured "
-    "enabled online alive applied granted leader up resolved processed counted credited",
+    "enabled online alive applied granted leader up resolved processed counted credited confirmed",
     "busy": "running starting creating building busy processing open voting assigned reserved resetting "
-    "rebalancing joining electing created received seen",
+    "rebalancing joining electing created received seen sent",
     "warn": "degraded unavailable timed_out requires_action stale rejected warning undecided late_reply waiting",
     "err": "failed unhealthy lost dead overdue uncollectible suspended blocked down error invalid not_believed",
     "idle": "idle queued pending draft void cancelled expired gone aborted unknown closed released revoked "
-    "disabled invited none offline ignored duplicate orphaned dismissed",
+    "disabled invited none offline ignored duplicate orphaned dismissed dropped scheduled",
     "drain": "draining drained cordoned paused held refunded evicted",
 }
 MARK_OF: dict[str, str] = {state: mark for mark, states in MARKS.items() for state in states.split()}

@@ -39,6 +39,13 @@ PARAMS = {
     "refund": {"payment_intent", "amount", "metadata[key]"},
     "refunds": {"payment_intent", "limit"},
     "dispute": set(),
+    "sessions": {
+        "mode", "line_items[0][price_data][currency]", "line_items[0][price_data][unit_amount]",
+        "line_items[0][price_data][product_data][name]", "line_items[0][quantity]", "client_reference_id",
+        "metadata[reference]", "payment_intent_data[metadata][reference]", "payment_intent_data[metadata][page]",
+        "payment_intent_data[description]", "success_url", "cancel_url", "expand[0]",
+    },
+    "expire": {"expand[0]"},
     "evidence": {"submit"},
 }  # fmt: skip
 METHODS = {
@@ -71,6 +78,7 @@ class FakeStripe:
     intents: dict[str, dict[str, Any]] = field(default_factory=dict)
     refunds: dict[str, dict[str, Any]] = field(default_factory=dict)
     disputes: dict[str, dict[str, Any]] = field(default_factory=dict)
+    sessions: dict[str, dict[str, Any]] = field(default_factory=dict)
     by_key: dict[str, tuple[str, Answer]] = field(default_factory=dict)
     events: list[dict[str, Any]] = field(default_factory=list)
     headers: list[dict[str, str]] = field(default_factory=list)
@@ -110,11 +118,13 @@ class FakeStripe:
 
     def post(self, path: str, form: Form) -> Answer:
         """What is refused for what it says is kept with its key too, as Stripe keeps it once it began."""
-        parts = path.removeprefix("/v1/").split("/")
-        acts = {"payment_intents": "create", "refunds": "refund", "disputes": "evidence"}
+        parts = path.removeprefix("/v1/").removeprefix("checkout/").split("/")
+        acts = {"payment_intents": "create", "refunds": "refund", "disputes": "evidence", "sessions": "sessions"}
         act = parts[2] if len(parts) == 3 else acts.get(parts[0], "")
         known(act, {name: form[name] for name in form if act != "evidence" or not name.startswith("evidence[")})
         try:
+            if parts[0] == "sessions":
+                return 200, self.open_page(form) if act == "sessions" else self.close_page(parts[1])
             if act == "evidence":
                 return 200, self.give_evidence(parts[1], form)
             if act == "refund":
@@ -137,6 +147,9 @@ class FakeStripe:
             self.intent(form["payment_intent"])
             rows = [each for each in self.refunds.values() if each["payment_intent"] == form["payment_intent"]]
             return 200, {"object": "list", "data": rows, "has_more": False, "url": path}
+        if parts[:2] == ["checkout", "sessions"]:
+            known("retrieve", form)
+            return 200, self.page(parts[2])
         if parts[0] == "disputes":
             known("dispute", form)
             return 200, shown(self.dispute_of(parts[1]))
@@ -237,6 +250,66 @@ class FakeStripe:
             "id": id, "object": "refund", "status": "succeeded", "metadata": {"key": form["metadata[key]"]}, **about
         }  # fmt: skip
         return dict(self.refunds[id])
+
+    # --- its own page (Checkout)
+
+    def open_page(self, form: Form) -> dict[str, Any]:
+        price = {"amount": form["line_items[0][price_data][unit_amount]"]}
+        price["currency"] = form["line_items[0][price_data][currency]"]
+        amount_is_right(price)
+        if form["mode"] != "payment" or not form["success_url"].startswith(
+            ("https://", "http://127.0.0.1", "http://localhost")
+        ):
+            raise No(400, "url_invalid", "Not a valid URL", param="success_url")
+        id = f"cs_test_{len(self.sessions) + 1}"
+        self.sessions[id] = {
+            "id": id, "object": "checkout.session", "mode": "payment", "status": "open", "payment_status": "unpaid",
+            "amount_total": int(price["amount"]), "currency": price["currency"], "payment_intent": None,
+            "client_reference_id": form["client_reference_id"], "success_url": form["success_url"],
+            "metadata": {"reference": form["metadata[reference]"]}, "url": f"{self.url}/pay/{id}", "livemode": False,
+            "cancel_url": form["cancel_url"],
+        }  # fmt: skip
+        return self.page(id)
+
+    def page(self, id: str) -> dict[str, Any]:
+        """As it is shown: without an address once it has closed."""
+        if id not in self.sessions:
+            raise No(404, "resource_missing", f"No such checkout.session: {id}", param="session")
+        found = shown(self.sessions[id])
+        intent = found["payment_intent"]
+        return {**found, "payment_intent": intent and shown(self.intents[intent]),
+                "url": found["url"] if found["status"] == "open" else None}  # fmt: skip
+
+    def close_page(self, id: str) -> dict[str, Any]:
+        if self.page(id)["status"] != "open":
+            raise No(400, "", 'Only Checkout Sessions with a status in ["open"] can be expired.')
+        self.sessions[id]["status"] = "expired"
+        self.tell_page(id, "expired")
+        return self.page(id)
+
+    def pay_page(self, id: str, how: str = "succeeded") -> None:
+        """The customer, on Stripe's page: `succeeded`, `processing` (tells later) or `requires_payment_method`."""
+        page = self.sessions[id]
+        if page["status"] != "open":
+            return
+        if page["payment_intent"] is None:
+            page["payment_intent"] = f"pi_{len(self.intents) + 1}"
+            self.intents[page["payment_intent"]] = {
+                "id": page["payment_intent"], "object": "payment_intent", "amount": page["amount_total"],
+                "amount_received": 0, "amount_capturable": 0, "currency": page["currency"],
+                "capture_method": "automatic", "status": "requires_confirmation", "latest_charge": None,
+                "metadata": {**page["metadata"], "page": "checkout"}, "next_action": None, "last_payment_error": None,
+                "livemode": False,
+            }  # fmt: skip
+        self.enter(self.intents[page["payment_intent"]], how)
+        if how != "requires_payment_method":
+            page |= {"status": "complete", "payment_status": "paid" if how == "succeeded" else "unpaid"}
+            self.tell_page(id, "completed")
+
+    def tell_page(self, id: str, kind: str) -> None:
+        event = {"id": f"evt_{len(self.events) + 1}_{id}_{kind}", "object": "event", "type": f"checkout.session.{kind}"}
+        moment = int(datetime.now(UTC).timestamp())
+        self.events.append({**event, "created": moment, "data": {"object": shown(self.sessions[id])}})
 
     # --- disputes
 
@@ -357,6 +430,9 @@ class Handler(BaseHTTPRequestHandler):
             fake.mischief(self)
             return
         target = urlsplit(self.path)
+        if target.path.startswith("/pay/"):
+            self._page(fake, target.path.removeprefix("/pay/"), body)
+            return
         form = dict(parse_qsl(target.query if self.command == "GET" else body, strict_parsing=False))
         try:
             status, said = fake.handle(self.command, target.path, form, headers)
@@ -365,6 +441,22 @@ class Handler(BaseHTTPRequestHandler):
         if form.get("payment_method") == "pm_lost":
             return
         answer(self, status, json.dumps(said).encode())
+
+    def _page(self, fake: FakeStripe, id: str, body: str) -> None:
+        """What a customer sees there, who pays, is declined, or goes back."""
+        page, how = fake.sessions[id], dict(parse_qsl(body)).get("how", "")
+        if how in ("succeeded", "processing"):
+            fake.pay_page(id, how)
+        if how == "requires_payment_method":
+            fake.pay_page(id, how)
+            how = ""
+        if how:
+            answer(self, 303, b"", Location=page["success_url"])
+            return
+        buttons = {"succeeded": "Pay", "requires_payment_method": "Be declined", "back": "Go back"}
+        shown = "".join(f'<button name="how" value="{value}">{label}</button>' for value, label in buttons.items())
+        text = f"<!doctype html><title>Stripe</title><h1>{page['amount_total']} {page['currency']}</h1>"
+        answer(self, 200, f'{text}<form method="post">{shown}</form>'.encode(), Content_Type="text/html")
 
 
 @contextmanager

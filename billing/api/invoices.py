@@ -41,7 +41,7 @@ class InvoiceViewSet(acting.BillingViewSet):
         rows = Invoice.objects.filter(account=acting.account_of(request)).prefetch_related("lines")
         return self.page(acting.between(rows, asked, "state"), metered.InvoiceAnswer, now=timezone.now())
 
-    @extend_schema(responses=metered.InvoiceAnswer)
+    @extend_schema(responses=metered.InvoiceDetail)
     def retrieve(self, request: Request, pk: UUID) -> Response:
         return _answer(get_object_or_404(Invoice.objects.visible_to(request.user), pk=pk))
 
@@ -63,7 +63,7 @@ class InvoiceViewSet(acting.BillingViewSet):
         found = invoicing.preview(account=acting.account_of(request), now=timezone.now())
         return Response(metered.PreviewAnswer(found).data)
 
-    @extend_schema(request=metered.GenerateRequest, responses={200: metered.InvoiceAnswer, 201: metered.InvoiceAnswer})
+    @extend_schema(request=metered.GenerateRequest, responses={200: metered.InvoiceDetail, 201: metered.InvoiceDetail})
     def generate(self, request: Request) -> Response:
         """The draft of a period (201); asked again, the same one with what was used since (200)."""
         given = self.given(request)
@@ -76,14 +76,14 @@ class InvoiceViewSet(acting.BillingViewSet):
         draft, is_new = invoicing.generate(account=account, period=period, now=now)
         return _answer(draft, status=201 if is_new else 200)
 
-    @extend_schema(request=None, responses=metered.InvoiceAnswer)
+    @extend_schema(request=None, responses=metered.InvoiceDetail)
     def finalize(self, request: Request, pk: UUID) -> Response:
         """Number the draft and fix it for good; with nothing due it is paid at once."""
         self.given(request)
         invoice = get_object_or_404(Invoice.objects.editable_by(request.user), pk=pk)
         return _answer(invoicing.finalize(invoice_id=invoice.pk, now=timezone.now()))
 
-    @extend_schema(request=metered.ReasonRequest, responses=metered.InvoiceAnswer)
+    @extend_schema(request=metered.ReasonRequest, responses=metered.InvoiceDetail)
     def void(self, request: Request, pk: UUID) -> Response:
         """Declare a draft or open invoice void."""
         invoice = get_object_or_404(Invoice.objects.editable_by(request.user), pk=pk)
@@ -107,7 +107,7 @@ class InvoiceViewSet(acting.BillingViewSet):
         invoice.payment = payment
         return Response(PaidInvoice(invoice, context={"now": timezone.now()}).data)
 
-    @extend_schema(request=metered.ReasonRequest, responses=metered.InvoiceAnswer)
+    @extend_schema(request=metered.ReasonRequest, responses=metered.InvoiceDetail)
     def mark_paid(self, request: Request, pk: UUID) -> Response:
         """Note that an open invoice was paid elsewhere."""
         invoice = get_object_or_404(Invoice.objects.editable_by(request.user), pk=pk)
@@ -124,4 +124,4 @@ def _visible(request: Request, pk: UUID) -> Invoice:
 
 
 def _answer(invoice: Invoice, status: int = 200) -> Response:
-    return Response(metered.InvoiceAnswer(invoice, context={"now": timezone.now()}).data, status=status)
+    return Response(metered.InvoiceDetail(invoice, context={"now": timezone.now()}).data, status=status)

@@ -7,7 +7,7 @@ from typing import Any
 from drf_spectacular.utils import extend_schema_field, extend_schema_serializer
 from rest_framework import serializers
 
-from billing import amounts, pricing
+from billing import amounts, dunning, pricing
 from billing.api.fields import (
     MONEY,
     AmountUsedField,
@@ -246,6 +246,29 @@ class InvoiceAnswer(serializers.ModelSerializer[Invoice]):
     def get_lines(self, invoice: Invoice) -> Any:
         lines = sorted(invoice.lines.all(), key=lambda line: line.position)
         return LineAnswer(lines, many=True, context={"currency": invoice.currency}).data
+
+
+class ReminderAnswer(serializers.Serializer[Any]):
+    """A step of dunning: due so many days after the invoice's due date."""
+
+    days = serializers.IntegerField()
+    at = serializers.DateTimeField(help_text="When it is to be sent.")
+    sent_at = serializers.DateTimeField(allow_null=True, help_text="When it was; null while it is to come.")
+    suspends = serializers.BooleanField(help_text="Whether the account is suspended with it until the invoice is paid.")
+
+
+class InvoiceDetail(InvoiceAnswer):
+    reminders = serializers.SerializerMethodField(
+        help_text="Sent, and while it is open to come; none is sent while a payment of it is under way."
+    )
+
+    class Meta(InvoiceAnswer.Meta):
+        fields = (*InvoiceAnswer.Meta.fields, "reminders")
+        read_only_fields = fields
+
+    @extend_schema_field(ReminderAnswer(many=True))
+    def get_reminders(self, invoice: Invoice) -> Any:
+        return ReminderAnswer(dunning.reminders(invoice), many=True).data
 
 
 class PreviewAnswer(serializers.Serializer[Any]):

@@ -27,7 +27,8 @@ class TopUpRequest(serializers.Serializer[Any]):
         required=False,
         allow_null=True,
         default=None,
-        help_text="Id of a kept method, `bank_transfer`, `usdc`, `x402`, a simulated one's name, or null: the default.",
+        help_text="Id of a kept method, `bank_transfer`, `usdc`, `x402`, `stripe_checkout` (go to `action_url`), a "
+        "simulated one's name, or null: the default.",
     )
 
 

@@ -110,6 +110,8 @@ class Event:
     failure_code: str = ""
     failure_message: str = ""
     dispute: DisputeWord | None = None
+    # Another name of the payment's with the gateway.
+    alias: str = ""
 
 
 class AnswerLost(Exception):

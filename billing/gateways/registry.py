@@ -7,7 +7,7 @@ from django.utils import timezone
 
 from billing.chains import ChainReader, rpc
 from billing.chains import simulated as simulated_chain
-from billing.gateways import Event, Gateway, events, stripe_answers
+from billing.gateways import Event, Gateway, events, stripe_answers, stripe_sessions
 from billing.gateways.bank import BankGateway
 from billing.gateways.http import HttpGateway
 from billing.gateways.simulated import SimulatedGateway
@@ -89,7 +89,7 @@ def of(name: str) -> Gateway:
 
 def read_kept(name: str, body: bytes) -> Event:
     """A webhook whose signature was good when it came. Raises Unreadable."""
-    return stripe_answers.event(body) if name == "stripe" else events.read(body)
+    return stripe_sessions.named(stripe_answers.event(body)) if name == "stripe" else events.read(body)
 
 
 def x402() -> X402Gateway:

@@ -8,11 +8,10 @@ Stripe forgets an idempotency key after a day.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import Any, TypeVar
+from typing import Any
 
-import httpx
 import stripe
 
 from billing.gateways import (
@@ -25,19 +24,16 @@ from billing.gateways import (
     Order,
     Refused,
     Repayment,
-    answers,
     stripe_answers,
-    wire,
+    stripe_calls,
+    stripe_sessions,
 )
+from billing.gateways.stripe_checkout import Checkout
 
 NAME = "stripe"
 API = stripe.DEFAULT_API_BASE
-# An intent with its charge; a page of a hundred refunds is the longest.
-MOST_BYTES = 1024 * 1024
+MOST_BYTES = stripe_calls.MOST_BYTES
 WITH_CHARGE = {"expand": ["latest_charge"]}
-# Stripe understood and did nothing. Any other failure says nothing about the money.
-REFUSALS = frozenset({400, 401, 402, 403, 404})
-Found = TypeVar("Found")
 
 
 class StripeGateway:
@@ -46,46 +42,49 @@ class StripeGateway:
     def __init__(
         self, key: str, *, secrets: Sequence[str], url: str = API, deadline_seconds: float = DEADLINE_SECONDS
     ) -> None:
-        # What is not answered is asked about by the janitor; the library sends nothing twice.
-        self._stripe = stripe.StripeClient(
-            key, base_addresses={"api": url}, max_network_retries=0, http_client=_Wire(deadline_seconds)
-        ).v1
+        self._stripe = stripe_calls.client(key, url=url, deadline_seconds=deadline_seconds)
+        self._checkout = Checkout(self._stripe)
         self._secrets = list(secrets)
 
     def create(self, order: Order) -> Charge:
+        if order.method == stripe_answers.CHECKOUT:
+            return self._checkout.create(order)
         try:
             params = _params(order)
         except stripe_answers.Uncountable as wrong:
             raise Refused("bad_amount", str(wrong)) from wrong
         options = {"idempotency_key": order.reference}
-        said = _said(lambda: self._stripe.payment_intents.create(params, options))  # type: ignore[arg-type]
-        found = _believed(stripe_answers.charge, said)
+        said = stripe_calls.said(lambda: self._stripe.payment_intents.create(params, options))
+        found = stripe_calls.believed(stripe_answers.charge, said)
         if (found.reference, found.amount, found.currency) != (order.reference, order.amount, order.currency):
             raise AnswerLost("Stripe answered about another payment.")
         return found
 
     def confirm(self, ref: str, *, key: str) -> Charge:
         """What the customer did at the bank is told to Stripe by the bank; seldom is our word needed as well."""
-        intent = _asked(lambda: self._stripe.payment_intents.retrieve(ref, WITH_CHARGE))
+        if stripe_sessions.is_named(ref):
+            return self._checkout.fetch(ref=ref)
+        intent = stripe_calls.asked(lambda: self._stripe.payment_intents.retrieve(ref, WITH_CHARGE))
         if intent.get("status") != "requires_confirmation":
             return _same(ref, intent)
-        said = _said(lambda: self._stripe.payment_intents.confirm(ref, WITH_CHARGE, {"idempotency_key": key}))
-        return _same(ref, said)
+        return self._act("confirm", ref, key)
+
+    def _act(self, act: str, ref: str, key: str) -> Charge:
+        intents, options = self._stripe.payment_intents, {"idempotency_key": key}
+        return _same(ref, stripe_calls.said(lambda: getattr(intents, act)(ref, WITH_CHARGE, options)))
 
     def capture(self, ref: str, *, amount: int, key: str) -> Charge:
         held = self.fetch(ref=ref)
         if amount != held.amount:
             raise Refused("not_capturable", f"A payment of {held.amount} is captured whole, not with {amount}.")
-        return _same(
-            ref, _said(lambda: self._stripe.payment_intents.capture(ref, WITH_CHARGE, {"idempotency_key": key}))
-        )
+        return self._act("capture", ref, key)
 
     def cancel(self, ref: str, *, key: str) -> Charge:
         """Raises Refused, NotFound, AnswerLost."""
+        if stripe_sessions.is_named(ref):
+            return self._checkout.cancel(ref)
         try:
-            return _same(
-                ref, _said(lambda: self._stripe.payment_intents.cancel(ref, WITH_CHARGE, {"idempotency_key": key}))
-            )
+            return self._act("cancel", ref, key)
         except Refused as no:
             if no.reason != "payment_intent_unexpected_state":
                 raise
@@ -93,43 +92,49 @@ class StripeGateway:
             return self.fetch(ref=ref)
 
     def refund(self, ref: str, *, amount: int, key: str) -> Repayment:
-        held = self.fetch(ref=ref)
+        held, intent = self.fetch(ref=ref), self._intent(ref)
         try:
             counted = stripe_answers.to_stripe(amount, held.currency)
         except stripe_answers.Uncountable as wrong:
             raise Refused("bad_amount", str(wrong)) from wrong
-        params: Any = {"payment_intent": ref, "amount": counted, "metadata": {"key": key}}
-        said = _said(lambda: self._stripe.refunds.create(params, {"idempotency_key": f"refund:{key}"}))
-        found = _believed(stripe_answers.repayment, said)
+        params: Any = {"payment_intent": intent, "amount": counted, "metadata": {"key": key}}
+        options = {"idempotency_key": f"refund:{key}"}
+        said = stripe_calls.said(lambda: self._stripe.refunds.create(params, options))
+        found = stripe_calls.believed(stripe_answers.repayment, said)
         if found.amount != amount:
             raise AnswerLost("Stripe answered about another refund.")
         return found
 
+    def _intent(self, ref: str) -> str:
+        return self._checkout.intent_of(ref) if stripe_sessions.is_named(ref) else ref
+
     def fetch(self, *, ref: str = "", reference: str = "") -> Charge:
+        if stripe_sessions.is_named(ref) or (not ref and stripe_sessions.has(reference)):
+            return self._checkout.fetch(ref=ref, reference=reference)
         if ref:
-            return _same(ref, _asked(lambda: self._stripe.payment_intents.retrieve(ref, WITH_CHARGE)))
+            return _same(ref, stripe_calls.asked(lambda: self._stripe.payment_intents.retrieve(ref, WITH_CHARGE)))
         quoted = reference.replace("\\", "\\\\").replace("'", "\\'")
         params: Any = {"query": f"metadata['reference']:'{quoted}'", "limit": 2, "expand": ["data.latest_charge"]}
-        found = _rows(_asked(lambda: self._stripe.payment_intents.search(params)))
+        found = stripe_calls.rows(stripe_calls.asked(lambda: self._stripe.payment_intents.search(params)))
         if not found:
             raise NotFound(reference)
-        charge = _believed(stripe_answers.charge, found[0])
+        charge = stripe_calls.believed(stripe_answers.charge, found[0])
         if len(found) > 1 or charge.reference != reference:
             raise AnswerLost("Stripe answered about another payment.")
         return charge
 
     def fetch_refund(self, *, key: str, ref: str) -> Repayment:
-        params: Any = {"payment_intent": ref, "limit": 100}
-        said = _asked(lambda: self._stripe.refunds.list(params))
-        mine = [each for each in _rows(said) if _key_of(each) == key]
+        params: Any = {"payment_intent": self._intent(ref), "limit": 100}
+        said = stripe_calls.asked(lambda: self._stripe.refunds.list(params))
+        mine = [each for each in stripe_calls.rows(said) if _key_of(each) == key]
         if mine:
-            return _believed(stripe_answers.repayment, mine[0])
+            return stripe_calls.believed(stripe_answers.repayment, mine[0])
         if said.get("has_more"):
             raise AnswerLost("Stripe has more refunds of this payment than it can be asked about.")
         raise NotFound(key)
 
     def fetch_dispute(self, ref: str) -> DisputeWord:
-        return _same_dispute(ref, _asked(lambda: self._stripe.disputes.retrieve(ref)))
+        return _same_dispute(ref, stripe_calls.asked(lambda: self._stripe.disputes.retrieve(ref)))
 
     def give_evidence(self, ref: str, *, evidence: Mapping[str, str], key: str) -> DisputeWord:
         """Handed in at once: Stripe takes it to the bank, and takes no more."""
@@ -137,23 +142,23 @@ class StripeGateway:
         if stands.state not in ("opened", "under_review"):
             raise Refused("dispute_decided", f"This dispute is {stands.state}; no evidence is taken any more.")
         params: Any = {"evidence": dict(evidence), "submit": True}
-        said = _said(lambda: self._stripe.disputes.update(ref, params, {"idempotency_key": f"evidence:{key}"}))
-        return _same_dispute(ref, said)
+        options = {"idempotency_key": f"evidence:{key}"}
+        return _same_dispute(ref, stripe_calls.said(lambda: self._stripe.disputes.update(ref, params, options)))
 
     def read_webhook(self, *, body: bytes, headers: Mapping[str, str], now: datetime) -> Event:
         stripe_answers.check_signature(body, headers, secrets=self._secrets, now=now)
-        return stripe_answers.event(body)
+        return stripe_sessions.named(stripe_answers.event(body))
 
 
 def _same(ref: str, said: dict[str, Any]) -> Charge:
-    found = _believed(stripe_answers.charge, said)
+    found = stripe_calls.believed(stripe_answers.charge, said)
     if found.ref != ref:
         raise AnswerLost("Stripe answered about another payment.")
     return found
 
 
 def _same_dispute(ref: str, said: dict[str, Any]) -> DisputeWord:
-    found = _believed(stripe_answers.dispute, said)
+    found = stripe_calls.believed(stripe_answers.dispute, said)
     if found.ref != ref:
         raise AnswerLost("Stripe answered about another dispute.")
     return found
@@ -180,88 +185,6 @@ def _params(order: Order) -> dict[str, Any]:
     }
 
 
-class _Wire(stripe.HTTPClient):
-    """The library's way out, with our deadline and our bounds."""
-
-    name = "ntd"
-
-    def __init__(self, deadline_seconds: float) -> None:
-        super().__init__()
-        self._deadline = deadline_seconds
-
-    def request(
-        self, method: str, url: str, headers: Mapping[str, str] | None, post_data: Any = None, **_: Any
-    ) -> tuple[str, int, Mapping[str, str]]:
-        body = post_data.encode() if isinstance(post_data, str) else post_data or b""
-        try:
-            limits = {"deadline_seconds": self._deadline, "most_bytes": MOST_BYTES}
-            answer = wire.ask(method.upper(), url, body, headers or {}, **limits)  # type: ignore[arg-type]
-        except (httpx.ConnectError, httpx.ConnectTimeout, httpx.UnsupportedProtocol) as away:
-            if method.lower() == "get":
-                raise AnswerLost("Stripe could not be reached.") from away
-            raise Refused("gateway_unreachable", "Stripe could not be reached; nothing was charged.") from away
-        except httpx.HTTPError as wrong:
-            raise AnswerLost(f"Stripe does not answer: {type(wrong).__name__}.") from wrong
-        return answer.body.decode(errors="replace"), answer.status, answer.headers
-
-
-def _said(ask: Callable[[], Any]) -> dict[str, Any]:
-    """Stripe's JSON; a decline is an answer like any other. Raises Refused, NotFound, AnswerLost."""
-    try:
-        answer = ask()
-        said = answer if isinstance(answer, dict) else answer.last_response.data
-    except stripe.StripeError as no:
-        return _no(no)
-    except (AttributeError, TypeError, ValueError, KeyError) as wrong:
-        # What the library cannot make an object of.
-        raise AnswerLost("Stripe's answer is not one Stripe gives.") from wrong
-    if not isinstance(said, dict):
-        raise AnswerLost("Stripe's answer is not one Stripe gives.")
-    return said
-
-
-def _asked(ask: Callable[[], Any]) -> dict[str, Any]:
-    """As _said, of a question: a refusal to answer says nothing about the money. Raises NotFound, AnswerLost."""
-    try:
-        return _said(ask)
-    except Refused as no:
-        raise AnswerLost(str(no)) from no
-
-
-def _no(no: stripe.StripeError) -> dict[str, Any]:
-    status = no.http_status or 0
-    body = no.json_body if isinstance(no.json_body, dict) else {}
-    error = body.get("error")
-    if status not in REFUSALS or not isinstance(error, dict):
-        raise AnswerLost(f"Stripe answered with status {status}.") from no
-    if status == 402 and isinstance(error.get("payment_intent"), dict):
-        # Its charge comes as an id, not expanded; nothing of a declined payment was refunded.
-        declined: dict[str, Any] = error["payment_intent"]
-        return declined
-    if status == 404:
-        if error.get("code") == "resource_missing":
-            raise NotFound("payment") from no
-        raise AnswerLost("Stripe answered with status 404, and not in Stripe's words.") from no
-    if status in (401, 403):
-        raise Refused("gateway_refused", "Stripe does not accept this service's key; nothing was charged.") from no
-    reason = answers.words(error.get("code"), 60) or answers.words(error.get("type"), 60) or "gateway_refused"
-    raise Refused(reason, f"Stripe refused. {answers.words(error.get('message'), 200)}".strip()) from no
-
-
-def _rows(said: dict[str, Any]) -> list[dict[str, Any]]:
-    found = said.get("data")
-    if not isinstance(found, list) or not all(isinstance(each, dict) for each in found):
-        raise AnswerLost("Stripe's answer is no list.")
-    return found
-
-
 def _key_of(refund: dict[str, Any]) -> Any:
     metadata = refund.get("metadata")
     return metadata.get("key") if isinstance(metadata, dict) else None
-
-
-def _believed(read: Callable[[Any], Found], said: Any) -> Found:
-    try:
-        return read(said)
-    except answers.Unbelievable as wrong:
-        raise AnswerLost(str(wrong)) from wrong

@@ -17,6 +17,7 @@ import hmac
 import json
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -39,6 +40,9 @@ SIGNATURE = "stripe-signature"
 TOLERANCE = timedelta(minutes=5)
 MOST_SIGNATURES = 16
 SECONDS = re.compile(r"[0-9]{1,11}")
+# Paid on Stripe's own page: the one method that is no token.
+CHECKOUT = "stripe_checkout"
+CHECKOUT_LABEL = "Card, on Stripe's page"
 # Digits after the point as Stripe counts, where ISO 4217 says another number.
 PLACES = {"ISK": 2, "UGX": 2, "MGA": 0}
 STATES = {
@@ -79,6 +83,24 @@ DISPUTE_STATES = {
 DISPUTE_EVENTS = tuple(
     f"charge.dispute.{what}" for what in ("created", "updated", "closed", "funds_withdrawn", "funds_reinstated")
 )
+
+
+SESSION_EVENTS = {
+    "checkout.session.completed": None,
+    "checkout.session.async_payment_succeeded": ChargeState.SUCCEEDED,
+    "checkout.session.async_payment_failed": ChargeState.FAILED,
+    "checkout.session.expired": ChargeState.CANCELLED,
+}
+# What is no end, and no address, while the customer is on Stripe's page.
+ON_THE_PAGE = (ChargeState.FAILED, ChargeState.REQUIRES_ACTION)
+
+
+@dataclass(frozen=True)
+class Session:
+    """A page to pay on: the charge under the session's name, and its PaymentIntent once there is one."""
+
+    charge: Charge
+    intent: str
 
 
 class Uncountable(Exception):
@@ -154,6 +176,36 @@ def repayment(refund: Any) -> Repayment:
     )
 
 
+def session(found: Any) -> Session:
+    """Raises answers.Unbelievable."""
+    said = _dict(found, "checkout.session")
+    status, currency = answers.text(said, "status", 20), answers.text(said, "currency", 3).upper()
+    amount = from_stripe(answers.minor(said, "amount_total"), currency)
+    intent = said.get("payment_intent")
+    paid = charge(intent) if isinstance(intent, dict) and status == "complete" else None
+    if paid is not None and (paid.amount, paid.currency) != (amount, currency):
+        raise answers.Unbelievable("The session and its payment speak of different amounts.")
+    ref, reference = answers.text(said, "id", 200), _reference(said)
+    name = _name(intent.get("id") if isinstance(intent, dict) else intent)
+    if paid is not None:
+        return Session(replace(paid, action_url="", ref=ref, reference=reference), name)
+    about = {"ref": ref, "reference": reference, "amount": amount, "currency": currency}
+    return Session(_unpaid(said, status, **about), name)
+
+
+def _unpaid(said: dict[str, Any], status: str, **about: Any) -> Charge:
+    """A page that waits, or has closed without a payment, or with one that is not shown."""
+    states = {
+        "open": ChargeState.REQUIRES_ACTION,
+        "complete": ChargeState.PROCESSING,
+        "expired": ChargeState.CANCELLED,
+    }
+    if status not in states:
+        raise answers.Unbelievable(f"There is no status {status!r} of a session.")
+    waits = status == "open"
+    return Charge(state=states[status], action_url=answers.address(said.get("url")) if waits else "", **about)
+
+
 def dispute(said: Any) -> DisputeWord:
     """Raises answers.Unbelievable."""
     about = _dict(said, "dispute")
@@ -184,7 +236,11 @@ def event(body: bytes) -> Event:
     about = _inner(_inner(said, "data"), "object")
     if kind in DISPUTE_EVENTS and about.get("object") == "dispute":
         return _disputed(id, kind, about, said)
+    if kind in SESSION_EVENTS and about.get("object") == "checkout.session":
+        return _returned(id, kind, about, said)
     state = EVENTS.get(kind)
+    if state in ON_THE_PAGE and _inner(about, "metadata").get("page") == "checkout":
+        state = None
     is_intent = about.get("object") == "payment_intent"
     if state is None or not is_intent:
         return Event(id, kind, ref=_name(about.get("payment_intent")), reference="", state=None)
@@ -205,6 +261,31 @@ def event(body: bytes) -> Event:
         currency=currency,
         failure_code=failure.get("failure_code", ""),
         failure_message=failure.get("failure_message", ""),
+    )
+
+
+def _returned(id: str, kind: str, about: Mapping[str, Any], said: Any) -> Event:
+    """A session's event; one that is completed without being paid is still on its way."""
+    state = SESSION_EVENTS[kind]
+    if state is None:
+        state = ChargeState.SUCCEEDED if about.get("payment_status") == "paid" else ChargeState.PROCESSING
+    try:
+        currency = answers.text(dict(about), "currency", 3).upper()
+        amount = from_stripe(answers.minor(dict(about), "amount_total"), currency)
+    except answers.Unbelievable as wrong:
+        raise Unreadable(str(wrong)) from wrong
+    return Event(
+        id=id,
+        type=kind,
+        ref=_name(about.get("id")),
+        reference=_reference(about),
+        state=state,
+        created_at=_moment(said.get("created")),
+        amount=amount,
+        currency=currency,
+        failure_code="declined" if state == ChargeState.FAILED else "",
+        failure_message="The payment was declined in the end." if state == ChargeState.FAILED else "",
+        alias=_name(about.get("payment_intent")),
     )
 
 

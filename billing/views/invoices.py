@@ -11,7 +11,7 @@ from django.shortcuts import get_object_or_404, redirect, render
 from django.utils import timezone
 from django.views.decorators.http import require_POST, require_safe
 
-from billing import closing, documents, invoice_csv, invoicing, paper, periods, roles
+from billing import closing, documents, dunning, invoice_csv, invoicing, paper, periods, roles
 from billing.models import Account, Invoice
 from billing.money_forms import PeriodForm
 from billing.views import paging
@@ -56,7 +56,7 @@ def invoice(request: HttpRequest, account: Account, pk: UUID) -> HttpResponse:
         "is_overdue": found.is_overdue(timezone.now()),
         "is_over": found.period_end <= timezone.now(),
         "may_pay": roles.may_pay(request.user, account),
-        "reminders": found.dunning_steps.order_by("days"),
+        "reminders": dunning.reminders(found),
         "payments": found.payments.order_by("-created_at", "-pk")[:10],
     }
     template = "billing/_invoice.html" if request.wants_partial else "billing/invoice.html"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from uuid import UUID
 
 from django.conf import settings
@@ -142,6 +143,16 @@ def ask(request: HttpRequest, account: Account, pk: UUID) -> HttpResponse:
     found = operations.ask(payment=_payment(account, pk), now=timezone.now())
     said = f"The gateway was asked: the payment is {found.state.replace('_', ' ')}."
     (messages.info if found.is_open else messages.success)(request, said)
+    return redirect("billing:payment", account, pk)
+
+
+@require_safe
+def returned(request: HttpRequest, account: Account, pk: UUID) -> HttpResponse:
+    """Where a gateway's own page sends the customer back to: it is asked at once what became of the payment."""
+    found = _payment(account, pk)
+    if found.is_open and roles.may_pay(request.user, account):
+        with suppress(operations.NoAnswer):
+            operations.ask(payment=found, now=timezone.now())
     return redirect("billing:payment", account, pk)
 
 

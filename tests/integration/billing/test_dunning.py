@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from django.core import mail
 from django.db import connection
+from django.urls import reverse
 
 from billing import details, dunning, invoicing, ledger, payments, periods
 from billing.models import Account, DunningStep, Invoice
@@ -173,3 +174,23 @@ def test_two_sweeps_at_once_make_each_step_once(invoice: Invoice) -> None:
         thread.join()
 
     assert (sum(made), DunningStep.objects.count()) == (3, 3)
+
+
+def test_the_plan_of_reminders_is_in_the_api_and_on_the_page(invoice: Invoice, client: Any) -> None:
+    dunning.sweep(now=after(invoice, 4))
+    client.force_login(invoice.account.memberships.get().user)
+
+    said = client.get(f"/api/v1/invoices/{invoice.pk}").json()["reminders"]
+
+    assert [(each["days"], each["sent_at"] is not None, each["suspends"]) for each in said] == [
+        (0, True, False),
+        (3, True, False),
+        (7, False, False),
+        (14, False, True),
+    ]
+    assert said[2]["at"] == after(invoice, 7).isoformat().replace("+00:00", "Z")
+    page = client.get(reverse("billing:invoice", args=[invoice.account, invoice.pk])).content.decode()
+    assert page.count("To come") == 2
+    assert "the account is suspended with it" in page
+    invoicing.mark_paid(invoice_id=invoice.pk, reason="cash", now=after(invoice, 5))
+    assert len(client.get(f"/api/v1/invoices/{invoice.pk}").json()["reminders"]) == 2

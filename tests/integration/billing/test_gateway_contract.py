@@ -112,6 +112,12 @@ def stripe() -> Iterator[Side]:
 
 
 @pytest.fixture
+def checkout(stripe: Side) -> Side:
+    """The same gateway, by the method that sends the customer to Stripe's own page."""
+    return replace(stripe, methods={"ok": "stripe_checkout", "none": "pm_none"})
+
+
+@pytest.fixture
 def bank() -> Side:
     return Side(registry.of("bank"), {"ok": "bank_transfer", "none": "pay_none"}, list)
 
@@ -135,7 +141,7 @@ def undisputed_side(request) -> Side:
 
 
 # What is promised whether money is taken at once or is waited for.
-@pytest.fixture(params=registry.ALL)
+@pytest.fixture(params=[*registry.ALL, "checkout"])
 def any_side(request) -> Side:
     return request.getfixturevalue(request.param)
 

@@ -28,3 +28,21 @@ def test_steps_are_reached_on_their_days_and_made_once(days: float, done: list[i
 
 def test_the_last_step_is_the_one_that_suspends() -> None:
     assert max(overdue.STEPS) == overdue.SUSPENDS
+
+
+def test_the_plan_of_an_open_invoice_says_what_was_sent_and_what_is_to_come() -> None:
+    sent = {0: DUE, 3: DUE + timedelta(days=4)}
+
+    planned = overdue.plan(DUE, sent=sent, is_open=True)
+
+    assert [(each.days, each.at - DUE, each.sent_at, each.suspends) for each in planned] == [
+        (0, timedelta(0), DUE, False),
+        (3, timedelta(days=3), sent[3], False),
+        (7, timedelta(days=7), None, False),
+        (14, timedelta(days=14), None, True),
+    ]
+
+
+def test_of_one_that_is_not_open_only_what_was_sent_is_said() -> None:
+    assert [each.days for each in overdue.plan(DUE, sent={3: DUE}, is_open=False)] == [3]
+    assert overdue.plan(DUE, sent={}, is_open=False) == []
