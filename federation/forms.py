@@ -66,9 +66,6 @@ class SettingsForm(FederationForm):
             ("heartbeat_seconds", "agent_timeout_seconds", "lease_seconds", "ageing_seconds", "redelivery_seconds"),
         ),
     )
-    max_hops = forms.IntegerField(
-        min_value=0, max_value=1000, help_text="A message with a longer way is a dead letter. 0: no limit."
-    )
     redelivery_seconds = forms.IntegerField(
         min_value=1, max_value=3600, help_text="A message that is not acknowledged is offered again after this time."
     )
