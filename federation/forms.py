@@ -45,6 +45,8 @@ DELIVERY_WORDS = {
     "relayed": "Relayed: through the inboxes of those on the way",
 }
 CODE = {"class": "textarea code", "rows": 18, "spellcheck": "false", "autocapitalize": "off"}
+# Where writing code is what the page is for.
+EDITOR = {**CODE, "class": "textarea code tall"}
 
 
 class FederationForm(forms.Form):
@@ -190,7 +192,7 @@ class StrategyForm(forms.Form):
     code = forms.CharField(
         strip=False,
         initial=TEMPLATE,
-        widget=forms.Textarea(attrs=CODE),
+        widget=forms.Textarea(attrs=EDITOR),
         help_text="One function, positions(prices). numpy and pandas are there; there is no network.",
     )
 
