@@ -7,7 +7,7 @@ from typing import Any
 
 from django import forms
 
-from federation.forms import CODE, Words
+from federation.forms import CODE, EDITOR, Words
 from federation.models import Agent, Handler
 from sandboxes.models import Template
 
@@ -78,7 +78,7 @@ class RemoteForm(AgentForm):
 class HandlerForm(AgentForm):
     """The editor: what a handler is and within what it runs."""
 
-    code = forms.CharField(strip=False, widget=forms.Textarea(attrs=CODE), label="Handler")
+    code = forms.CharField(strip=False, widget=forms.Textarea(attrs=EDITOR), label="Handler")
     types = Words(required=False, help_text="Task types it handles, such as: price risk. None: every type of your own.")
     template = forms.ChoiceField(initial="python", help_text="What its sandbox starts from.")
     timeout_seconds = forms.FloatField(min_value=1, max_value=3600, initial=60)

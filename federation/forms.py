@@ -45,6 +45,8 @@ DELIVERY_WORDS = {
     "relayed": "Relayed: through the inboxes of those on the way",
 }
 CODE = {"class": "textarea code", "rows": 18, "spellcheck": "false", "autocapitalize": "off"}
+# Where writing code is what the page is for.
+EDITOR = {**CODE, "class": "textarea code tall"}
 
 
 class FederationForm(forms.Form):
@@ -65,9 +67,6 @@ class SettingsForm(FederationForm):
             "Timings",
             ("heartbeat_seconds", "agent_timeout_seconds", "lease_seconds", "ageing_seconds", "redelivery_seconds"),
         ),
-    )
-    max_hops = forms.IntegerField(
-        min_value=0, max_value=1000, help_text="A message with a longer way is a dead letter. 0: no limit."
     )
     redelivery_seconds = forms.IntegerField(
         min_value=1, max_value=3600, help_text="A message that is not acknowledged is offered again after this time."
@@ -193,7 +192,7 @@ class StrategyForm(forms.Form):
     code = forms.CharField(
         strip=False,
         initial=TEMPLATE,
-        widget=forms.Textarea(attrs=CODE),
+        widget=forms.Textarea(attrs=EDITOR),
         help_text="One function, positions(prices). numpy and pandas are there; there is no network.",
     )
 

@@ -121,6 +121,7 @@ def test_a_remote_agent_says_how_it_is_connected_and_gets_a_new_token(alice, acc
     page = alice.post(address(account, "agent-token", agent.pk)).content.decode()
 
     assert "nta_" in page
+    assert f"python3 manage.py agent --agent {agent.pk}" in page
     assert agents.by_token(token) is None
 
 

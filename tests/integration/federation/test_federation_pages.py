@@ -168,6 +168,10 @@ def test_an_adaptive_federation_shows_what_each_shape_would_cost(alice, account)
     assert {row["shape"] for row in page.context["costs"]} == {"mesh", "ring", "star", "hierarchical"}
     assert [row["shape"] for row in page.context["costs"] if row["in_force"]] == ["mesh"]
     assert b"until then it goes by size" in page.content
+    assert b"too few to go by" in page.content
+    part = alice.get(url + "?readings", headers=HTMX).content
+    assert b"What each shape would cost" in part
+    assert b"<form" not in part
 
 
 def test_versions_are_listed_with_their_reasons(alice, account, federation, anna):

@@ -334,3 +334,21 @@ def test_results_rank_what_can_be_read(alice, account, federation, backtest_resu
     assert page.content.count(b'<svg class="chart"') == 2
     detail = alice.get(address(account, "task", table.ranked[0].task.pk))
     assert b'<svg class="chart"' in detail.content
+
+
+def test_the_page_of_the_topology_shows_what_the_agents_found(alice, account, federation, backtest_result):
+    where, brief = address(account, "federation", federation.pk), address(account, "results", federation.pk) + "?brief"
+    assert brief.encode() not in alice.get(where).content
+    factories.make_agent(federation)
+    task = factories.make_task(federation, type="backtest")
+    assert brief.encode() in alice.get(where).content
+    assert b"1 backtest to come" in alice.get(brief, headers={"HX-Request": "true"}).content
+    dispatch.assign(federation_id=federation.pk, now=timezone.now(), rng=Random(1))
+    attempts.complete(task_id=task.pk, epoch=1, result=backtest_result("momentum", 0.5), now=timezone.now())
+
+    part = alice.get(brief, headers={"HX-Request": "true"}).content.decode()
+
+    assert "1 backtest of 1 strategy, shared out over 1 agent." in part
+    assert "momentum n 1" in part
+    assert part.count('<svg class="chart"') == 2
+    assert "<html" not in part
