@@ -8,7 +8,7 @@ from django.contrib import admin
 from django.db.models import QuerySet
 from django.http import HttpRequest
 
-from federation.models import Agent, Attempt, DeadLetter, Event, Federation, Message, Task
+from federation.models import Agent, Attempt, DeadLetter, Event, Federation, Message, Sitting, Task
 
 
 class ReadOnly(admin.ModelAdmin):
@@ -64,6 +64,13 @@ class TaskAdmin(ReadOnly):
         rows: Any = super().get_queryset(request)
         match = request.resolver_match
         return rows.light() if match and str(match.url_name).endswith("_changelist") else rows
+
+
+@admin.register(Sitting)
+class SittingAdmin(ReadOnly):
+    list_display = ("started_at", "agent", "taken", "done", "failed", "ended_at", "cost_ucr")
+    list_select_related = ("agent",)
+    search_fields = ("agent__name", "agent__federation__name")
 
 
 @admin.register(Message)

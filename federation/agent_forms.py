@@ -14,6 +14,11 @@ from sandboxes.models import Template
 HANDLER = '''def handle(payload):
     """payload: what the task was given. What you return is its result; it must be JSON."""
     return {"doubled": 2 * payload["n"]}
+
+
+def on_message(message):
+    """Leave this out, and messages wait in the inbox. What you return goes back to the sender; None: nothing does."""
+    return {"heard": message["payload"]}
 '''
 SERVER = '''from mcp.server.mcpserver import MCPServer
 

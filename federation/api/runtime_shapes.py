@@ -11,7 +11,11 @@ from federation.models import Handler, McpServer
 
 
 class HandlerIn(Strict):
-    code = Text(required=False, max_length=262_144, help_text="Python; `handle(payload)` returns the result")
+    code = Text(
+        required=False,
+        max_length=262_144,
+        help_text="Python; `handle(payload)` returns the result, `on_message(message)` a reply or None",
+    )
     template = Text(required=False, max_length=80)
     types = serializers.ListField(child=Text(max_length=60), max_length=100, required=False, help_text="none: any")
     timeout_seconds = Seconds(required=False, min_value=1, max_value=3600)
@@ -28,7 +32,8 @@ class HandlerOut(serializers.ModelSerializer[Handler]):
     class Meta:
         model = Handler
         fields: tuple[str, ...] = (
-            "id", "version", "template", "types", "timeout_seconds", "limits", "network", "created_at",
+            "id", "version", "template", "types", "timeout_seconds", "limits", "network", "reads_messages",
+            "created_at",
         )  # fmt: skip
 
 

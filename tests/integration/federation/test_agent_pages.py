@@ -5,8 +5,8 @@ from django.test import Client
 from django.urls import reverse
 from django.utils import timezone
 
-from federation import agents, coordination, servers
-from federation.models import Agent, Handler, McpServer
+from federation import agents, bus, coordination, readers, servers
+from federation.models import Agent, Handler, McpServer, Sitting
 from tests import factories
 
 pytestmark = pytest.mark.django_db
@@ -173,3 +173,33 @@ def test_a_task_begins_with_a_sample_of_its_type(alice, account, federation):
     assert "&quot;model&quot;: &quot;ridge&quot;" in page
     assert (made.status_code, wrong.status_code) == (302, 422)
     assert "one of ridge, logistic" in wrong.content.decode()
+
+
+def test_the_page_says_who_reads_the_inbox_and_what_became_of_it(alice, account, federation):
+    make(alice, account, federation, "managed", name="deaf", **HANDLED)
+    make(
+        alice,
+        account,
+        federation,
+        "managed",
+        name="reads",
+        **{**HANDLED, "code": "def on_message(message):\n    pass\n"},
+    )
+    deaf, reads = Agent.objects.get(name="deaf"), Agent.objects.get(name="reads")
+    for other, agent in ((deaf, reads), (reads, deaf)):
+        bus.send(federation=federation, draft=bus.Draft(other.pk, agent.pk), now=timezone.now())
+    Sitting.objects.create(
+        agent=reads, handler=reads.handler, taken=3, done=2, failed=1, error="<no>",
+        execution=factories.make_execution(account),
+        started_at=timezone.now(), ended_at=timezone.now(),
+    )  # fmt: skip
+    readers.explain(agent=reads, why="Insufficient credits.")
+
+    page = text(alice, account, reads)
+    assert "<code>on_message</code> of its handler" in page
+    assert "3 messages: 2 done, 1 failed" in page
+    assert "&lt;no&gt;" in page
+    assert "Its messages wait: Insufficient credits." in page
+    silent = text(alice, account, deaf)
+    assert "1 message<" in silent
+    assert "has no <code>on_message(message)</code>" in silent

@@ -11,7 +11,7 @@ from federation import attempts, coordination, dispatch, store
 from tests import factories
 
 pytestmark = pytest.mark.django_db
-ADMIN = ("federation", "agent", "task", "message", "deadletter", "event")
+ADMIN = ("federation", "agent", "task", "sitting", "message", "deadletter", "event")
 
 
 @pytest.fixture
