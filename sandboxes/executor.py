@@ -23,7 +23,7 @@ from django.db import connection, transaction
 from django.db.models import F
 
 from billing import ledger, metering
-from sandboxes import engine, leases, lifecycle, live, names, steps, stock, telling, transcript, vitals
+from sandboxes import engine, leases, lifecycle, live, names, sealing, steps, stock, telling, transcript, vitals
 from sandboxes.leases import Clock
 from sandboxes.limits import Limits
 from sandboxes.models import Artifact, Attempt, Execution, OutputChunk, Sandbox
@@ -83,7 +83,7 @@ def run(*, execution: Execution, clock: Clock) -> float | None:
         _lost_one(execution.runtime)
         reason = str(unavailable)
         return lose(execution=execution, outcome=Attempt.Outcome.REFUSED, reason=reason, now=clock())
-    except InvalidRequest as invalid:
+    except (InvalidRequest, sealing.Unreadable) as invalid:
         give_up(execution=execution, outcome=Attempt.Outcome.REFUSED, error=str(invalid), now=clock())
         return None
     vitals.attempt_ended(lost=False)
@@ -131,7 +131,7 @@ def _request(execution: Execution) -> Request:
         template=execution.template_address,
         stdin=bytes(execution.stdin or b""),
         args=tuple(execution.args),
-        env=execution.env,
+        env=sealing.opened(execution.env),
         files=execution.file_contents(),
         timeout_seconds=execution.timeout_seconds,
         limits=Limits.parse(execution.limits),

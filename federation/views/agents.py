@@ -8,7 +8,7 @@ from uuid import UUID
 
 from django.contrib import messages
 from django.db.models import Func
-from django.http import HttpRequest, HttpResponse
+from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.utils import timezone
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
@@ -16,7 +16,7 @@ from django.views.decorators.http import require_http_methods, require_POST, req
 from billing.models import Account
 from federation import agents as members
 from federation import bus, coordination, handlers, maps, pages, readers, servers
-from federation.agent_forms import FORMS, WORDS, AgentChangeForm, AgentForm, HandlerEditor
+from federation.agent_forms import FORMS, WORDS, AgentChangeForm, AgentForm, HandlerEditor, McpEditor
 from federation.forms import AgentFilter
 from federation.models import Agent, Attempt, Event, Federation
 from federation.views.shared import agent_of, editors_only, one, one_to_edit, tab
@@ -93,6 +93,25 @@ def agent_handler(request: HttpRequest, account: Account, pk: UUID) -> HttpRespo
             form.blame(bad.errors)
     found = {"agent": agent, "form": form, "versions": versions, "shown": shown or agent.handler}
     return tab(request, agent.federation, "agent_handler", found, status=422 if form.errors else 200)
+
+
+@require_http_methods(["GET", "HEAD", "POST"])
+@editors_only
+def agent_server(request: HttpRequest, account: Account, pk: UUID) -> HttpResponse:
+    """Where an agent's MCP server is, how it is asked, and its secrets."""
+    agent = _to_edit(request, account, pk)
+    if agent.runtime != Agent.Runtime.MCP:
+        raise Http404("It is no MCP server.")
+    form = McpEditor.of(agent, request.POST or None)
+    if request.method == "POST" and form.is_valid():
+        try:
+            coordination.change_agent(agent=agent, mcp=form.server(), by=request.user, now=timezone.now())
+            messages.success(request, "Changed. Its server is being asked for its tools.")
+            return redirect("federation:agent", account, agent.pk)
+        except servers.BadServer as bad:
+            form.blame(bad.errors)
+    found = {"agent": agent, "form": form}
+    return tab(request, agent.federation, "agent_server", found, status=422 if form.errors else 200)
 
 
 @require_POST
