@@ -16,6 +16,7 @@ from federation import (
     bus,
     dispatch,
     history,
+    losses,
     managed,
     memory,
     servers,
@@ -171,7 +172,7 @@ def sweep_agents() -> None:
     agents.beat_managed(now=now)
     wiring.see_to_leaders(now=now)
     agents.see_off(now=now)
-    for federation_id in agents.lose_silent(now=now):
+    for federation_id in losses.lose_silent(now=now):
         assign.delay(federation_id=str(federation_id))
 
 

@@ -87,8 +87,7 @@ def submit(
     rerun_of: Execution | None = None,
 ) -> Execution:
     """Queue code to run, with its worst-case cost held; in a long-lived sandbox only `queue` waits for another.
-
-    `sealed_env` are variables sealed by `sealing.seal`, which are opened when the program starts and never shown.
+    `sealed_env` are variables sealed by `sealing.seal`, opened when the program starts and never shown.
     Raises programs.Refused, programs.TooLarge, NetworkNotAllowed, engine.EngineUnavailable, QueueFull,
     those of ledger.CANNOT_SPEND, SandboxIsBusy, lifetimes.Ended; then nothing is written.
     """

@@ -8,7 +8,7 @@ from uuid import UUID
 
 from django.contrib import messages
 from django.db.models import Func
-from django.http import Http404, HttpRequest, HttpResponse
+from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.utils import timezone
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
@@ -101,7 +101,8 @@ def agent_server(request: HttpRequest, account: Account, pk: UUID) -> HttpRespon
     """Where an agent's MCP server is, how it is asked, and its secrets."""
     agent = _to_edit(request, account, pk)
     if agent.runtime != Agent.Runtime.MCP:
-        raise Http404("It is no MCP server.")
+        messages.warning(request, f"{agent} is no MCP server.")
+        return redirect("federation:agent", account, agent.pk)
     form = McpEditor.of(agent, request.POST or None)
     if request.method == "POST" and form.is_valid():
         try:

@@ -32,19 +32,23 @@ def _free_port() -> int:
 
 
 @contextmanager
-def _web() -> Iterator[str]:
+def web() -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
+    """A web process of its own, and its address."""
     port = _free_port()
     command = [sys.executable, "-m", "uvicorn", "ntd_site.asgi:application", "--port", str(port)]
     command += ["--log-level", "error", "--no-access-log", "--loop", "uvloop", "--http", "httptools"]
-    web = subprocess.Popen(command, env={**os.environ, "RATE_LIMIT_PER_MINUTE": "100000000"}, stdout=subprocess.DEVNULL)
+    command += ["--ws-per-message-deflate", "false", "--ws-ping-interval", "100000"]
+    process = subprocess.Popen(
+        command, env={**os.environ, "RATE_LIMIT_PER_MINUTE": "100000000"}, stdout=subprocess.DEVNULL
+    )
     address = f"http://127.0.0.1:{port}"
     try:
         while not _answers(address):
             time.sleep(0.1)
-        yield address
+        yield address, process
     finally:
-        web.terminate()
-        web.wait()
+        process.terminate()
+        process.wait()
 
 
 def _answers(address: str) -> bool:
@@ -65,7 +69,7 @@ def cases() -> Iterator[dict[str, Case]]:
     _, secret = keys.create(account=account, name="bench", scopes=keys.SCOPES, by=None, now=now)
     message: dict[str, Any] = {"from": str(one.pk), "to": str(two.pk), "payload": PAYLOAD}
 
-    with _web() as address, httpx.Client(headers={"Authorization": f"Bearer {secret}"}) as client:
+    with web() as (address, _), httpx.Client(headers={"Authorization": f"Bearer {secret}"}) as client:
         path = f"{address}/api/v1/federations/{federation.pk}/messages"
 
         def single() -> float:

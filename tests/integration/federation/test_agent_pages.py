@@ -266,4 +266,5 @@ def test_a_command_is_changed_on_its_page_and_keeps_its_other_files(alice, accou
 def test_only_a_server_has_the_settings_of_one(alice, account, federation):
     agent = factories.make_agent(federation, runtime="managed")
 
-    assert alice.get(address(account, "agent-server", agent.pk)).status_code == 404
+    answer = alice.get(address(account, "agent-server", agent.pk), follow=True)
+    assert "is no MCP server" in answer.content.decode()

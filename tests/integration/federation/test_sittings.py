@@ -14,6 +14,7 @@ from federation import (
     coordination,
     dispatch,
     history,
+    losses,
     mail,
     managed,
     readers,
@@ -406,7 +407,7 @@ def test_who_takes_no_work_reads_no_mail(federation, reader, peer, end, django_c
     if end == "drain":
         agents.drain(agent=reader, now=NOW)
     else:
-        agents.lose(agent=reader, now=NOW)
+        losses.lose(agent=reader, now=NOW)
 
     assert work(django_capture_on_commit_callbacks) == []
     assert accounts(federation)["queued"] == 1
