@@ -9,7 +9,7 @@ import pytest
 from django.db import connection
 from django.utils import timezone
 
-from federation import adaptation, agents, attempts, dispatch, showcase, wiring
+from federation import adaptation, agents, attempts, dispatch, losses, showcase, wiring
 from federation.beats import Beat
 from federation.models import Agent, Attempt, Federation, Reading, Task, TopologyVersion
 from tests import factories
