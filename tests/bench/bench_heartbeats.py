@@ -6,7 +6,12 @@ At a heartbeat a second each, the ratio is the share of one core that 2,000 agen
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
+import socket
+import subprocess
+import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
@@ -21,8 +26,8 @@ from billing import accounts, keys
 from federation import agents, coordination, store
 from federation.beats import Beat
 from federation.models import Agent, Federation
-from tests.bench.bench_bus_http import web
 from tests.bench.harness import Bench, Case
+from tests.product import free_port
 
 AGENTS = 2000
 FEW = 100
@@ -118,13 +123,36 @@ class Beating:
             assert answer.status_code == 200, answer.content
 
 
+@contextmanager
+def _web() -> Iterator[tuple[str, int]]:
+    """A web process as the product's, over this benchmark's servers: where its socket is, and its id."""
+    port = free_port()
+    command = [sys.executable, "-m", "uvicorn", "ntd_site.asgi:application", "--port", str(port), "--lifespan", "off"]
+    command += ["--log-level", "error", "--no-access-log", "--ws-per-message-deflate", "false"]
+    # Between the rounds nobody answers pings here.
+    process = subprocess.Popen([*command, "--ws-ping-interval", "100000"], stdout=subprocess.DEVNULL)
+    try:
+        while not _answers(port):
+            time.sleep(0.1)
+        yield f"ws://127.0.0.1:{port}/ws/agents/", process.pid
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def _answers(port: int) -> bool:
+    with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=5):
+        return True
+    return False
+
+
 class Sockets:
     """Each agent with a socket of its own, a beat a second, spread over the second; a real web process answers."""
 
-    def __init__(self, beating: Beating, address: str, pid: int) -> None:
+    def __init__(self, beating: Beating, url: str, pid: int) -> None:
         self.beats, self.pid = beating.beats, pid
         self.runner = asyncio.Runner()
-        self.open = self.runner.run(self._open(address.replace("http", "ws") + "/ws/agents/"))
+        self.open = self.runner.run(self._open(url))
 
     def cpu_of_a_second(self) -> float:
         """Of the web process and the servers; the agents' own is not counted."""
@@ -143,11 +171,11 @@ class Sockets:
         clock = asyncio.get_running_loop().time
         began = clock()
         for second in range(SECONDS):
-            for number, socket in enumerate(self.open):
+            for number, opened in enumerate(self.open):
                 if (early := began + second + number / AGENTS - clock()) > 0.002:
                     await asyncio.sleep(early)
-                await socket.send(f'[{{"id":{second},"verb":"heartbeat","body":{{"load":{number % 20 / 20}}}}}]')
-        answers = [json.loads(await socket.recv()) for socket in self.open for _ in range(SECONDS)]
+                await opened.send(f'[{{"id":{second},"verb":"heartbeat","body":{{"load":{number % 20 / 20}}}}}]')
+        answers = [json.loads(await opened.recv()) for opened in self.open for _ in range(SECONDS)]
         assert {answer[0]["status"] for answer in answers} == {200}
         # Whoever comes late is answered in larger batches, which cost less: then this says too little.
         print(f"  {SECONDS} s of heartbeats took {clock() - began:.1f} s", flush=True)
@@ -165,8 +193,8 @@ class Sockets:
 def cases() -> Iterator[dict[str, Case]]:
     beating = Beating()
     single, http = cpu_seconds(lambda: beating.in_arrays(1, FEW)), cpu_seconds(lambda: beating.by_http(FEW))
-    with web() as (address, process):
-        sockets = Sockets(beating, address, process.pid)
+    with _web() as (url, pid):
+        sockets = Sockets(beating, url, pid)
         yield {
             "a second of one core": lambda: 1.0,
             "managed": cpu_seconds(beating.managed, times=3),

@@ -13,7 +13,7 @@ where agent_timeout_seconds <= heartbeat_seconds
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('federation', '0016_managed_agents_read_their_mail'),
+        ('federation', '0017_managed_agents_read_their_mail'),
     ]
 
     operations = [

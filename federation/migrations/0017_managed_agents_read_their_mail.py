@@ -12,7 +12,7 @@ FILL = r"update federation_handler set reads_messages = true where code ~ '(^|\n
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('federation', '0015_keep_embeddings_in_their_dimension'),
+        ('federation', '0016_messages_look_for_their_federation_once_a_statement'),
         ('sandboxes', '0013_budgets_of_executions'),
     ]
 
