@@ -8,7 +8,19 @@ from django.contrib import admin
 from django.db.models import QuerySet
 from django.http import HttpRequest
 
-from federation.models import Agent, Attempt, DeadLetter, Event, Federation, Message, Task
+from federation.models import (
+    Agent,
+    Attempt,
+    DeadLetter,
+    Dependency,
+    Event,
+    Federation,
+    MemoryEntry,
+    MemoryNamespace,
+    Message,
+    Sitting,
+    Task,
+)
 
 
 class ReadOnly(admin.ModelAdmin):
@@ -66,6 +78,13 @@ class TaskAdmin(ReadOnly):
         return rows.light() if match and str(match.url_name).endswith("_changelist") else rows
 
 
+@admin.register(Sitting)
+class SittingAdmin(ReadOnly):
+    list_display = ("started_at", "agent", "taken", "done", "failed", "ended_at", "cost_ucr")
+    list_select_related = ("agent",)
+    search_fields = ("agent__name", "agent__federation__name")
+
+
 @admin.register(Message)
 class MessageAdmin(ReadOnly):
     list_display = ("id", "federation", "type", "recipients", "delivered", "expired", "dead", "created_at")
@@ -85,3 +104,26 @@ class EventAdmin(ReadOnly):
     list_display = ("created_at", "federation", "kind", "text")
     list_filter = ("kind",)
     list_select_related = ("federation",)
+
+
+@admin.register(Dependency)
+class DependencyAdmin(ReadOnly):
+    list_display = ("task", "needs", "federation")
+    list_select_related = ("task", "needs", "federation")
+    search_fields = ("task__id__exact", "needs__id__exact")
+
+
+@admin.register(MemoryNamespace)
+class MemoryNamespaceAdmin(ReadOnly):
+    list_display = ("name", "federation", "entries", "bytes", "dimension", "metric")
+    list_select_related = ("federation",)
+    search_fields = ("name", "federation__name")
+
+
+@admin.register(MemoryEntry)
+class MemoryEntryAdmin(ReadOnly):
+    list_display = ("key", "namespace", "version", "bytes", "expires_at", "updated_at")
+    list_select_related = ("namespace",)
+    search_fields = ("key", "namespace__name", "namespace__federation__name")
+    # A thousand numbers say nothing to a person.
+    exclude = ("embedding",)

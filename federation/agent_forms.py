@@ -8,12 +8,17 @@ from typing import Any
 from django import forms
 
 from federation.forms import CODE, EDITOR, Words
-from federation.models import Agent, Handler
+from federation.models import Agent, Handler, McpServer
 from sandboxes.models import Template
 
 HANDLER = '''def handle(payload):
     """payload: what the task was given. What you return is its result; it must be JSON."""
     return {"doubled": 2 * payload["n"]}
+
+
+def on_message(message):
+    """Leave this out, and messages wait in the inbox. What you return goes back to the sender; None: nothing does."""
+    return {"heard": message["payload"]}
 '''
 SERVER = '''from mcp.server.mcpserver import MCPServer
 
@@ -129,6 +134,16 @@ class HandlerEditor(HandlerForm):
         return cls(*given, account=agent.federation.account, initial=initial)
 
 
+class Unshown(forms.Textarea):
+    """Takes secrets, and gives none back: also not with the errors of a form."""
+
+    def __init__(self) -> None:
+        super().__init__({"class": "textarea code", "rows": 3, "spellcheck": "false", "autocomplete": "off"})
+
+    def format_value(self, value: Any) -> str:
+        return ""
+
+
 class McpForm(AgentForm):
     runtime = Agent.Runtime.MCP
     capabilities = Words(required=False, help_text="Beside its tools, whose names are added by themselves.")
@@ -148,7 +163,15 @@ class McpForm(AgentForm):
         help_text="A file beside the command, if it needs one: python server.py",
     )
     template = forms.ChoiceField(required=False, initial="python", help_text="What its sandbox starts from.")
+    network = forms.BooleanField(required=False, label="The command may use the network")
     timeout_seconds = forms.FloatField(min_value=1, max_value=300, initial=30, label="Longest answer (seconds)")
+    secrets = forms.CharField(
+        strip=False,
+        required=False,
+        widget=Unshown,
+        help_text="One a line. For an address, headers: <code>Authorization: Bearer …</code> For a command, variables: "
+        "<code>API_KEY=…</code> They are kept sealed and never shown again.",
+    )
 
     def clean_command(self) -> list[str]:
         try:
@@ -157,14 +180,80 @@ class McpForm(AgentForm):
             raise forms.ValidationError(f"This is no command: {wrong}.") from wrong
 
     def asked(self) -> dict[str, Any]:
+        return {**super().asked(), "mcp": self.server()}
+
+    def clean(self) -> dict[str, Any]:
+        """The secrets as they are asked of the server: `headers` or `env`, by name."""
+        found: dict[str, Any] = super().clean() or {}
+        sign, kind = (":", "headers") if found.get("url") else ("=", "env")
+        said: dict[str, str | None] = {}
+        for number, line in enumerate(found.get("secrets", "").splitlines(), start=1):
+            name, has_sign, value = line.partition(sign)
+            if line.strip() and not (has_sign and name.strip()):
+                self.add_error("secrets", f"Line {number} is no name{sign}value.")
+            elif line.strip():
+                said[name.strip()] = value.strip()
+        found["secrets"] = {kind: said}
+        return found
+
+    def server(self) -> dict[str, Any]:
+        """What `servers.change` is asked."""
         found = self.cleaned_data
-        mcp = {"timeout_seconds": found["timeout_seconds"], "template": found["template"] or "python"}
+        mcp: dict[str, Any] = {"timeout_seconds": found["timeout_seconds"], "template": found["template"] or "python"}
         if found["url"]:
             mcp["url"] = found["url"].strip()
         if found["command"]:
             code = found["code"].replace("\r\n", "\n")
             mcp |= {"command": found["command"], "files": {"server.py": code} if code.strip() else {}}
-        return {**super().asked(), "mcp": mcp}
+            mcp["network"] = found["network"]
+        return mcp | {kind: said for kind, said in found["secrets"].items() if said}
+
+    def blame(self, errors: dict[str, str]) -> None:
+        shown = {"headers": "secrets", "env": "secrets", "files": "code"}
+        super().blame({shown.get(name, name): words for name, words in errors.items()})
+
+
+class McpEditor(McpForm):
+    """Of an agent that is there. Secrets that are not named stay."""
+
+    name = capabilities = max_concurrent_tasks = None  # type: ignore[assignment]
+    forgotten = forms.MultipleChoiceField(
+        required=False,
+        widget=forms.CheckboxSelectMultiple,
+        label="Forget",
+        help_text="Secrets it has and needs no more.",
+    )
+
+    @classmethod
+    def of(cls, agent: Agent, *given: Any) -> McpEditor:
+        server: McpServer = agent.mcp
+        code = server.files.get("server.py", "")
+        initial = {name: getattr(server, name) for name in ("url", "template", "network", "timeout_seconds")}
+        initial |= {"command": shlex.join(server.command), "code": code if isinstance(code, str) else ""}
+        made = cls(*given, account=agent.federation.account, initial=initial)
+        made.kept, names = server.files, sorted(server.secrets)
+        made.fields["forgotten"].choices = [(name, name) for name in names]  # type: ignore[attr-defined]
+        if not names:
+            del made.fields["forgotten"]
+        made.fields["secrets"].help_text += " Those not named here stay as they are."
+        return made
+
+    def clean(self) -> dict[str, Any]:
+        found = super().clean()
+        if not (self.errors or found["url"] or found["command"]):
+            self.add_error(None, "Give either the address of the server, or its command.")
+        return found
+
+    def server(self) -> dict[str, Any]:
+        asked = super().server()
+        if "files" in asked:
+            others = {path: content for path, content in self.kept.items() if path != "server.py"}
+            asked["files"] = others | asked["files"]
+        forgotten = dict.fromkeys(self.cleaned_data.get("forgotten", ()))
+        for kind, said in self.cleaned_data["secrets"].items():
+            if forgotten or said:
+                asked[kind] = forgotten | said
+        return asked
 
 
 FORMS: dict[str, type[AgentForm]] = {form.runtime: form for form in (ManagedForm, RemoteForm, McpForm)}

@@ -1,4 +1,4 @@
-"""Members: they join, send heartbeats, are drained, leave, are lost.
+"""Members: they join, send heartbeats, are drained, leave. Those who fall silent are lost (`losses`).
 
 Whatever changes membership locks the federation and re-wires it: one version of its topology more (`wiring`).
 """
@@ -17,7 +17,6 @@ from django.db import transaction
 from django.db.models import F, Q
 from django.db.models.expressions import RawSQL
 
-from billing.outgoing import outbox
 from federation import attempts, bus, dispatch, journal, live, maps, wiring
 from federation import beats as statements
 from federation.beats import Beat, Heard
@@ -284,35 +283,7 @@ def beat_managed(*, now: datetime) -> int:
     return count
 
 
-# Loss
-
-
-def lose_silent(*, now: datetime) -> list[UUID]:
-    """Mark whoever was silent too long as lost and give its tasks to others; returns the federations."""
-    timeout = F("federation__agent_timeout_seconds") * timedelta(seconds=1)
-    silent = Agent.objects.linked().filter(last_heartbeat_at__lt=now - timeout, federation__deleted_at=None)
-    touched: dict[UUID, None] = {}
-    for agent in silent.select_related("federation").order_by("last_heartbeat_at", "pk")[:100]:
-        if lose(agent=agent, now=now):
-            touched[agent.federation_id] = None
-    return list(touched)
-
-
-@transaction.atomic
-def lose(*, agent: Agent, now: datetime) -> bool:
-    """Guarded by the silence itself: one heartbeat in between and the agent stays."""
-    federation = _locked(agent.federation)
-    still_silent = Agent.objects.linked().filter(pk=agent.pk, last_heartbeat_at=agent.last_heartbeat_at)
-    if not still_silent.update(availability=Agent.Availability.LOST, reported_load=None):
-        return False
-    seconds = int((now - agent.last_heartbeat_at).total_seconds())
-    words = f"{agent} was silent for {seconds} s: lost."
-    journal.record(federation, Event.Kind.LOST, words, now=now, agent=agent)
-    told = {"agent": str(agent.pk), "federation": str(federation.pk), "name": agent.name}
-    outbox.publish(account_id=federation.account_id, type="agent.lost", data=told, now=now)
-    _release_all(agent, why=f"{agent} was lost.", now=now)
-    wiring.rewire(federation=federation, why=words, now=now)
-    return True
+# Our own lateness
 
 
 def forgive(*, seconds: float) -> None:

@@ -6,6 +6,8 @@ class FederationConfig(AppConfig):
 
     def ready(self) -> None:
         from federation import receivers
-        from sandboxes import signals
+        from federation.signals import mail_came
+        from sandboxes.signals import execution_finished
 
-        signals.execution_finished.connect(receivers.execution_finished, dispatch_uid="federation.tasks")
+        execution_finished.connect(receivers.execution_finished, dispatch_uid="federation.tasks")
+        mail_came.connect(receivers.mail_came, dispatch_uid="federation.sittings")

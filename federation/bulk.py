@@ -1,4 +1,4 @@
-"""Many tasks at once, in a fixed number of statements: handed over, begun, completed.
+"""Many tasks at once, in a fixed number of statements: handed over, begun, completed, taken from who is gone.
 
 The callers hold the federation's lock or the tasks' locks, so what is read here is still so when it is written.
 Tasks are locked in the order of their ids by whoever locks several and waits for them.
@@ -17,8 +17,8 @@ from django.db import connection, transaction
 from django.db.models import F
 from django.db.models.functions import Coalesce
 
-from federation import attempts, live, outcomes, store
-from federation.models import Agent, Attempt, Federation, Task
+from federation import attempts, journal, live, outcomes, store
+from federation.models import Agent, Attempt, DeadLetter, Event, Federation, Task
 
 HAND_OVER = """
 update federation_task task
@@ -26,6 +26,28 @@ set state = 'assigned', assigned_to_id = given.agent, epoch = task.epoch + 1, re
     progress_note = ''
 from unnest(%s::uuid[], %s::uuid[]) as given(task, agent)
 where task.id = given.task
+"""
+# A lapsed attempt's task: queued again, or (where no try is left) dead. `error` null leaves what was said before.
+RELEASE = """
+with said as (
+    select * from unnest(%(tasks)s::uuid[], %(attempts)s::uuid[], %(errors)s::text[], %(reasons)s::text[],
+        %(started)s::bool[], %(dead)s::bool[])
+        as said (task, attempt, error, reason, started, dead)
+), ended as (
+    update federation_attempt attempt
+    set state = 'lapsed', ended_at = %(now)s, error = said.error, answer = null
+    from said where attempt.id = said.attempt
+)
+update federation_task task
+set state = case when said.dead then 'dead' else 'queued' end,
+    finished_at = case when said.dead then %(now)s::timestamptz end,
+    assigned_to_id = case when said.dead then task.assigned_to_id end,
+    progress = case when said.dead then task.progress end,
+    progress_note = case when said.dead then task.progress_note else '' end,
+    not_before = case when said.dead then task.not_before else %(now)s::timestamptz end,
+    reason = case when said.dead then '' else said.reason end,
+    error = case when said.started then said.error else task.error end
+from said where task.id = said.task
 """
 COMPLETE = """
 with said as (
@@ -99,6 +121,76 @@ def begin(federation: Federation, waiting: Sequence[Attempt], *, now: datetime) 
         attempt.task.state, attempt.task.tries = Task.State.RUNNING, attempt.task.tries + 1
     live.tasks_changed(federation, [attempt.task for attempt in begun])
     return begun
+
+
+def release(federation: Federation, held: Sequence[tuple[Attempt, str]], *, now: datetime) -> list[Attempt]:
+    """Take tasks from agents that are gone, each with why; as `attempts.release` does, but with the federation locked.
+
+    Returns the attempts that ended only now.
+    """
+    ids = sorted(attempt.task_id for attempt, _ in held)
+    if not ids:
+        return []
+    rows = Task.objects.select_for_update(no_key=True).filter(pk__in=ids).order_by("pk")
+    tasks = {task.pk: task for task in rows.light()}
+    # Read again: until their tasks were locked they could start or end.
+    alive = Attempt.objects.live().select_related("agent").in_bulk([attempt.pk for attempt, _ in held])
+    ended = [(alive[attempt.pk], tasks[attempt.task_id], why) for attempt, why in held if attempt.pk in alive]
+    if not ended:
+        return []
+    for attempt, task, why in ended:
+        _note_release(attempt, task, why, now)
+    _write_release(ended, now)
+    dead = [task for _, task, _ in ended if task.state == Task.State.DEAD]
+    _bury(federation, dead, now)
+    said = [(f"{task}: {why}", attempt.agent, task) for attempt, task, why in ended]
+    journal.record_many(federation, Event.Kind.REASSIGNED, said, now=now)
+    live.tasks_changed(federation, [task for _, task, _ in ended])
+    outcomes.tell(federation, dead, now=now)
+    return [attempt for attempt, _, _ in ended]
+
+
+def _note_release(attempt: Attempt, task: Task, why: str, now: datetime) -> None:
+    """On the objects what `RELEASE` does to the rows."""
+    has_begun = attempt.started_at is not None
+    attempt.state, attempt.ended_at, attempt.error, attempt.answer = Attempt.State.LAPSED, now, why, None
+    if has_begun:
+        task.error = why
+    if has_begun and task.tries >= task.max_attempts:
+        task.state, task.finished_at, task.reason = Task.State.DEAD, now, ""
+        return
+    task.state = Task.State.QUEUED
+    task.reason = (f"Attempt {task.tries} of {task.max_attempts}: {why}" if has_begun else why)[:500]
+
+
+def _write_release(ended: Sequence[tuple[Attempt, Task, str]], now: datetime) -> None:
+    given = {
+        "tasks": [task.pk for _, task, _ in ended],
+        "attempts": [attempt.pk for attempt, _, _ in ended],
+        "errors": [why for _, _, why in ended],
+        "reasons": [task.reason for _, task, _ in ended],
+        "started": [attempt.started_at is not None for attempt, _, _ in ended],
+        "dead": [task.state == Task.State.DEAD for _, task, _ in ended],
+        "now": now,
+    }
+    with connection.cursor() as cursor:
+        cursor.execute(RELEASE, given)
+
+
+def _bury(federation: Federation, dead: Sequence[Task], now: datetime) -> None:
+    if not dead:
+        return
+    DeadLetter.objects.bulk_create(
+        [
+            DeadLetter(
+                federation=federation, task=task, reason=DeadLetter.Reason.ATTEMPTS, agent_id=task.assigned_to_id,
+                created_at=now,
+            )
+            for task in dead
+        ]
+    )  # fmt: skip
+    said = [(f"{task}: gave up after {task.tries} attempts.", None, task) for task in dead]
+    journal.record_many(federation, Event.Kind.DEAD, said, now=now)
 
 
 def complete(*, agent: Agent, answers: Sequence[Answer], now: datetime) -> list[Attempt | Exception]:

@@ -24,7 +24,7 @@ import redis
 from redis.commands.core import Script
 from uuid_utils.compat import uuid7
 
-from federation import history, live, packs, relays, store
+from federation import history, live, packs, relays, signals, store
 from federation.models import Agent, Federation
 from federation.packs import Draft, Item, Offer, Pack, Receipt
 
@@ -112,6 +112,8 @@ def send_many(*, federation: Federation, drafts: Sequence[Draft], now: datetime)
     if any(draft.durable for draft in drafts):
         history.flush_all(now=now)
     live.messages_moved(federation)
+    if sending.called:
+        signals.mail_came.send_robust(sender=None)
     return sending.answers
 
 
@@ -124,6 +126,7 @@ class _Sending:
         # Every answer is set before it is given: a draft is refused here or answered by its pack.
         self.answers: list[Any] = [None] * len(drafts)
         self.ways: dict[tuple[UUID, UUID | None], relays.Way | Exception] = {}
+        self.called = 0  # agents that read their inboxes here, and have something in it now
 
     def fit(self) -> Iterator[tuple[int, Draft, bytes]]:
         """What can be sent; the others are answered with why not."""
@@ -183,7 +186,8 @@ class _Sending:
         receipts = []
         for pack in chunk:
             receipts.append(self._put(pack, arguments))
-        replies = run("send", self.federation.pk, self.now, *arguments)
+        called, replies = run("send", self.federation.pk, self.now, *arguments)
+        self.called += called
         for pack, receipt, reply in zip(chunk, receipts, replies, strict=False):
             if isinstance(reply, int) and reply > 0:
                 cut, refused = pack.split(reply)
@@ -244,6 +248,7 @@ class _Sending:
                 "hops": way.hops,
                 "recipients": way.recipients,
                 "topology_version": self.federation.topology_version,
+                **({"in_reply_to": draft.in_reply_to} if draft.in_reply_to else {}),
             }
         )
 

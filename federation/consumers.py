@@ -4,6 +4,7 @@
     [{"id": 2, "verb": "claim", "wait": 20}, {"id": 3, "verb": "heartbeat", "body": {...}}]
 
 Frames are answered in order, but a claim or a look into the inbox that waits, which holds up none behind it.
+Heartbeats are written together, with those of other sockets (`pulse`), and are not counted by the rate limit.
 Nothing more is read while an array is being answered or its answers are not taken: the sender feels it.
 Closes for good: 4401 the token is unknown or replaced, 4410 gone, 4408 nobody said hello; the last frame says why.
 """
@@ -22,7 +23,7 @@ from django.db import close_old_connections
 from rest_framework import exceptions
 from rest_framework.utils.encoders import JSONEncoder
 
-from federation import store
+from federation import pulse, store
 from federation.api import verbs
 from federation.api.verbs import WAITING, Answer, BadFrame, Frame
 from federation.connections import roll
@@ -86,6 +87,12 @@ class AgentConsumer(AsyncWebsocketConsumer):
         except BadFrame as bad:
             await self._say([await run(verbs.refusal, None, bad)])
             return
+        beats = [self._beat(each) for each in said]
+        if beats and all(beats):
+            answers = await pulse.pulse.beat(beats, run=run)
+            await self._say(answers)
+            await self._see_out(answers)
+            return
         answers, to_wait = await run(self._answer_all, said)
         await self._say(answers)
         for frame in to_wait:
@@ -97,7 +104,13 @@ class AgentConsumer(AsyncWebsocketConsumer):
     def _answer_all(self, said: list[Any]) -> tuple[list[Answer], list[Frame]]:
         answers: list[Answer] = []
         to_wait: list[Frame] = []
+        beats: list[pulse.Told] = []
         for each in said:
+            if (beat := self._beat(each)) is not None:
+                beats.append(beat)
+                continue
+            answers += pulse.answer_all(beats)
+            beats.clear()
             try:
                 frame = verbs.parse(each, agent=self._only(), federation=self.federation)
                 self._check_seats(frame)
@@ -110,7 +123,18 @@ class AgentConsumer(AsyncWebsocketConsumer):
                     answers.append(found)
             except (BadFrame, TooMany, exceptions.APIException) as refused:
                 answers.append(verbs.refusal(verbs.ident(each.get("id")) if isinstance(each, dict) else None, refused))
-        return answers, to_wait
+        return answers + pulse.answer_all(beats), to_wait
+
+    def _beat(self, said: Any) -> pulse.Told | None:
+        """A heartbeat of an agent that said hello here; None for all else, which its endpoint answers."""
+        if not isinstance(said, dict) or said.get("verb") != "heartbeat":
+            return None
+        try:
+            frame = verbs.parse(said, agent=self._only(), federation=self.federation)
+        except BadFrame:
+            return None
+        token = self.tokens.get(frame.of)
+        return pulse.told(frame, token) if token else None
 
     def _only(self) -> UUID | None:
         return next(iter(self.tokens)) if len(self.tokens) == 1 else None

@@ -19,10 +19,10 @@ MOST_BYTES = 16 * 1024 * 1024
 CONNECT_SECONDS = 10.0
 
 
-async def converse(url: str, job: dict[str, Any]) -> dict[str, Any]:
+async def converse(url: str, job: dict[str, Any], headers: dict[str, str]) -> dict[str, Any]:
     """What came out, as `mcp_session.converse` says it; also when the address is refused or nobody answers."""
     try:
-        async with _client(timeout_seconds=job["timeout_seconds"]) as client:
+        async with _client(timeout_seconds=job["timeout_seconds"], headers=headers) as client:
             found: dict[str, Any] = await mcp_session.converse(streamable_http_client(url, http_client=client), job)
             return found
     except Exception as wrong:  # noqa: BLE001 - whatever the server makes the client do is the server's
@@ -63,12 +63,15 @@ class _Judging(httpcore2.AnyIOBackend):
         return _Counted(await super().connect_tcp(judged, port, *given, **named))
 
 
-def _client(*, timeout_seconds: float) -> httpx2.AsyncClient:
-    """No proxies, netrc or certificates from the environment: what is judged is what is connected to."""
+def _client(*, timeout_seconds: float, headers: dict[str, str]) -> httpx2.AsyncClient:
+    """No proxies, netrc or certificates from the environment: what is judged is what is connected to.
+
+    The headers go to that address only: the client of MCP follows no redirect to another origin.
+    """
     transport = httpx2.AsyncHTTPTransport(trust_env=False)
     # The only way to give it a network of one's own.
     transport._pool = httpcore2.AsyncConnectionPool(
         ssl_context=httpx2.create_ssl_context(trust_env=False), network_backend=_Judging(), max_connections=10
     )
     timeout = httpx2.Timeout(timeout_seconds, connect=min(CONNECT_SECONDS, timeout_seconds))
-    return httpx2.AsyncClient(transport=transport, trust_env=False, timeout=timeout)
+    return httpx2.AsyncClient(transport=transport, trust_env=False, timeout=timeout, headers=headers)

@@ -45,9 +45,28 @@ class StaleVersion(Exception):
         self.extras = {"state": f"version {present}"}
 
 
+class BadTimings(Exception):
+    """Raised for timings by which every agent would be lost between two of its heartbeats."""
+
+    code = "validation_error"
+
+    def __init__(self, heartbeat_seconds: int) -> None:
+        said = f"Give more than the {heartbeat_seconds} s between two heartbeats."
+        self.extras = {"errors": {"agent_timeout_seconds": [said]}}
+        super().__init__(said)
+
+
+def _check_timings(federation: Federation) -> None:
+    if federation.agent_timeout_seconds <= federation.heartbeat_seconds:
+        raise BadTimings(federation.heartbeat_seconds)
+
+
 @transaction.atomic
 def create_federation(*, account: Account, name: str, by: Any, now: datetime, **settings: Any) -> Federation:
-    federation = Federation.objects.create(account=account, name=name, created_at=now, **settings)
+    """Raises BadTimings."""
+    federation = Federation(account=account, name=name, created_at=now, **settings)
+    _check_timings(federation)
+    federation.save(force_insert=True)
     words = f"Created with the topology {federation.topology} by {by or 'the system'}."
     journal.record(federation, Event.Kind.CREATED, words, now=now)
     wiring.begin(federation=federation, why=words, now=now)
@@ -59,7 +78,10 @@ def create_federation(*, account: Account, name: str, by: Any, now: datetime, **
 def change_federation(
     *, federation: Federation, changes: dict[str, Any], by: Any, now: datetime, version: int | None = None
 ) -> Federation:
-    """Change settings; another shape re-wires. With `version` only if it is still the present one."""
+    """Change settings; another shape re-wires. With `version` only if it is still the present one.
+
+    Raises StaleVersion, BadTimings.
+    """
     locked = dispatch.lock(federation.pk)
     if locked is None:
         raise agents.Gone
@@ -71,6 +93,7 @@ def change_federation(
     before = locked.topology
     for name, value in changed.items():
         setattr(locked, name, value)
+    _check_timings(locked)
     if locked.topology != before:
         locked.adapted = ""
     locked.version += 1

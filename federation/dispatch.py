@@ -30,11 +30,12 @@ from federation.models import Agent, Attempt, Federation, Handler, Task
 
 ROUND = 200
 MISSED_BEATS = 2
-# Asked every second, also of a product where nothing happens: three looks at the ends of indexes.
+# Asked every second, also of a product where nothing happens: five looks at the ends of indexes.
 HAS_WORK = """
 select exists (select from federation_task where state in ('queued', 'assigned', 'running'))
     or exists (select from federation_attempt where state in ('assigned', 'running'))
     or exists (select from federation_mcpserver where reading_id is not null)
+    or exists (select from federation_sitting where ended_at is null)
     or exists (select from sandboxes_execution where state in ('queued', 'starting', 'running') and agent <> '')
 """
 

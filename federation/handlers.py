@@ -9,7 +9,7 @@ from typing import Any
 from django.conf import settings
 from django.db.models import Max
 
-from federation import workloads
+from federation import readers, workloads
 from federation.models import Agent, Handler
 from sandboxes.limits import InvalidLimits, Limits
 from sandboxes.models import Template
@@ -41,12 +41,14 @@ def change(*, agent: Agent, wanted: Mapping[str, Any] | None, by: Any, now: date
     if wanted is None:
         agent.handler = None
         agent.save(update_fields=["handler"])
+        readers.told(agent=agent, reads=False, now=now)
         return None
     before = agent.handler
     fields = {name: getattr(before, name) if before else default for name, default in DEFAULTS.items()}
     fields |= {"code": before.code if before else "", **wanted}
     fields["types"] = sorted(set(fields["types"]))
     check(agent, fields)
+    fields["reads_messages"] = workloads.reads_messages(fields["code"])
     if before is not None and all(getattr(before, name) == value for name, value in fields.items()):
         return before
     newest = Handler.objects.filter(agent=agent).aggregate(newest=Max("version"))["newest"] or 0
@@ -54,6 +56,7 @@ def change(*, agent: Agent, wanted: Mapping[str, Any] | None, by: Any, now: date
         agent=agent, version=newest + 1, created_by=str(by or "")[:120], created_at=now, **fields
     )
     agent.save(update_fields=["handler"])
+    readers.told(agent=agent, reads=agent.handler.reads_messages, now=now)
     return agent.handler
 
 

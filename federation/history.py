@@ -180,6 +180,7 @@ def _bury(entries: Sequence[Entry], now: datetime) -> None:
             message=bodies[pk],
             agent_id=entry["a"] if UUID(entry["a"]) in agents else None,
             reason=entry["r"],
+            error=entry.get("w", ""),
             created_at=now,
         )
         for pk, entry in lost

@@ -152,7 +152,7 @@ def advance(*, execution_id: UUID, now: datetime) -> Attempt | None:
 
 def _tell(attempt: Attempt, execution: Execution, now: datetime) -> None:
     if attempt.agent.runtime == Agent.Runtime.MCP and not is_infrastructure(execution):
-        outcome = tool_calls.outcome_of(execution, _artifact(execution), _why(execution))
+        outcome = tool_calls.outcome_of(execution, _artifact(execution), why(execution))
         tool_calls.tell(attempt=attempt, server=attempt.agent.mcp, outcome=outcome, now=now)
         return
     if execution.state == Execution.State.SUCCEEDED:
@@ -162,7 +162,7 @@ def _tell(attempt: Attempt, execution: Execution, now: datetime) -> None:
     attempts.fail(
         task_id=attempt.task_id,
         epoch=attempt.epoch,
-        error=_why(execution),
+        error=why(execution),
         retryable=is_infrastructure(execution),
         now=now,
     )
@@ -173,7 +173,7 @@ def take_reading(*, execution_id: UUID, now: datetime) -> UUID | None:
     execution = Execution.objects.light().filter(pk=execution_id).first()
     if execution is None or not execution.is_settled:
         return None
-    outcome = tool_calls.outcome_of(execution, _artifact(execution), _why(execution))
+    outcome = tool_calls.outcome_of(execution, _artifact(execution), why(execution))
     server = tool_calls.take_reading(execution=execution, outcome=outcome, now=now)
     return server.agent.federation_id if server else None
 
@@ -190,7 +190,7 @@ def is_infrastructure(execution: Execution) -> bool:
     return execution.state == Execution.State.FAILED and not ended_by_itself
 
 
-def _why(execution: Execution) -> str:
+def why(execution: Execution) -> str:
     if execution.state == Execution.State.CANCELLED:
         return "Its execution was cancelled."
     if execution.state == Execution.State.TIMED_OUT:

@@ -46,7 +46,7 @@ class UnfitPayload(Exception):
 
 class Draft(NamedTuple):
     """A message to be sent. `recipient` None is a broadcast; with `reply_timeout_seconds` it asks for a reply,
-    which is kept for a waiting caller when `awaited`."""
+    which is kept for a waiting caller when `awaited`; `in_reply_to` is the message it answers by itself."""
 
     sender: UUID
     recipient: UUID | None
@@ -59,6 +59,7 @@ class Draft(NamedTuple):
     durable: bool = False
     reply_timeout_seconds: float | None = None
     awaited: bool = False
+    in_reply_to: str = ""
 
     @property
     def goes_alone(self) -> bool:

@@ -1,4 +1,4 @@
-"""An execution finished: its task goes on."""
+"""An execution finished: its task goes on. Mail came: its reader sits down to it."""
 
 from __future__ import annotations
 
@@ -12,3 +12,7 @@ def execution_finished(execution_id: UUID | str, agent: str | None = None, **_: 
     if agent == "":
         return  # Nobody's agent asked for it: no task waits.
     tasks.advance.delay(execution_id=str(execution_id))
+
+
+def mail_came(**_: Any) -> None:
+    tasks.read_mail.delay_on_commit()

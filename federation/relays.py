@@ -1,9 +1,9 @@
 """How a message goes: straight into the recipient's inbox (logical), or hop by hop through those on the way (relayed).
 
 Relayed, a message waits in the inbox of the next remote agent on its way, and that agent's acknowledgement passes it
-on; managed agents, whose programs run here, pass on at once. It ends in the dead letters after `max_hops` links
-(`hops`), or when it would go over the same link in the same direction again (`loop`): turning round where the
-topology broke is no loop, and going back and forth is.
+on; managed agents and MCP servers, for whom our workers work, pass on at once. It ends in the dead letters after
+`max_hops` links (`hops`), or when it would go over the same link in the same direction again (`loop`): turning round
+where the topology broke is no loop, and going back and forth is.
 """
 
 from __future__ import annotations
@@ -52,8 +52,8 @@ class Map:
         self._federation = federation
 
     @cached_property
-    def _managed(self) -> set[UUID]:
-        agents = Agent.objects.linked().filter(federation=self._federation, runtime=Agent.Runtime.MANAGED)
+    def _ours(self) -> set[UUID]:
+        agents = Agent.objects.linked().filter(federation=self._federation, runtime__in=Agent.OURS)
         return set(agents.values_list("pk", flat=True))
 
     def way(self, sender: UUID, recipient: UUID | None) -> Way:
@@ -106,7 +106,7 @@ class Map:
             if self.limit and len(path) > self.limit:
                 return Leg(str(to), "", _text(path), HOPS)
             path.append(onto)
-            if onto != to and onto not in self._managed:
+            if onto != to and onto not in self._ours:
                 return Leg(str(onto), str(to), _text(path), "")
         return Leg(str(to), "", _text(path), "")
 

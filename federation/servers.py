@@ -14,10 +14,10 @@ from typing import Any
 from django.db import transaction
 from django.db.models import Q
 
-from federation import guarded, handlers, live, workloads
+from federation import credentials, guarded, handlers, live, workloads
 from federation.models import Agent, McpServer
 from federation.sample import shelf
-from sandboxes import programs
+from sandboxes import programs, sealing
 
 FIELDS = ("url", "command", "files", "template", "network", "timeout_seconds")
 LONGEST_NAME = 60
@@ -42,18 +42,23 @@ class BadServer(Exception):
 def change(*, agent: Agent, wanted: Mapping[str, Any] | None, now: datetime) -> McpServer:
     """Say where an agent's server is, inside the caller's transaction; its tools must be read anew. Raises BadServer.
 
-    What is left out is as before.
+    What is left out is as before; `headers` and `env` are secrets by name, None takes one away (`credentials`).
     """
     if agent.runtime != Agent.Runtime.MCP:
         raise BadServer(**{"": "Only agents with the runtime mcp have an MCP server."})
     server = McpServer.objects.filter(agent=agent).first() or McpServer(agent=agent)
-    for name, value in (wanted or {}).items():
+    wanted, before = dict(wanted or {}), credentials.place_of(server)
+    secrets = {kind: wanted.pop(kind) for kind in credentials.KINDS if kind in wanted}
+    for name, value in wanted.items():
         setattr(server, name, value)
-    if wanted and "url" in wanted and "command" not in wanted:
+    if "url" in wanted and "command" not in wanted:
         server.command, server.files = [], {}
-    if wanted and "command" in wanted and "url" not in wanted:
+    if "command" in wanted and "url" not in wanted:
         server.url = ""
     _check(agent, server)
+    if credentials.place_of(server) != before:
+        server.secrets = {}
+    _keep_secrets(server, secrets)
     server.reading, server.error, server.tools_read_at, server.asked_at = None, "", None, now
     server.save()
     _set_available(agent, is_available=False)
@@ -74,6 +79,16 @@ def _check(agent: Agent, server: McpServer) -> None:
     errors = {name: said for name, said in errors.items() if said}
     if errors:
         raise BadServer(**errors)
+
+
+def _keep_secrets(server: McpServer, given: Mapping[str, Mapping[str, str | None]]) -> None:
+    kind = credentials.kind_of(server)
+    errors = {other: f"A server like this one is given its secrets as {kind}." for other in given if other != kind}
+    if not errors and kind in given:
+        errors = {kind: credentials.fault(given[kind], server.secrets, kind=kind)}
+    if any(errors.values()):
+        raise BadServer(**errors)
+    server.secrets = credentials.changed(server.secrets, given.get(kind, {}), kind=kind)
 
 
 def _files_fault(files: Mapping[str, Any]) -> str:
@@ -101,8 +116,10 @@ def job(server: McpServer, payload: Mapping[str, Any] | None) -> dict[str, Any]:
 
 
 def execution_arguments(server: McpServer, wanted: Mapping[str, Any]) -> dict[str, Any]:
-    """The keyword arguments of `executions.submit` for a conversation with a command."""
+    """The keyword arguments of `executions.submit` for a conversation with a command. Raises workloads.BadPayload."""
+    secrets(server)
     return {
+        "sealed_env": server.secrets,
         "code": shelf.inside("mcp_session"),
         "files": {**server.files, "job.json": json.dumps(wanted).encode()},
         "template": server.template,
@@ -111,6 +128,14 @@ def execution_arguments(server: McpServer, wanted: Mapping[str, Any]) -> dict[st
         "limits": {"memory_mb": MEMORY_MB},
         "network": server.network,
     }
+
+
+def secrets(server: McpServer) -> dict[str, str]:
+    """In plain words. Raises workloads.BadPayload."""
+    try:
+        return credentials.opened(server)
+    except sealing.Unreadable as unreadable:
+        raise workloads.BadPayload(str(unreadable)) from unreadable
 
 
 @transaction.atomic
@@ -127,7 +152,8 @@ def keep_tools(*, server: McpServer, tools: Sequence[Mapping[str, Any]], now: da
 
 def keep_error(*, server: McpServer, error: str, now: datetime) -> None:
     """It could not be asked: no work for its agent until it can."""
-    McpServer.objects.filter(pk=server.pk).update(error=error[:2000], tools_read_at=now)
+    said = credentials.masked(server, error)[:2000]
+    McpServer.objects.filter(pk=server.pk).update(error=said, tools_read_at=now)
     _set_available(server.agent, is_available=False)
 
 

@@ -16,9 +16,11 @@ from federation import (
     bus,
     dispatch,
     history,
+    losses,
     managed,
     memory,
     servers,
+    sittings,
     store,
     tool_calls,
     vectors,
@@ -27,6 +29,7 @@ from federation import (
 )
 from federation.models import Agent, Attempt
 from sandboxes import executions, lifecycle
+from sandboxes.models import Execution
 
 LATE_SECONDS = 6.0
 # Of leases: as long as a sweep may be away.
@@ -74,12 +77,28 @@ def sweep_tools() -> None:
 
 @shared_task
 def advance(*, execution_id: str) -> None:
-    learned = managed.take_reading(execution_id=execution_id, now=timezone.now())
-    if learned is not None:
-        assign.delay(federation_id=str(learned))
     attempt = managed.advance(execution_id=execution_id, now=timezone.now())
     if attempt is not None:
         _go_on(attempt)
+        return
+    sitting = sittings.advance(execution_id=execution_id, now=timezone.now())
+    if sitting is not None:
+        charge_sitting.delay(sitting_id=str(sitting.pk))
+        read_mail()
+        return
+    learned = managed.take_reading(execution_id=execution_id, now=timezone.now())
+    if learned is not None:
+        assign.delay(federation_id=str(learned))
+
+
+@shared_task
+def read_mail() -> None:
+    sittings.begin_all(now=timezone.now())
+
+
+@shared_task
+def charge_sitting(*, sitting_id: str) -> None:
+    wages.charge_sittings(now=timezone.now(), sitting_ids=[sitting_id])
 
 
 @shared_task
@@ -103,14 +122,22 @@ def after_stop(*, attempt_id: str) -> None:
 
 
 @shared_task
+def stop(*, execution_id: str) -> None:
+    """Nobody wants its outcome any more."""
+    with suppress(lifecycle.IllegalMove):
+        executions.cancel(execution=Execution.objects.light().get(pk=execution_id), by=None, now=timezone.now())
+
+
+@shared_task
 def sweep() -> None:
-    """Finds due tasks, lost starts, unheard ends, lapsed leases, passed deadlines and unwritten history.
+    """Finds due tasks, lost starts, unheard ends, lapsed leases, passed deadlines, unread mail and unwritten history.
 
     One background task and not five: an idle product pays mostly for the messages that start them.
     """
     now = timezone.now()
     if dispatch.has_work():
         _see_to_tasks(now)
+    sittings.begin_all(now=now)
     history.flush_all(now=now)
 
 
@@ -125,8 +152,17 @@ def _see_to_tasks(now: datetime) -> None:
         advance.delay(execution_id=str(execution_id))
     for attempt_id in found.to_stop:
         after_stop.delay(attempt_id=str(attempt_id))
+    _see_to_sittings(now)
     for federation_id in dispatch.federations_with_due_tasks(now=now):
         assign.delay(federation_id=str(federation_id))
+
+
+def _see_to_sittings(now: datetime) -> None:
+    found = sittings.watch(now=now)
+    for execution_id in found.to_advance:
+        advance.delay(execution_id=str(execution_id))
+    for execution_id in found.to_stop:
+        stop.delay(execution_id=str(execution_id))
 
 
 @shared_task
@@ -154,13 +190,14 @@ def sweep_agents() -> None:
     agents.beat_managed(now=now)
     wiring.see_to_leaders(now=now)
     agents.see_off(now=now)
-    for federation_id in agents.lose_silent(now=now):
+    for federation_id in losses.lose_silent(now=now):
         assign.delay(federation_id=str(federation_id))
 
 
 @shared_task
 def sweep_usage() -> None:
     wages.charge_all(now=timezone.now())
+    wages.charge_sittings(now=timezone.now())
 
 
 @shared_task
@@ -180,6 +217,7 @@ def sweep_inboxes() -> None:
     now = timezone.now()
     for federation_id in bus.federations_with_messages():
         bus.see_to(federation_id=federation_id, now=now)
+        sittings.see_to(federation_id=federation_id, now=now)
 
 
 @shared_task

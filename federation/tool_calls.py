@@ -17,7 +17,7 @@ from uuid import UUID
 
 from django.db import transaction
 
-from federation import attempts, caller, guarded, servers, workloads
+from federation import attempts, caller, credentials, guarded, servers, workloads
 from federation.models import Attempt, McpServer
 from sandboxes import executions
 from sandboxes.models import Execution
@@ -32,19 +32,20 @@ def begin(*, attempt: Attempt, server: McpServer, clock: Clock, then: Callable[[
     refused = guarded.fault(server.url)
     if refused:
         raise workloads.BadPayload(f"The MCP server may not be asked: {refused}")
+    headers = servers.secrets(server)
     started = attempts.start(attempt=attempt, now=clock())
     if started is not None:
         caller.talk(
-            _while_wanted(started, converse(server, job), clock),
+            _while_wanted(started, converse(server, job, headers), clock),
             then=partial(_finish, started, server, clock, then),
         )
 
 
-async def converse(server: McpServer, job: dict[str, Any]) -> dict[str, Any]:
+async def converse(server: McpServer, job: dict[str, Any], headers: dict[str, str]) -> dict[str, Any]:
     # A process that has no conversations does without what they need.
     from federation import conversations
 
-    return await conversations.converse(server.url, job)
+    return await conversations.converse(server.url, job, headers)
 
 
 async def _while_wanted(attempt: Attempt, conversation: Any, clock: Clock) -> dict[str, Any] | None:
@@ -92,7 +93,8 @@ def tell(*, attempt: Attempt, server: McpServer, outcome: dict[str, Any], now: d
         error = outcome.get("error") or _too_much(outcome.get("result"))
         if error:
             retryable = bool(outcome.get("retryable"))
-            attempts.fail(task_id=attempt.task_id, epoch=attempt.epoch, error=error, retryable=retryable, now=now)
+            said = credentials.masked(server, error)
+            attempts.fail(task_id=attempt.task_id, epoch=attempt.epoch, error=said, retryable=retryable, now=now)
         else:
             attempts.complete(task_id=attempt.task_id, epoch=attempt.epoch, result=outcome["result"], now=now)
 
@@ -111,10 +113,14 @@ def read(*, agent_id: UUID, clock: Clock, then: Callable[[], None]) -> None:
     server = McpServer.objects.select_related("agent__federation__account").filter(agent=agent_id).first()
     if server is None or server.agent.left_at is not None:
         return
-    if not server.is_remote:
-        _read_command(server, clock())
+    try:
+        if not server.is_remote:
+            _read_command(server, clock())
+            return
+        refused, headers = guarded.fault(server.url), servers.secrets(server)
+    except workloads.BadPayload as unreadable:
+        servers.keep_error(server=server, error=str(unreadable), now=clock())
         return
-    refused = guarded.fault(server.url)
     if refused:
         servers.keep_error(server=server, error=refused, now=clock())
         return
@@ -123,7 +129,7 @@ def read(*, agent_id: UUID, clock: Clock, then: Callable[[], None]) -> None:
         servers.take(server=server, outcome=outcome, now=clock())
         then()
 
-    caller.talk(converse(server, servers.job(server, None)), then=keep)
+    caller.talk(converse(server, servers.job(server, None), headers), then=keep)
 
 
 @transaction.atomic

@@ -32,6 +32,7 @@ urlpatterns = [
     path("agents/<uuid:pk>/edit/", agents.agent_edit, name="agent-edit"),
     path("agents/<uuid:pk>/drain/", agents.agent_drain, name="agent-drain"),
     path("agents/<uuid:pk>/handler/", agents.agent_handler, name="agent-handler"),
+    path("agents/<uuid:pk>/server/", agents.agent_server, name="agent-server"),
     path("agents/<uuid:pk>/tools/", agents.agent_tools, name="agent-tools"),
     path("agents/<uuid:pk>/token/", agents.agent_token, name="agent-token"),
     path("agents/<uuid:pk>/remove/", agents.agent_remove, name="agent-remove"),

@@ -23,6 +23,10 @@ EXECUTE, BACKTEST, STRATEGY, TRAIN = "execute", "backtest", "strategy", "train"
 MCP_TOOL = "mcp.tool"
 MANAGED_TYPES = frozenset({EXECUTE, BACKTEST, STRATEGY, TRAIN})
 RESULT_PATH = "result.json"
+TOLD_PATH = "mail.jsonl"
+ON_MESSAGE = "on_message"
+# What a handler may define, each with its one argument.
+ARGUMENTS = {"handle": "the payload", ON_MESSAGE: "the message"}
 DEPENDENCIES_PATH = "dependencies.json"
 MAX_RESULT_BYTES = 1024 * 1024
 EXECUTION_FIELDS = {
@@ -78,9 +82,18 @@ def _backtest(type: str, payload: Mapping[str, Any]) -> dict[str, Any]:
 def _handled(type: str, payload: Any, handler: Handler | None) -> dict[str, Any]:
     if handler is None or (handler.types and type not in handler.types):
         raise BadPayload(f"This agent has no handler for tasks of the type {type}.")
+    return _of_handler(handler, "handle", {"payload.json": json.dumps(payload).encode()})
+
+
+def message_arguments(*, asked: bytes, handler: Handler) -> dict[str, Any]:
+    """The keyword arguments of `executions.submit` that give an agent's messages (`mail.asked`) to its handler."""
+    return _of_handler(handler, "mail", {"mail.json": asked})
+
+
+def _of_handler(handler: Handler, program: str, files: Mapping[str, bytes]) -> dict[str, Any]:
     return {
-        "code": shelf.inside("handle"),
-        "files": {"handler.py": handler.code, "payload.json": json.dumps(payload).encode()},
+        "code": shelf.inside(program),
+        "files": {"handler.py": handler.code, **files},
         "template": handler.template,
         "timeout_seconds": handler.timeout_seconds,
         "limits": dict(handler.limits),
@@ -100,16 +113,26 @@ def handler_fault(code: str) -> str:
         return f"It cannot be read: {wrong or type(wrong).__name__}."
     if not tree.body:
         return "It is empty. Define a function `handle(payload)`."
-    functions = [node for node in tree.body if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]
-    handle = next((node for node in functions if node.name == "handle"), None)
-    return _signature_fault(handle.args, handle.lineno) if handle else ""
+    faults = (_signature_fault(node) for node in _functions(tree) if node.name in ARGUMENTS)
+    return next((said for said in faults if said), "")
 
 
-def _signature_fault(given: ast.arguments, line: int) -> str:
+def reads_messages(code: str) -> bool:
+    """Whether this handler, which has no fault, defines what happens with a message."""
+    return any(node.name == ON_MESSAGE for node in _functions(ast.parse(code, "handler.py")))
+
+
+def _functions(tree: ast.Module) -> list[ast.FunctionDef | ast.AsyncFunctionDef]:
+    return [node for node in tree.body if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]
+
+
+def _signature_fault(function: ast.FunctionDef | ast.AsyncFunctionDef) -> str:
+    given = function.args
     positional = len(given.posonlyargs) + len(given.args)
     required = positional - len(given.defaults)
     takes_one = (positional >= 1 or given.vararg) and required <= 1 and None not in given.kw_defaults
-    return "" if takes_one else f"`handle` takes one argument, the payload, line {line}."
+    name, argument = function.name, ARGUMENTS[function.name]
+    return "" if takes_one else f"`{name}` takes one argument, {argument}, line {function.lineno}."
 
 
 def _job(type: str, payload: Mapping[str, Any]) -> sweep.Job:

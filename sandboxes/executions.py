@@ -17,7 +17,7 @@ from django.db.models import Q
 from billing import ledger, pricing
 from billing.keys import KeyPrincipal
 from billing.models import Account, User
-from sandboxes import cancels, engine, lifecycle, lifetimes, live, programs, steps, tasks, telling, transcript
+from sandboxes import cancels, engine, lifecycle, lifetimes, live, programs, sealing, steps, tasks, telling, transcript
 from sandboxes.charges import METER, let_go
 from sandboxes.limits import InvalidLimits, Limits
 from sandboxes.models import Execution, Pool, Sandbox, Template
@@ -75,6 +75,7 @@ def submit(
     input: str | bytes | None = None,
     args: Sequence[str] = (),
     env: Mapping[str, str] | None = None,
+    sealed_env: Mapping[str, str] | None = None,
     files: Mapping[str, Any] | None = None,
     timeout_seconds: float = 60,
     limits: Mapping[str, object] | None = None,
@@ -87,7 +88,7 @@ def submit(
     rerun_of: Execution | None = None,
 ) -> Execution:
     """Queue code to run, with its worst-case cost held; in a long-lived sandbox only `queue` waits for another.
-
+    `sealed_env` are variables sealed by `sealing.seal`, opened when the program starts and never shown.
     Raises programs.Refused, programs.TooLarge, NetworkNotAllowed, engine.EngineUnavailable, QueueFull,
     those of ledger.CANNOT_SPEND, SandboxIsBusy, lifetimes.Ended; then nothing is written.
     """
@@ -119,19 +120,19 @@ def submit(
         rerun_of=rerun_of,
         created_at=now,
         available_at=now,
-        **_stored(program),
+        **_stored(program, sealed_env or {}),
     )
     api_key = str(by.pk) if isinstance(by, KeyPrincipal) else ""
     return _queue(execution, now, api_key) if place.sandbox is None else _enter(execution, now, may_wait=queue)
 
 
-def _stored(program: programs.Program) -> dict[str, Any]:
+def _stored(program: programs.Program, sealed_env: Mapping[str, str]) -> dict[str, Any]:
     """The fields of an execution that keep its program."""
     return {
         "code": program.code,
         "stdin": program.stdin,
         "args": list(program.args),
-        "env": dict(program.env),
+        "env": sealing.among(program.env, sealed_env),
         "files": {path: base64.b64encode(content).decode() for path, content in program.files.items()},
         "timeout_seconds": program.timeout_seconds,
         "metadata": dict(program.metadata),
@@ -335,12 +336,14 @@ def _mark_cancelled(execution: Execution, now: datetime) -> str:
 
 def rerun(*, execution: Execution, by: Any, now: datetime) -> Execution:
     """Submit the same program again, in the same account."""
+    env, sealed_env = sealing.apart(execution.env)
     return submit(
         account=execution.account,
         code=execution.code,
         input=None if execution.stdin is None else bytes(execution.stdin),
         args=execution.args,
-        env=execution.env,
+        env=env,
+        sealed_env=sealed_env,
         files=execution.file_contents(),
         timeout_seconds=execution.timeout_seconds,
         limits=None if execution.kept_sandbox_id else execution.limits,

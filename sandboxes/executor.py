@@ -23,6 +23,7 @@ from sandboxes import (
     lifecycle,
     live,
     names,
+    sealing,
     setbacks,
     steps,
     stock,
@@ -81,7 +82,7 @@ def run(*, execution: Execution, clock: Clock) -> float | None:
         _lost_one(execution.runtime)
         reason = str(unavailable)
         return setbacks.lose(execution=execution, outcome=Attempt.Outcome.REFUSED, reason=reason, now=clock())
-    except InvalidRequest as invalid:
+    except (InvalidRequest, sealing.Unreadable) as invalid:
         setbacks.give_up(execution=execution, outcome=Attempt.Outcome.REFUSED, error=str(invalid), now=clock())
         return None
     vitals.attempt_ended(lost=False)
@@ -108,7 +109,7 @@ def _request(execution: Execution) -> Request:
         template=execution.template_address,
         stdin=bytes(execution.stdin or b""),
         args=tuple(execution.args),
-        env=execution.env,
+        env=sealing.opened(execution.env),
         files=execution.file_contents(),
         timeout_seconds=execution.timeout_seconds,
         limits=Limits.parse(execution.limits),

@@ -124,6 +124,11 @@ def make_agent_with_token(federation: Federation, name: str = "agent-1", **chang
     return agent, token or ""
 
 
+def make_mcp_agent(federation: Federation, name: str = "tools", **mcp: Any) -> Agent:
+    wanted = mcp or {"url": "https://tools.example/mcp"}
+    return coordination.add_agent(federation=federation, name=name, runtime="mcp", mcp=wanted, now=timezone.now())[0]
+
+
 def make_task(federation: Federation, **changes: Any) -> Task:
     """Queued, even when nobody is there to do it."""
     now = changes.pop("now", None) or timezone.now()

@@ -6,9 +6,12 @@ import asyncio
 import contextlib
 import threading
 from collections.abc import Iterator
+from typing import Any
 
 import uvicorn
 
+# The headers of each request to the one that listens.
+asked_with: list[dict[str, str]] = []
 SOURCE = '''
 import logging
 import os
@@ -63,7 +66,13 @@ def listening(port: int) -> Iterator[str]:
     names: dict[str, object] = {"__name__": "tiny"}
     # Here it is not alone in its process.
     exec(SOURCE.replace("os._exit(3)", "return ''").replace("logging.disable()\n", ""), names)
-    app = names["server"].streamable_http_app()  # type: ignore[attr-defined]
+    inner = names["server"].streamable_http_app()  # type: ignore[attr-defined]
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] == "http":
+            asked_with.append({name.decode(): value.decode() for name, value in scope["headers"]})
+        await inner(scope, receive, send)
+
     config = uvicorn.Config(app, host="127.0.0.1", port=port, log_level="error", lifespan="on", ws="none")
     serving = uvicorn.Server(config)
     thread = threading.Thread(target=lambda: asyncio.run(serving.serve()), daemon=True)

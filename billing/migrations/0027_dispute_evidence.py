@@ -8,7 +8,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('billing', '0024_x402_authorizations'),
+        ('billing', '0026_money_guards'),
     ]
 
     operations = [

@@ -363,7 +363,7 @@ class DeadLetterOut(serializers.ModelSerializer[DeadLetter]):
 
     class Meta:
         model = DeadLetter
-        fields = ("id", "kind", "message", "task", "agent", "reason", "at", "replayed_at")
+        fields = ("id", "kind", "message", "task", "agent", "reason", "error", "at", "replayed_at")
 
 
 class ReplayOut(serializers.Serializer[Any]):

@@ -9,6 +9,8 @@
 --   expiry:<federation>  "<agent> <entry>" by when they expire
 --   ask:<agent>:<correlation>      a request: deadline, whom it asks (empty: anybody), whether somebody waits
 --   answers:<agent>:<correlation>  stream of the replies that came in time
+--   readers:<federation>  managed agents whose handler reads their inbox
+--   mail                  "<federation> <agent>" of those for whom something waits, by when to look
 local fed, now = ARGV[1], tonumber(ARGV[2])
 local function key(name, id) return KEYS[1] .. name .. ':' .. id end
 local counts, expiry = key('counts', fed), key('expiry', fed)
@@ -101,6 +103,7 @@ local function remove(agent, entry, id)
 end
 
 -- Some or all of a pack ended. `kind`: a acknowledged, e expired, d dead. Answers how many did only now.
+local last_words = '' -- what was said of it last, for its dead letter
 local ENDS = {a = 'delivered', e = 'expired', d = 'dead'}
 local function finish(agent, entry, known, kind, reason, wanted)
   local box = key('box', agent)
@@ -110,7 +113,9 @@ local function finish(agent, entry, known, kind, reason, wanted)
     count('queued', -number)
     redis.call('HINCRBY', box, 'n', -number)
     local whom = known.to ~= '' and known.to or agent
-    note('k', kind, 'i', known.id, 'o', known.first, 'x', fresh, 'a', whom, 'r', reason)
+    local said = {'k', kind, 'i', known.id, 'o', known.first, 'x', fresh, 'a', whom, 'r', reason}
+    if last_words ~= '' then said[#said + 1], said[#said + 2] = 'w', last_words end
+    note(unpack(said))
   end
   if both == ones(known.n) then
     remove(agent, entry, known.id)
@@ -162,6 +167,16 @@ local function as_reply(agent, pack)
   return asked[3] == '1' and 'held' or 'kept'
 end
 
+-- A managed agent that reads its inbox has something in it now. `called` counts those nobody had called yet.
+local readers, mail, called = key('readers', fed), KEYS[1] .. 'mail', 0
+local has_readers
+local function call(agent)
+  if has_readers == nil then has_readers = redis.call('EXISTS', readers) == 1 end
+  if has_readers and redis.call('SISMEMBER', readers, agent) == 1 then
+    called = called + redis.call('ZADD', mail, 'LT', 'CH', now, fed .. ' ' .. agent)
+  end
+end
+
 -- Into the inbox where it waits, or (a late reply) nowhere. Room was seen to.
 local function put(agent, pack, again_at)
   local reply = as_reply(agent, pack)
@@ -173,7 +188,11 @@ local function put(agent, pack, again_at)
   count('queued', pack.n)
   redis.call('HINCRBY', key('box', agent), 'n', pack.n)
   local entry = add(agent, pack, nil, reply == 'held' and again_at or nil)
-  if reply == 'held' then offered(agent, entry, pack.id) end
+  if reply == 'held' then
+    offered(agent, entry, pack.id)
+  elseif pack.to == '' then
+    call(agent)
+  end
 end
 
 local function room(agent, limit)

@@ -11,5 +11,7 @@ while true do
     finish(agent, each[1], known, 'd', 'undeliverable', ones(known.n))
   end
 end
+redis.call('SREM', readers, agent)
+redis.call('ZREM', mail, fed .. ' ' .. agent)
 redis.call('DEL', inbox, key('box', agent), key('waiting', agent), key('pending', agent))
 return 1

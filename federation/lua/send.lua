@@ -3,7 +3,7 @@
 --       id, n, sender, what they share, lines, expires at, priority, correlation id, message id (or empty), answer to
 --       give for it, seconds to know it, deadline for a reply (or empty), of whom, awaited, how many targets, then for
 --       each target: inbox, passed on to, path, why it is dead (or empty)
--- Answers for each pack: -1 accepted; a text: sent before, with this answer; 0: no room at all; another number: there is
+-- Answers how many agents are to be called, and for each pack: -1 accepted; a text: sent before, with this answer; 0: no room at all; another number: there is
 -- room for so many only; then this pack and those after it were not looked at.
 local limit, again_at = tonumber(ARGV[3]), tonumber(ARGV[4])
 local at = 5
@@ -76,7 +76,7 @@ for number = 1, tonumber(ARGV[5]) do
     answers[number] = before
   elseif most and most < pack.n then
     answers[number] = most
-    if most > 0 then return answers end
+    if most > 0 then return {called, answers} end
   else
     -- Asked before it is accepted: a reply cannot overtake its request.
     remember(pack, dedup, answer, known_for, deadline, of, awaited)
@@ -84,4 +84,4 @@ for number = 1, tonumber(ARGV[5]) do
     answers[number] = -1
   end
 end
-return answers
+return {called, answers}

@@ -5,6 +5,7 @@ from federation.models.federations import Agent, AgentQuerySet, Event, Federatio
 from federation.models.handlers import Handler
 from federation.models.memory import MemoryEntry, MemoryEntryQuerySet, MemoryNamespace, MemoryVersion
 from federation.models.servers import McpServer
+from federation.models.sittings import Sitting, SittingQuerySet
 from federation.models.tasks import Attempt, AttemptQuerySet, Task, TaskQuerySet
 from federation.models.traffic import BusCursor, DeadLetter, DeadLetterQuerySet, Message, MessageQuerySet
 from federation.models.wiring import Reading, TopologyVersion
@@ -30,6 +31,8 @@ __all__ = [
     "Message",
     "MessageQuerySet",
     "Reading",
+    "Sitting",
+    "SittingQuerySet",
     "Task",
     "TaskQuerySet",
     "TopologyVersion",

@@ -123,6 +123,10 @@ class Federation(models.Model):
                 name="federation_agent_timeout_seconds",
             ),
             models.CheckConstraint(
+                condition=Q(agent_timeout_seconds__gt=models.F("heartbeat_seconds")),
+                name="an_agent_may_be_silent_between_heartbeats",
+            ),
+            models.CheckConstraint(
                 condition=Q(leader=None) | Q(leader_lease_expires_at__isnull=False),
                 name="federation_leader_has_a_lease",
             ),

@@ -24,6 +24,8 @@ class Handler(models.Model):
     timeout_seconds = models.FloatField(default=60)
     limits = models.JSONField(default=dict, blank=True)
     network = models.BooleanField(default=False)
+    # Whether its code has an `on_message`: then its agent reads its inbox.
+    reads_messages = models.BooleanField(default=False)
     created_by = models.CharField(max_length=120, blank=True)
     created_at = models.DateTimeField(default=timezone.now)
 

@@ -19,6 +19,8 @@ class McpServer(models.Model):
     url = models.CharField(max_length=500, blank=True)
     command = ArrayField(models.CharField(max_length=1000), default=list, blank=True)
     files = models.JSONField(default=dict, blank=True)
+    # Headers of an address or variables of a command, by name: each sealed (`sandboxes.sealing`).
+    secrets = models.JSONField(default=dict, blank=True)
     template = models.CharField(max_length=80, default="python")
     network = models.BooleanField(default=False)
     timeout_seconds = models.FloatField(default=30)
@@ -48,3 +50,13 @@ class McpServer(models.Model):
     @property
     def is_remote(self) -> bool:
         return bool(self.url)
+
+    @property
+    def headers(self) -> list[str]:
+        """Names of the secret headers it is asked with."""
+        return sorted(self.secrets) if self.url else []
+
+    @property
+    def env(self) -> list[str]:
+        """Names of the secret variables it is started with."""
+        return [] if self.url else sorted(self.secrets)

@@ -151,6 +151,8 @@ class DeadLetter(models.Model):
     message = models.JSONField(null=True, blank=True)
     agent = models.ForeignKey(Agent, on_delete=models.SET_NULL, null=True, blank=True, related_name="+")
     reason = models.CharField(max_length=14, choices=Reason.choices)
+    # What was said when it was tried the last time, of a message that no program could work off.
+    error = models.TextField(blank=True)
     created_at = models.DateTimeField()
     replayed_at = models.DateTimeField(null=True, blank=True)
 

@@ -15,13 +15,14 @@ from django.views.decorators.http import require_http_methods, require_POST, req
 
 from billing.models import Account
 from federation import agents as members
-from federation import coordination, handlers, maps, pages, servers
-from federation.agent_forms import FORMS, WORDS, AgentChangeForm, AgentForm, HandlerEditor
+from federation import bus, coordination, handlers, maps, pages, readers, servers
+from federation.agent_forms import FORMS, WORDS, AgentChangeForm, AgentForm, HandlerEditor, McpEditor
 from federation.forms import AgentFilter
 from federation.models import Agent, Attempt, Event, Federation
 from federation.views.shared import agent_of, editors_only, one, one_to_edit, tab
 
 NEIGHBOURS = 60
+SITTINGS = 5
 HEAVY = ("task__payload", "task__result", "answer")
 
 
@@ -94,6 +95,26 @@ def agent_handler(request: HttpRequest, account: Account, pk: UUID) -> HttpRespo
     return tab(request, agent.federation, "agent_handler", found, status=422 if form.errors else 200)
 
 
+@require_http_methods(["GET", "HEAD", "POST"])
+@editors_only
+def agent_server(request: HttpRequest, account: Account, pk: UUID) -> HttpResponse:
+    """Where an agent's MCP server is, how it is asked, and its secrets."""
+    agent = _to_edit(request, account, pk)
+    if agent.runtime != Agent.Runtime.MCP:
+        messages.warning(request, f"{agent} is no MCP server.")
+        return redirect("federation:agent", account, agent.pk)
+    form = McpEditor.of(agent, request.POST or None)
+    if request.method == "POST" and form.is_valid():
+        try:
+            coordination.change_agent(agent=agent, mcp=form.server(), by=request.user, now=timezone.now())
+            messages.success(request, "Changed. Its server is being asked for its tools.")
+            return redirect("federation:agent", account, agent.pk)
+        except servers.BadServer as bad:
+            form.blame(bad.errors)
+    found = {"agent": agent, "form": form}
+    return tab(request, agent.federation, "agent_server", found, status=422 if form.errors else 200)
+
+
 @require_POST
 @editors_only
 def agent_tools(request: HttpRequest, account: Account, pk: UUID) -> HttpResponse:
@@ -141,10 +162,24 @@ def agent_detail(request: HttpRequest, account: Account, pk: UUID) -> HttpRespon
         "neighbours": _neighbours(shape.neighbours(agent.pk)) if is_linked else [],
         "attempts": attempts[:25],
         "events": Event.objects.filter(agent=agent).order_by("-created_at", "-pk")[:10],
+        "inbox": _inbox(agent) if agent.runtime == Agent.Runtime.MANAGED else None,
     }
     if request.GET.get("drawer"):
         return render(request, "federation/_agent_drawer.html", {"federation": agent.federation, **shown})
     return tab(request, agent.federation, "agent", shown, part="_agent_body")
+
+
+def _inbox(agent: Agent) -> dict[str, Any]:
+    """How many messages wait (None while the bus does not answer) and why, and how it read the last ones."""
+    sittings = agent.sittings.defer("messages").order_by("-started_at", "-pk")[:SITTINGS]
+    try:
+        return {
+            "waiting": bus.waiting_in_inbox(agent=agent),
+            "why": readers.why_waiting(agent=agent),
+            "sittings": sittings,
+        }
+    except bus.BusUnavailable:
+        return {"waiting": None, "sittings": sittings}
 
 
 def _neighbours(near: list[UUID]) -> list[Agent]:

@@ -5,11 +5,19 @@ At a heartbeat a second each, the ratio is the share of one core that 2,000 agen
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+import json
+import socket
+import subprocess
+import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 
 import psutil
+import websockets
 from django.db import connection
 from django.utils import timezone
 from rest_framework.test import APIClient
@@ -19,17 +27,24 @@ from federation import agents, coordination, store
 from federation.beats import Beat
 from federation.models import Agent, Federation
 from tests.bench.harness import Bench, Case
+from tests.product import free_port
 
 AGENTS = 2000
 FEW = 100
+# Beats of each socket in a row.
+SECONDS = 3
 
 
 def _servers() -> list[psutil.Process]:
+    return [psutil.Process(), *_stores()]
+
+
+def _stores() -> list[psutil.Process]:
     with connection.cursor() as cursor:
         cursor.execute("select pg_backend_pid()")
         postmaster = psutil.Process(cursor.fetchone()[0]).parent()
     valkey = psutil.Process(int(store.client().info("server")["process_id"]))
-    return [psutil.Process(), valkey, postmaster, *postmaster.children(recursive=True)]
+    return [valkey, postmaster, *postmaster.children(recursive=True)]
 
 
 def _cpu(processes: list[psutil.Process]) -> float:
@@ -109,18 +124,88 @@ class Beating:
 
 
 @contextmanager
+def _web() -> Iterator[tuple[str, int]]:
+    """A web process as the product's, over this benchmark's servers: where its socket is, and its id."""
+    port = free_port()
+    command = [sys.executable, "-m", "uvicorn", "ntd_site.asgi:application", "--port", str(port), "--lifespan", "off"]
+    command += ["--log-level", "error", "--no-access-log", "--ws-per-message-deflate", "false"]
+    # Between the rounds nobody answers pings here.
+    process = subprocess.Popen([*command, "--ws-ping-interval", "100000"], stdout=subprocess.DEVNULL)
+    try:
+        while not _answers(port):
+            time.sleep(0.1)
+        yield f"ws://127.0.0.1:{port}/ws/agents/", process.pid
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def _answers(port: int) -> bool:
+    with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=5):
+        return True
+    return False
+
+
+class Sockets:
+    """Each agent with a socket of its own, a beat a second, spread over the second; a real web process answers."""
+
+    def __init__(self, beating: Beating, url: str, pid: int) -> None:
+        self.beats, self.pid = beating.beats, pid
+        self.runner = asyncio.Runner()
+        self.open = self.runner.run(self._open(url))
+
+    def cpu_of_a_second(self) -> float:
+        """Of the web process and the servers; the agents' own is not counted."""
+        counted = [psutil.Process(self.pid), *_stores()]
+        before = _cpu(counted)
+        self.runner.run(self._beat())
+        return (_cpu(counted) - before) / SECONDS
+
+    async def _open(self, url: str) -> list[websockets.ClientConnection]:
+        found: list[websockets.ClientConnection] = []
+        for first in range(0, AGENTS, FEW):
+            found += await asyncio.gather(*(self._hello(url, number) for number in range(first, first + FEW)))
+        return found
+
+    async def _beat(self) -> None:
+        clock = asyncio.get_running_loop().time
+        began = clock()
+        for second in range(SECONDS):
+            for number, opened in enumerate(self.open):
+                if (early := began + second + number / AGENTS - clock()) > 0.002:
+                    await asyncio.sleep(early)
+                await opened.send(f'[{{"id":{second},"verb":"heartbeat","body":{{"load":{number % 20 / 20}}}}}]')
+        answers = [json.loads(await opened.recv()) for opened in self.open for _ in range(SECONDS)]
+        assert {answer[0]["status"] for answer in answers} == {200}
+        # Whoever comes late is answered in larger batches, which cost less: then this says too little.
+        print(f"  {SECONDS} s of heartbeats took {clock() - began:.1f} s", flush=True)
+
+    async def _hello(self, url: str, number: int) -> websockets.ClientConnection:
+        agent = str(self.beats[number].agent_id)
+        connection = await websockets.connect(url, compression=None, ping_interval=None, open_timeout=60)
+        await connection.send(json.dumps([{"verb": "hello", "agent": agent, "token": _token(number)}]))
+        (answer,) = json.loads(await connection.recv())
+        assert answer["status"] == 200, answer
+        return connection
+
+
+@contextmanager
 def cases() -> Iterator[dict[str, Case]]:
     beating = Beating()
     single, http = cpu_seconds(lambda: beating.in_arrays(1, FEW)), cpu_seconds(lambda: beating.by_http(FEW))
-    yield {
-        "a second of one core": lambda: 1.0,
-        "managed": cpu_seconds(beating.managed, times=3),
-        "in arrays of 100": cpu_seconds(lambda: beating.in_arrays(100), times=3),
-        "in one array": cpu_seconds(lambda: beating.in_arrays(AGENTS), times=3),
-        "in arrays of 1,000, REST": cpu_seconds(beating.by_http_in_arrays),
-        "one by one, without HTTP": lambda: single() * AGENTS / FEW,
-        "one by one, REST": lambda: http() * AGENTS / FEW,
-    }
+    with _web() as (url, pid):
+        sockets = Sockets(beating, url, pid)
+        yield {
+            "a second of one core": lambda: 1.0,
+            "managed": cpu_seconds(beating.managed, times=3),
+            "in arrays of 100": cpu_seconds(lambda: beating.in_arrays(100), times=3),
+            "in one array": cpu_seconds(lambda: beating.in_arrays(AGENTS), times=3),
+            "in arrays of 1,000, REST": cpu_seconds(beating.by_http_in_arrays),
+            "one by one, without HTTP": lambda: single() * AGENTS / FEW,
+            "one by one, REST": lambda: http() * AGENTS / FEW,
+            "one by one, WebSocket": sockets.cpu_of_a_second,
+        }
+        sockets.runner.close()
 
 
 BENCH = Bench(
@@ -129,6 +214,13 @@ BENCH = Bench(
     cases=cases,
     rounds=5,
     repeats=3,
-    goals={"managed": 0.5, "in arrays of 100": 0.5, "in one array": 0.5, "in arrays of 1,000, REST": 0.5},
-    note="CPU seconds per 2,000 heartbeats, all processes involved; REST in process, without a socket",
+    goals={
+        "managed": 0.5,
+        "in arrays of 100": 0.5,
+        "in one array": 0.5,
+        "in arrays of 1,000, REST": 0.5,
+        "one by one, WebSocket": 0.5,
+    },
+    note="CPU seconds per 2,000 heartbeats, all processes involved but the agents' own; REST in process, without a "
+    "socket; WebSocket by 2,000 real ones to one web process",
 )

@@ -1,4 +1,5 @@
 import pytest
+from django.db import IntegrityError, transaction
 
 from federation.models import Event, Federation
 from tests import factories
@@ -181,3 +182,20 @@ def test_events_tell_what_happened_the_newest_first(api, federation):
 
 def test_F3_a_federation_that_names_nothing_is_a_mesh_of_at_most_50_agents():
     assert (Federation().topology, Federation().max_agents) == ("mesh", 50)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"heartbeat_seconds": 60}, {"agent_timeout_seconds": 10}, {"heartbeat_seconds": 20, "agent_timeout_seconds": 20}],
+)
+def test_an_agent_may_be_silent_between_two_heartbeats(api, change):
+    made = api.post("federations", {"name": "one"}).json()
+
+    refused = [api.post("federations", {"name": "two", **change}), api.patch(f"federations/{made['id']}", change)]
+
+    assert [answer.status_code for answer in refused] == [400, 400]
+    assert {*refused[0].json()["errors"], *refused[1].json()["errors"]} == {"agent_timeout_seconds"}
+    found = Federation.objects.get()
+    assert (found.heartbeat_seconds, found.agent_timeout_seconds) == (10, 60)
+    with pytest.raises(IntegrityError), transaction.atomic():
+        Federation.objects.update(agent_timeout_seconds=10)

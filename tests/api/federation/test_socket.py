@@ -6,9 +6,10 @@ from datetime import timedelta
 import pytest
 from django.utils import timezone
 
-from federation import agents, bus, connections, consumers, store
+from federation import agents, bus, connections, consumers, pulse, store
 from federation.models import Agent, Attempt, Task
 from tests import factories
+from tests.transports import Socket
 
 pytestmark = pytest.mark.django_db
 
@@ -77,17 +78,102 @@ def test_after_hello_a_frame_need_not_name_its_agent(socket):
     assert Agent.objects.get().connection == "websocket"
 
 
-def test_a_connection_carries_several_agents_and_beats_for_all_of_them(socket, federation):
+@pytest.fixture
+def crew(socket, federation):
+    """Three more agents of this connection, and how to beat for each."""
     made = [factories.make_agent_with_token(federation, f"a{n}") for n in range(3)]
-    long_ago = timezone.now() - timedelta(seconds=40)
     socket.send([{"verb": "hello", "agent": str(agent.pk), "token": token} for agent, token in made])
     assert [answer["status"] for answer in socket.hear()] == [200] * 3
+    return [agent for agent, _ in made]
+
+
+def beat(agent, **body):
+    return {"id": agent.name, "verb": "heartbeat", "agent": str(agent.pk)} | ({"body": body} if body else {})
+
+
+def test_a_connection_carries_several_agents_and_beats_for_all_of_them(socket, crew, django_assert_max_num_queries):
+    long_ago = timezone.now() - timedelta(seconds=40)
     Agent.objects.update(last_heartbeat_at=long_ago)
 
-    socket.send([{"verb": "heartbeat", "agent": str(agent.pk)} for agent, _ in made])
+    with django_assert_max_num_queries(10):
+        socket.send([beat(agent) for agent in crew] * 8)
+        answers = socket.hear()
+
+    assert [(answer["id"], answer["status"]) for answer in answers] == [(agent.name, 200) for agent in crew] * 8
+    assert Agent.objects.filter(last_heartbeat_at__gt=long_ago).count() == 3
+
+
+def test_heartbeats_of_several_sockets_are_written_together(socket, crew, federation, loop, monkeypatch):
+    others = [Socket(*factories.make_agent_with_token(federation, f"s{n}"), loop) for n in range(3)]
+    for each in others:
+        assert each.ask("hello")[0] == 200
+    written = []
+    many = pulse.remote.heartbeat_many
+    monkeypatch.setattr(
+        pulse.remote, "heartbeat_many", lambda *, beats, now: written.append(beats) or many(beats=beats, now=now)
+    )
+
+    socket.send([beat(agent) for agent in crew])
+    for each in others:
+        each.send([each.frame("heartbeat", {"load": 0.5})])
 
     assert [answer["status"] for answer in socket.hear()] == [200] * 3
-    assert Agent.objects.filter(last_heartbeat_at__gt=long_ago).count() == 3
+    assert [each.hear()[0]["status"] for each in others] == [200] * 3
+    assert [len(beats) for beats in written] == [6]
+    for each in others:
+        each.close()
+
+
+def test_an_array_of_many_kinds_is_answered_in_order(socket, crew, federation):
+    task = factories.make_task(federation)
+    socket.send(
+        [beat(crew[0]), beat(crew[1], load=0.5), {"id": "c", "verb": "claim", "agent": str(crew[0].pk)}, beat(crew[2])]
+    )
+    answers = socket.hear()
+    assert [answer["id"] for answer in answers] == ["a0", "a1", "c", "a2"]
+    assert answers[2]["body"]["task"]["id"] == str(task.pk)
+
+    running = [{"task": str(task.pk), "epoch": 1, "progress": 0.5}, {"task": str(task.pk), "epoch": 7}]
+    socket.send([beat(crew[0], running=running)])
+
+    assert socket.hear()[0]["body"]["cancel"] == [str(task.pk)]
+    assert Task.objects.get().progress == 0.5
+
+
+def test_a_heartbeat_says_the_same_by_each_way(socket, crew, federation, as_agent):
+    (first,) = socket.send([beat(crew[0], status="busy", load=0.25)]) or socket.hear()
+    token = agents.rotate_token(agent=crew[0], now=timezone.now())
+
+    assert (
+        as_agent(token).post(f"agents/{crew[0].pk}/heartbeat", {"status": "busy", "load": 0.25}).json() == first["body"]
+    )
+
+
+WRONG_BEATS = [
+    {"status": "lost"}, {"status": 7}, {"load": 2}, {"load": True}, {"load": "1"}, {"more": 1}, {"running": [{"task": 7}]},
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("body", WRONG_BEATS)
+def test_a_wrong_heartbeat_is_refused_in_its_place_and_holds_up_none(socket, crew, body):
+    socket.send([beat(crew[0]), beat(crew[1], **body), beat(crew[2])])
+
+    answers = socket.hear()
+    assert [answer["status"] for answer in answers] == [200, 400, 200]
+    assert list(answers[1]["body"]["errors"])[0].startswith(next(iter(body)))
+
+
+def test_of_those_that_beat_together_who_is_gone_hears_it_and_the_others_go_on(socket, crew):
+    agents.leave(agent=crew[0], now=timezone.now())
+    agents.rotate_token(agent=crew[1], now=timezone.now())
+
+    socket.send([beat(agent) for agent in crew])
+
+    assert [answer["status"] for answer in socket.hear()] == [410, 401, 200]
+    byes = {answer["agent"] for _ in range(2) for answer in socket.hear()}
+    assert byes == {str(crew[0].pk), str(crew[1].pk)}
+    socket.send([beat(crew[2])])
+    assert socket.hear()[0]["status"] == 200
 
 
 def test_a_key_registers_an_agent_that_is_then_at_home_here(socket, federation, account):

@@ -12,7 +12,7 @@ from django.utils import timezone
 from billing import invoicing, ledger, payments, periods
 from billing.models import Account, OutgoingEvent
 from billing.outgoing import event_types
-from federation import agents, attempts, dispatch
+from federation import attempts, dispatch, losses
 from sandboxes import claims, executions, executor
 from scaling import nodes
 from tests import factories, ledger_cast, outgoing_cast, payment_cast
@@ -83,7 +83,7 @@ def _dead_task(account: Account) -> None:
 
 def _lost(account: Account) -> None:
     factories.make_agent(factories.make_federation(account), "anna", now=NOW)
-    agents.lose_silent(now=NOW + timedelta(hours=1))
+    losses.lose_silent(now=NOW + timedelta(hours=1))
 
 
 @pytest.mark.parametrize(

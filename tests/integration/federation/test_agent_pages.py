@@ -5,8 +5,8 @@ from django.test import Client
 from django.urls import reverse
 from django.utils import timezone
 
-from federation import agents, coordination, servers
-from federation.models import Agent, Handler, McpServer
+from federation import agents, bus, coordination, credentials, readers, servers
+from federation.models import Agent, Handler, McpServer, Sitting
 from tests import factories
 
 pytestmark = pytest.mark.django_db
@@ -174,3 +174,98 @@ def test_a_task_begins_with_a_sample_of_its_type(alice, account, federation):
     assert "&quot;model&quot;: &quot;ridge&quot;" in page
     assert (made.status_code, wrong.status_code) == (302, 422)
     assert "one of ridge, logistic" in wrong.content.decode()
+
+
+@pytest.mark.usefixtures("runtime")
+def test_the_page_says_who_reads_the_inbox_and_what_became_of_it(alice, account, federation):
+    make(alice, account, federation, "managed", name="deaf", **HANDLED)
+    make(
+        alice,
+        account,
+        federation,
+        "managed",
+        name="reads",
+        **{**HANDLED, "code": "def on_message(message):\n    pass\n"},
+    )
+    deaf, reads = Agent.objects.get(name="deaf"), Agent.objects.get(name="reads")
+    for other, agent in ((deaf, reads), (reads, deaf)):
+        bus.send(federation=federation, draft=bus.Draft(other.pk, agent.pk), now=timezone.now())
+    Sitting.objects.create(
+        agent=reads, handler=reads.handler, taken=3, done=2, failed=1, error="<no>",
+        execution=factories.make_execution(account),
+        started_at=timezone.now(), ended_at=timezone.now(),
+    )  # fmt: skip
+    readers.explain(agent=reads, why="Insufficient credits.")
+
+    page = text(alice, account, reads)
+    assert "<code>on_message</code> of its handler" in page
+    assert "3 messages</a>: 2 done, 1 failed" in page
+    assert "&lt;no&gt;" in page
+    assert "Its messages wait: Insufficient credits." in page
+    silent = text(alice, account, deaf)
+    assert "1 message<" in silent
+    assert "has no <code>on_message(message)</code>" in silent
+
+
+def test_a_server_is_changed_on_its_page_and_its_secrets_are_not_shown(alice, account, federation):
+    form = {"command": "", "code": "", "template": "python", "timeout_seconds": "5", "secrets": ""}
+    make(
+        alice,
+        account,
+        federation,
+        "mcp",
+        url="https://tools.example/mcp",
+        **(form | {"secrets": "X-Key: abc-secret\n\nx-two: 2"}),
+    )
+    agent = Agent.objects.get()
+    editor = address(account, "agent-server", agent.pk)
+    page = alice.get(editor).content.decode()
+    assert ("https://tools.example/mcp" in page, 'value="x-key"' in page, "abc-secret" in page) == (True, True, False)
+    assert "Secret headers: <code>x-key</code>" in text(alice, account, agent)
+
+    wrong = alice.post(editor, {**form, "url": "http://10.0.0.1/mcp", "secrets": "X-Key: def-secret"})
+    assert (wrong.status_code, "must begin with https" in wrong.content.decode()) == (422, True)
+    assert "def-secret" not in wrong.content.decode()
+    for bad, words in (
+        ({"secrets": "no sign"}, "Line 1"),
+        ({"secrets": "Host: x"}, "cannot be a header"),
+        ({"url": ""}, "Give either"),
+    ):
+        assert words in alice.post(editor, {**form, "url": "https://tools.example/mcp", **bad}).content.decode()
+    changed = alice.post(
+        editor, {**form, "url": "https://tools.example/new", "secrets": "X-Key: def:secret", "forgotten": ["x-two"]}
+    )
+
+    server = McpServer.objects.get()
+    assert (changed.status_code, server.url, credentials.opened(server)) == (
+        302,
+        "https://tools.example/new",
+        {"x-key": "def:secret"},
+    )
+
+
+def test_a_command_is_changed_on_its_page_and_keeps_its_other_files(alice, account, federation):
+    agent = factories.make_mcp_agent(
+        federation, command=["python", "server.py"], files={"server.py": "x = 1", "b.py": "y = 2"}
+    )
+    form = {
+        "url": "",
+        "command": "python 'my server.py'",
+        "code": "x = 3\r\n",
+        "template": "python",
+        "timeout_seconds": "7",
+    }
+
+    alice.post(address(account, "agent-server", agent.pk), {**form, "secrets": "API_KEY=a=b"})
+
+    server = McpServer.objects.get()
+    assert (server.command, server.timeout_seconds) == (["python", "my server.py"], 7)
+    assert (server.files, credentials.opened(server)) == ({"server.py": "x = 3\n", "b.py": "y = 2"}, {"API_KEY": "a=b"})
+    assert "Secret variables: <code>API_KEY</code>" in text(alice, account, agent)
+
+
+def test_only_a_server_has_the_settings_of_one(alice, account, federation):
+    agent = factories.make_agent(federation, runtime="managed")
+
+    answer = alice.get(address(account, "agent-server", agent.pk), follow=True)
+    assert "is no MCP server" in answer.content.decode()

@@ -1,12 +1,13 @@
 """Joining, leaving, heartbeats, loss, and who leads."""
 
 from datetime import timedelta
+from random import Random
 
 import pytest
 from django.utils import timezone
 
-from federation import agents, coordination, wiring
-from federation.models import Agent, Event, Federation
+from federation import agents, attempts, coordination, dispatch, losses, wiring
+from federation.models import Agent, Attempt, DeadLetter, Event, Federation, Task
 from tests import factories
 
 pytestmark = pytest.mark.django_db
@@ -140,9 +141,9 @@ def test_silence_past_the_time_out_is_loss_told_once():
     )
     beat(loud, after(50))
 
-    assert agents.lose_silent(now=after(60)) == []
-    assert agents.lose_silent(now=after(61)) == [federation.pk]
-    assert agents.lose_silent(now=after(62)) == []
+    assert losses.lose_silent(now=after(60)) == []
+    assert losses.lose_silent(now=after(61)) == [federation.pk]
+    assert losses.lose_silent(now=after(62)) == []
 
     silent.refresh_from_db()
     assert silent.availability == "lost"
@@ -154,13 +155,73 @@ def test_silence_past_the_time_out_is_loss_told_once():
         beat(silent, after(63))
 
 
+def crowd(size, **settings):
+    """A federation in which each of so many agents runs a task and has another waiting, beside one that lives on."""
+    federation = factories.make_federation(topology="star", **settings)
+    keeper = factories.make_agent(federation, "keeper", now=NOW, max_concurrent_tasks=1000)
+    agents.drain(agent=keeper, now=NOW)
+    crew = [factories.make_agent(federation, f"a{n}", now=NOW, max_concurrent_tasks=2) for n in range(size)]
+    for n in range(2 * size):
+        factories.make_task(federation, now=NOW, max_attempts=1 + n // 2 % 2)
+    dispatch.assign(federation_id=federation.pk, now=NOW, rng=Random(1))
+    for agent in crew:
+        dispatch.claim(agent=agent, now=NOW)
+    agents.resume(agent=keeper, now=NOW)
+    beat(keeper, after(60))
+    federation.refresh_from_db()
+    return federation, keeper
+
+
+def test_many_that_fall_silent_at_once_are_lost_together(django_assert_max_num_queries):
+    federation, keeper = crowd(12)
+    before = federation.topology_version
+
+    with django_assert_max_num_queries(30):  # the same for any number of them
+        assert losses.lose_silent(now=after(61)) == [federation.pk]
+
+    federation.refresh_from_db()
+    assert (federation.topology_version, federation.leader) == (before + 1, keeper)
+    reason = federation.versions.get(version=before + 1).reason
+    assert reason == "12 agents were silent too long: lost a0, a1, a2 and 9 more. keeper leads, epoch 2."
+    assert Agent.objects.filter(availability="lost").count() == 12
+    assert not Attempt.objects.live().exists()
+    found = [kinds(federation).count(kind) for kind in ("lost", "reassigned", "dead")]
+    begun = Task.objects.filter(tries=1)
+    dead = begun.filter(max_attempts=1).count()
+    assert found == [12, 24, dead]
+    assert set(begun.values_list("max_attempts", "state")) == {(1, "dead"), (2, "queued")}
+    assert set(Task.objects.filter(tries=0).values_list("state", flat=True)) == {"queued"}
+    assert (
+        DeadLetter.objects.filter(reason="attempts", agent__in=Agent.objects.filter(availability="lost")).count()
+        == dead
+    )
+    assert len(dispatch.assign(federation_id=federation.pk, now=after(61), rng=Random(1))) == 24 - dead
+
+
+def test_losing_together_leaves_each_task_as_losing_alone_does():
+    together, alone = crowd(3)[0], crowd(3)[0]
+    Agent.objects.filter(federation=alone).update(last_heartbeat_at=after(61))
+
+    assert losses.lose_silent(now=after(61)) == [together.pk]
+    for attempt in Attempt.objects.live().filter(task__federation=alone).select_related("agent"):
+        attempts.release(attempt=attempt, why=f"{attempt.agent} was lost.", now=after(61))
+
+    def facts(federation):
+        names = ("state", "tries", "reason", "error", "progress", "progress_note", "not_before", "finished_at", "epoch")
+        rows = Task.objects.filter(federation=federation).order_by("created_at", "pk").values_list(*names)
+        ended = Attempt.objects.filter(task__federation=federation).order_by("task")
+        return list(rows), list(ended.values_list("state", "error", "ended_at", "answer"))
+
+    assert facts(together) == facts(alone)
+
+
 def test_a_heartbeat_in_the_last_moment_keeps_an_agent():
     federation = factories.make_federation()
     agent = factories.make_agent(federation, now=NOW)
     seen_silent = Agent.objects.get(pk=agent.pk)
     beat(agent, after(60.5))
 
-    assert agents.lose(agent=seen_silent, now=after(61)) is False
+    assert losses.lose(agent=seen_silent, now=after(61)) is False
 
     agent.refresh_from_db()
     assert agent.availability == "available"
@@ -174,7 +235,7 @@ def test_a_worker_beats_for_the_managed_agents():
     for seconds in range(5, 100, 5):
         agents.beat_managed(now=after(seconds))
 
-    assert agents.lose_silent(now=after(100)) == [federation.pk]
+    assert losses.lose_silent(now=after(100)) == [federation.pk]
     managed.refresh_from_db()
     federation.refresh_from_db()
     assert (managed.availability, federation.leader, federation.epoch) == ("available", managed, 1)
@@ -184,7 +245,7 @@ def test_an_idle_product_pays_one_statement_for_its_heartbeats(django_assert_num
     with django_assert_num_queries(1):
         agents.beat_managed(now=NOW)
     with django_assert_num_queries(1):
-        agents.lose_silent(now=NOW)
+        losses.lose_silent(now=NOW)
     with django_assert_num_queries(1):
         wiring.see_to_leaders(now=NOW)
 

@@ -6,7 +6,7 @@ from random import Random
 import pytest
 from django.utils import timezone
 
-from federation import agents, attempts, coordination, dispatch, tasks
+from federation import agents, attempts, coordination, dispatch, losses, tasks
 from federation.models import Attempt, DeadLetter, Event, Task
 from tests import factories
 
@@ -165,7 +165,7 @@ def test_an_agent_that_is_lost_in_the_middle_loses_its_task_to_another(federatio
     silent_until = NOW + timedelta(seconds=61)
     bert = factories.make_agent(federation, "bert", now=silent_until)
 
-    assert agents.lose_silent(now=silent_until) == [federation.pk]
+    assert losses.lose_silent(now=silent_until) == [federation.pk]
 
     made = dispatch.assign(federation_id=federation.pk, now=silent_until, rng=Random(1))
     assert [(each.agent, each.epoch) for each in made] == [(bert, 2)]
@@ -254,7 +254,7 @@ def test_agents_that_were_silent_because_we_were_late_are_forgiven(federation, a
 
     an_hour_on = NOW + timedelta(seconds=3600 + 20)
     assert attempts.lapse(now=an_hour_on) == []
-    assert agents.lose_silent(now=an_hour_on) == []
+    assert losses.lose_silent(now=an_hour_on) == []
 
 
 def test_of_a_hundred_tasks_whose_agents_were_killed_each_is_reassigned_within_its_lease_and_a_second(federation):

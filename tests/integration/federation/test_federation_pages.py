@@ -7,7 +7,7 @@ from channels.layers import get_channel_layer
 from django.urls import reverse
 from django.utils import timezone
 
-from federation import adaptation, agents, coordination, dispatch, forms, maps
+from federation import adaptation, agents, coordination, dispatch, forms, losses, maps
 from federation.models import Agent, Event
 from tests import factories
 
@@ -48,7 +48,7 @@ def names(page):
 def crowd(federation, anna):
     factories.make_agent(federation, "bert", capabilities=["breakout"], runtime="managed")
     lost = factories.make_agent(federation, "cleo", capabilities=["trend"])
-    agents.lose(agent=lost, now=timezone.now())
+    losses.lose(agent=lost, now=timezone.now())
     agents.drain(agent=factories.make_agent(federation, "dara"), now=timezone.now())
 
 

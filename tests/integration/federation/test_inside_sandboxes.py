@@ -7,7 +7,8 @@ import sysconfig
 
 import pytest
 
-from federation import servers, training, workloads
+from federation import mail, servers, training, workloads
+from federation.mail import Fate
 from federation.models import McpServer
 from sandboxes import programs
 from sandboxes.limits import Limits
@@ -48,6 +49,39 @@ def test_a_handler_gets_the_payload_and_gives_the_result(runtime):
     found, ended = run(runtime, workloads.execution_arguments(type="mine", payload={"n": [1, 2, 3]}, handler=handler))
 
     assert (found, ended.exit_code) == ({"mean": 2.0}, 0), ended.stderr
+
+
+READER = """
+import json, os, pathlib, time
+
+def on_message(message):
+    pathlib.Path("artifacts/own.txt").write_text("kept")
+    if message["payload"] == "sleep":
+        time.sleep(60)
+    if message["payload"] == "end":
+        os._exit(7)
+    return {"got": message["payload"] / 2}
+"""
+
+
+@pytest.mark.parametrize(
+    ("payloads", "timeout_seconds", "expected"),
+    [
+        ([2, "x", 4], 20, [(Fate.DONE, {"got": 1.0}), (Fate.FAILED, None), (Fate.DONE, {"got": 2.0})]),
+        ([2, "end", 4], 20, [(Fate.DONE, {"got": 1.0}), (Fate.FAILED, None), (Fate.UNTOUCHED, None)]),
+        ([2, "sleep", 4], 1, [(Fate.DONE, {"got": 1.0}), (Fate.FAILED, None), (Fate.UNTOUCHED, None)]),
+    ],
+)
+def test_a_handler_reads_messages_one_by_one(runtime, payloads, timeout_seconds, expected):
+    handler = workloads.Handler(code=READER, timeout_seconds=timeout_seconds)
+    messages = [{"id": f"m{number}", "payload": payload} for number, payload in enumerate(payloads)]
+    asked = mail.asked(messages, timeout_seconds=timeout_seconds)
+
+    _, ended = run(runtime, workloads.message_arguments(asked=asked, handler=handler))
+
+    told = {each.path: each.content for each in ended.artifacts}["mail.jsonl"]
+    found = mail.judge([each["id"] for each in messages], told, error="It ended.", ran=True, is_lost=False)
+    assert [(each.fate, each.reply) for each in found.values()] == expected, ended.stderr
 
 
 @pytest.mark.parametrize("model", training.MODELS)

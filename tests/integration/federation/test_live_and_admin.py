@@ -11,7 +11,9 @@ from federation import attempts, coordination, dispatch, store
 from tests import factories
 
 pytestmark = pytest.mark.django_db
-ADMIN = ("federation", "agent", "task", "message", "deadletter", "event")
+ADMIN = (
+    "federation", "agent", "task", "dependency", "sitting", "message", "deadletter", "event", "memorynamespace", "memoryentry",
+)  # fmt: skip
 
 
 @pytest.fixture

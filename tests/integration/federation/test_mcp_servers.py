@@ -15,7 +15,7 @@ from django.utils import timezone
 from billing.models import UsageRecord
 from federation import agents, attempts, caller, coordination, dispatch, managed, servers, tool_calls, wages
 from federation.models import Agent, Attempt, McpServer, Task
-from sandboxes import claims, executor
+from sandboxes import claims, executions, executor
 from sandboxes.models import Execution
 from sandboxes.runtimes import Artifact
 from tests import factories, mcp_servers
@@ -396,3 +396,42 @@ def test_a_cancelled_call_is_given_up_and_a_slow_one_keeps_its_lease(url):
 
     assert ended.wait(5)
     assert Task.objects.get().state == "cancelled"
+
+
+def test_secret_headers_go_with_every_request_and_secrets_are_masked_in_what_it_says(federation, url, at_once):
+    agent = read(add(federation, url=url, headers={"Authorization": "Bearer abc-secret-1"}))
+    mcp_servers.asked_with.clear()
+
+    task = call(federation, "fail", {"why": "abc-secret-1 is no good"})
+
+    assert {each.get("authorization") for each in mcp_servers.asked_with} == {"Bearer abc-secret-1"}
+    assert "abc-secret-1" not in task.error
+    assert "[secret] is no good" in task.error
+    servers.keep_error(server=agent.mcp, error="401: Bearer abc-secret-1", now=timezone.now())
+    assert McpServer.objects.get().error == "401: [secret]"
+
+
+def test_secret_variables_reach_the_program_and_no_row(federation, runtime):
+    agent = add(federation, command=["python", "server.py"], env={"API_KEY": "abc-secret-1"})
+    tool_calls.read(agent_id=agent.pk, clock=timezone.now, then=lambda: None)
+    execution = Execution.objects.get()
+    executions.rerun(execution=execution, by=None, now=timezone.now())
+    while claimed := claims.claim(now=timezone.now() + timedelta(seconds=60)):
+        executor.run(execution=claimed, clock=timezone.now)
+
+    assert [request.env for request in runtime.requests] == [{"API_KEY": "abc-secret-1"}] * 2
+    assert "abc-secret-1" not in str(list(Execution.objects.values()))
+
+
+def test_secrets_of_another_key_are_asked_for_again(federation, url, at_once, runtime, settings):
+    far = add(federation, url=url, headers={"X-Key": "abc-secret-1"})
+    near = add(federation, "near", command=["python", "server.py"], env={"KEY": "abc-secret-1"})
+    tool_calls.read(agent_id=near.pk, clock=timezone.now, then=lambda: None)
+    settings.SECRET_KEY, former = "another", settings.SECRET_KEY
+    for agent in (far, near):
+        assert "another SECRET_KEY" in read(agent).mcp.error
+    executor.run(execution=claims.claim(now=timezone.now()), clock=timezone.now)
+    assert (Execution.objects.get().state, runtime.requests) == ("failed", [])
+
+    settings.SECRET_KEY_FALLBACKS = [former]
+    assert read(far).mcp.error == ""

@@ -9,7 +9,7 @@ import pytest
 from django.db import connection
 from django.utils import timezone
 
-from federation import adaptation, agents, attempts, dispatch, showcase, wiring
+from federation import adaptation, agents, attempts, dispatch, losses, showcase, wiring
 from federation.beats import Beat
 from federation.models import Agent, Attempt, Federation, Reading, Task, TopologyVersion
 from tests import factories
@@ -129,10 +129,10 @@ def test_joins_leavings_losses_and_changes_of_shape_at_once_are_one_version_each
     later = timezone.now() + timedelta(seconds=61)
     joins = [lambda n=n: factories.make_agent(federation, f"new-{n}") for n in range(4)]
     leavings = [lambda agent=agent: agents.leave(agent=agent, now=timezone.now()) for agent in crew[:2]]
-    losses = [lambda agent=agent: agents.lose(agent=agent, now=later) for agent in crew[2:4]]
-    again = [lambda: agents.lose(agent=crew[2], now=later), lambda: agents.leave(agent=crew[0], now=timezone.now())]
+    lost = [lambda agent=agent: losses.lose(agent=agent, now=later) for agent in crew[2:4]]
+    again = [lambda: losses.lose(agent=crew[2], now=later), lambda: agents.leave(agent=crew[0], now=timezone.now())]
 
-    answers = at_once(*leavings, *joins, *losses, *again)
+    answers = at_once(*leavings, *joins, *lost, *again)
 
     assert [answer for answer in answers if isinstance(answer, Exception)] == []
     versions = list(TopologyVersion.objects.filter(federation=federation).order_by("version"))

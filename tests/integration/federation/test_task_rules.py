@@ -27,7 +27,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from federation import agents, attempts, bulk, coordination, dependencies, dispatch
+from federation import agents, attempts, bulk, coordination, dependencies, dispatch, losses
 from federation.models import Attempt, DeadLetter, Dependency, Task
 from tests import factories
 
@@ -311,7 +311,7 @@ class TaskRules(RuleBasedStateMachine):
         for task in self.tasks.values():
             if task.state in HELD and task.lease <= self.now:
                 self.release(task)
-        agents.lose_silent(now=self.now)
+        losses.lose_silent(now=self.now)
         for member in list(self.crew.values()):
             if member.beat < self.now - timedelta(seconds=SILENCE):
                 self.gone(member)

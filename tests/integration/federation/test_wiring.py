@@ -7,7 +7,7 @@ import pytest
 from django.db import IntegrityError, connection, transaction
 from django.utils import timezone
 
-from federation import agents, coordination, maps, wiring
+from federation import agents, coordination, losses, maps, wiring
 from federation.beats import Beat
 from federation.models import Agent, Federation, TopologyVersion
 from federation.topology import FIXED
@@ -69,7 +69,7 @@ def test_whoever_goes_the_rest_is_one_shape_again_one_version_later(shape, gone,
     if how == "leaves":
         agents.leave(agent=members[gone], now=NOW)
     else:
-        agents.lose(agent=members[gone], now=after(61))
+        losses.lose(agent=members[gone], now=after(61))
 
     graph = as_graph(federation)
     assert members[gone].pk not in graph
@@ -85,7 +85,7 @@ def test_the_children_of_a_lost_inner_member_find_a_parent():
     child = members[3]
     assert maps.shape(federation).neighbours(child.pk) == [members[1].pk]
 
-    agents.lose(agent=members[1], now=after(61))
+    losses.lose(agent=members[1], now=after(61))
 
     (parent,) = [near for near in maps.shape(federation).neighbours(child.pk) if near != members[1].pk][:1]
     assert parent in {member.pk for member in members}

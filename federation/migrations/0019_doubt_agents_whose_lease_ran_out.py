@@ -4,7 +4,7 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
-    dependencies = [("federation", "0016_messages_look_for_their_federation_once_a_statement")]
+    dependencies = [("federation", "0018_servers_keep_secrets_and_timeouts_outlast_heartbeats")]
     operations = [
         migrations.AddField(
             model_name="agent", name="doubted_at", field=models.DateTimeField(blank=True, null=True)
