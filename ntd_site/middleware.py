@@ -10,7 +10,7 @@ from typing import Any
 
 import structlog
 from django.contrib.auth.views import redirect_to_login
-from django.http import Http404, HttpRequest, HttpResponse
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseNotAllowed
 from django.shortcuts import render
 
 from billing.models import EDITING_ROLES, Account, Membership
@@ -18,6 +18,7 @@ from ntd_site import problems, rates
 
 Respond = Callable[[HttpRequest], HttpResponse]
 REQUEST_ID = re.compile(r"[\x21-\x7e]{1,128}")
+ONLY_FORMS = "Only a form is sent to this address. Go back to the page and press its button there."
 
 
 class RequestIdMiddleware:
@@ -81,13 +82,21 @@ class AccountMiddleware:
 
 
 class PageErrorsMiddleware:
-    """A domain exception nobody caught in a page view: a toast for htmx, else a page; its status either way."""
+    """A domain exception nobody caught in a page view: a toast for htmx, else a page; its status either way.
+
+    Whoever opens the address that a form is sent to gets a page too, and not the empty one that Django answers.
+    """
 
     def __init__(self, get_response: Respond) -> None:
         self.get_response = get_response
 
     def __call__(self, request: HttpRequest) -> HttpResponse:
-        return self.get_response(request)
+        response = self.get_response(request)
+        if not isinstance(response, HttpResponseNotAllowed) or request.method != "GET" or problems.is_api(request):
+            return response
+        shown = _page_of(request, problems.Found("method_not_allowed", ONLY_FORMS, {}))
+        shown["Allow"] = response["Allow"]
+        return shown
 
     def process_exception(self, request: HttpRequest, exception: Exception) -> HttpResponse | None:
         code = getattr(exception, "code", None)

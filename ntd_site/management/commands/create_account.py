@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
 from typing import Any
 
-from django.conf import settings
 from django.core.exceptions import ValidationError
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.core.validators import validate_email
@@ -15,7 +13,6 @@ from django.utils import timezone
 
 from billing import accounts, keys
 from billing.models import Account, ApiKey, Membership, Role, User
-from ntd_site import running
 
 KEY_NAME = "create_account"
 
@@ -80,16 +77,10 @@ def create(*, name: str, email: str, role: str | None, staff: bool, credits: int
     return {
         "account": str(account.pk),
         "email": user.email,
-        "sign_in_url": accounts.sign_in_url(user, base_url=_running_at()),
+        "sign_in_url": accounts.sign_in_url(user),
         "api_key": api_key,
         "e2b_api_key": e2b_key,
     }
-
-
-def _running_at() -> str:
-    """Where the product of this home listens, unless the environment says how it is reached."""
-    status = None if "NTD_BASE_URL" in os.environ else running.read(settings.PLACE)
-    return str(status["url"]) if status else ""
 
 
 def _user(email: str, *, staff: bool) -> User:

@@ -129,3 +129,12 @@ def test_an_owner_sets_the_details_and_when_invoices_come(alice):
     Account.objects.filter(pk=account.pk).update(reverse_charge=True)
     refused = act(alice, "account", **said | {"tax_id": ""})
     assert (refused.status_code, "needs the customer&#x27;s tax id" in text(refused)) == (422, True)
+
+
+def test_the_address_of_a_form_opened_by_itself_says_so_and_leads_back(stella):
+    charge = cast.charge(stella.account, 30).transaction_id
+
+    answer = page(stella, "transaction-reverse", charge)
+
+    assert (answer.status_code, answer["Allow"]) == (405, "POST")
+    assert "Only a form is sent to this address." in text(answer)

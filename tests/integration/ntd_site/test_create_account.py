@@ -10,7 +10,6 @@ from rest_framework.test import APIClient
 
 from billing import keys
 from billing.models import Account, Grant, User
-from ntd_site import running
 
 pytestmark = pytest.mark.django_db
 
@@ -76,23 +75,3 @@ def test_staff_get_a_staff_key():
 def test_nonsense_is_refused_with_a_sentence(arguments):
     with pytest.raises(CommandError, match=r"\.$"):
         run(*arguments)
-
-
-@pytest.mark.parametrize(
-    ("environment", "running_at", "begins"),
-    [
-        ({}, None, "http://127.0.0.1:8000/"),
-        ({}, "http://127.0.0.1:8123", "http://127.0.0.1:8123/"),
-        ({"NTD_BASE_URL": "https://ntd.example"}, "http://127.0.0.1:8123", "https://ntd.example/"),
-    ],
-)
-def test_the_link_leads_to_where_the_product_of_this_home_listens(
-    monkeypatch, settings, environment, running_at, begins
-):
-    monkeypatch.delenv("NTD_BASE_URL", raising=False)
-    monkeypatch.setattr(running, "read", lambda where: {"url": running_at} if running_at else None)
-    settings.BASE_URL = environment.get("NTD_BASE_URL", "http://127.0.0.1:8000")
-    for name, value in environment.items():
-        monkeypatch.setenv(name, value)
-
-    assert run("Acme", "--email", "a@example.com")["sign_in_url"].startswith(begins)
