@@ -35,8 +35,8 @@ def worker_is_up(**_: object) -> None:
     from scaling import heart
 
     heartbeats.beat("workers")
-    keeper.start()
-    cancels.start()
+    keeper.watch.start()
+    cancels.watch.start()
     heart.start(
         "worker",
         in_flight=vitals.in_flight,

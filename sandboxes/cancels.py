@@ -1,7 +1,7 @@
 """Ends a running program that a person cancelled, in whatever process and on whatever machine its worker is.
 
     reach(execution)    here, if the runtime knows it here; else by Redis, to the worker that has it
-    start()             once in each worker: it listens, and ends what it is told of and has
+    watch.start()       once in each worker: it listens, and ends what it is told of and has
 
 Redis only makes it quick: a worker that hears nothing finds out when it renews the lease.
 """
@@ -18,13 +18,12 @@ from django.conf import settings
 from sandboxes import engine, leases
 from sandboxes.models import Execution
 from sandboxes.runtimes import RuntimeLost, RuntimeUnavailable
+from sandboxes.watches import Watch
 
 CHANNEL = "ntd:executions:cancelled"
 LOOK_SECONDS = 1.0
 AGAIN_SECONDS = 2.0
 log = logging.getLogger(__name__)
-_stopped = threading.Event()
-_thread: threading.Thread | None = None
 
 
 def reach(execution: Execution) -> None:
@@ -41,36 +40,22 @@ def _redis() -> redis.Redis:
     return redis.Redis.from_url(settings.REDIS_URL, socket_timeout=10, socket_connect_timeout=2)
 
 
-def start() -> None:
-    """This will listen from now on; a second call changes nothing."""
-    global _thread
-    if _thread is None:
-        _stopped.clear()
-        _thread = threading.Thread(target=_run, name="sandbox-cancels", daemon=True)
-        _thread.start()
-
-
-def stop() -> None:
-    global _thread
-    if _thread is not None:
-        _stopped.set()
-        _thread.join(timeout=10)
-        _thread = None
-
-
-def _run() -> None:
-    while not _stopped.is_set():
+def _run(stopped: threading.Event) -> None:
+    while not stopped.is_set():
         try:
-            _listen()
+            _listen(stopped)
         except redis.RedisError as error:
             log.info("cancelled executions are heard of again later: %s", error)
-            _stopped.wait(AGAIN_SECONDS)
+            stopped.wait(AGAIN_SECONDS)
 
 
-def _listen() -> None:
+def _listen(stopped: threading.Event) -> None:
     with _redis() as client, client.pubsub(ignore_subscribe_messages=True) as channel:
         channel.subscribe(CHANNEL)
-        while not _stopped.is_set():
+        while not stopped.is_set():
             message = channel.get_message(timeout=LOOK_SECONDS)
             if message is not None:
                 leases.cancel(message["data"].decode())
+
+
+watch = Watch("sandbox-cancels", _run)

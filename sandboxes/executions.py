@@ -18,10 +18,11 @@ from billing import ledger, pricing
 from billing.keys import KeyPrincipal
 from billing.models import Account, User
 from sandboxes import cancels, engine, lifecycle, lifetimes, live, programs, steps, tasks, telling, transcript
-from sandboxes.executor import METER, WAITS_AT_MOST, WAITS_AT_MOST_HOURS, let_go
+from sandboxes.charges import METER, let_go
 from sandboxes.limits import InvalidLimits, Limits
 from sandboxes.models import Execution, Pool, Sandbox, Template
 from sandboxes.runtimes import LOCAL, Needs
+from sandboxes.setbacks import WAITS_AT_MOST, WAITS_AT_MOST_HOURS
 
 QUEUE_LIMIT = 10_000
 FULL_RETRY_SECONDS = 5

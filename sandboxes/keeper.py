@@ -1,6 +1,6 @@
 """Keeps this machine's sandbox daemon as the rows say: a thread of each worker.
 
-    keeper.start()        once in each worker; it looks every second and tells the daemon only what differs:
+    keeper.watch.start()  once in each worker; it looks every second and tells the daemon only what differs:
                           the sizes of its pools, and the long-lived sandboxes that have ended or got more time
 
 The daemon says its sizes itself, so a restarted one is told anew without anybody noticing that it was away.
@@ -23,33 +23,15 @@ from sandboxes import engine, lifetimes, stock
 from sandboxes.models import Build, Pool, Template
 from sandboxes.models.pools import runs_on
 from sandboxes.runtimes import LOCAL, InvalidRequest, RuntimeLost, RuntimeUnavailable, Size
+from sandboxes.watches import Watch
 
 LOOK_SECONDS = 1.0
 LOOKS_TO_TIDY = 60
 LONGEST_AGE_SECONDS = 3600
 log = logging.getLogger(__name__)
-_stopped = threading.Event()
-_thread: threading.Thread | None = None
 
 
-def start() -> None:
-    """This will keep the daemon's sizes from now on; a second call changes nothing."""
-    global _thread
-    if _thread is None:
-        _stopped.clear()
-        _thread = threading.Thread(target=_run, name="sandbox-keeper", daemon=True)
-        _thread.start()
-
-
-def stop() -> None:
-    global _thread
-    if _thread is not None:
-        _stopped.set()
-        _thread.join(timeout=10)
-        _thread = None
-
-
-def _run() -> None:
+def _run(stopped: threading.Event) -> None:
     looks = 0
     while True:
         try:
@@ -63,7 +45,7 @@ def _run() -> None:
             log.exception("the daemon could not be kept as the rows say")
         finally:
             connection.close()
-        if _stopped.wait(LOOK_SECONDS):
+        if stopped.wait(LOOK_SECONDS):
             return
 
 
@@ -145,3 +127,6 @@ def _size(row: dict[str, Any]) -> Size:
         idle_timeout_seconds=row["idle"],
         max_age_seconds=row["age"],
     )
+
+
+watch = Watch("sandbox-keeper", _run)

@@ -23,7 +23,7 @@ from django.db.models.functions import Now
 
 from billing import ledger
 from billing.models import Account
-from sandboxes import bells, engine, executor, leases, lifecycle, live, rent, stock
+from sandboxes import bells, engine, leases, lifecycle, live, rent, setbacks, stock
 from sandboxes.leases import Clock
 from sandboxes.limits import Limits
 from sandboxes.models import Sandbox
@@ -100,7 +100,7 @@ def _wait_for_template(sandbox: Sandbox, problem: str | None, *, now: datetime) 
     if problem:
         return _refuse(sandbox, problem, now=now)
     _mine(sandbox).update(tries=F("tries") - 1, lease_expires_at=None, claimed_by="", node="")
-    return executor.TEMPLATE_SECONDS
+    return setbacks.TEMPLATE_SECONDS
 
 
 def _opening(sandbox: Sandbox, now: datetime) -> Opening:
@@ -160,9 +160,9 @@ def end(*, sandbox_id: UUID | str, state: str, now: datetime, error: str = "", i
     if row is None:
         return False
     _close_books(row, now, is_charged=is_charged)
-    row.state, row.ended_at, row.error, row.lease_expires_at = state, now, error[: executor.ERROR_LENGTH], None
+    row.state, row.ended_at, row.error, row.lease_expires_at = state, now, error[: setbacks.ERROR_LENGTH], None
     row.save(update_fields=["state", "ended_at", "error", "lease_expires_at", *PAID])
-    executor.fail_waiting(sandbox=row, error=f"Its sandbox ended before it could run. {row.why_ended}", now=now)
+    setbacks.fail_waiting(sandbox=row, error=f"Its sandbox ended before it could run. {row.why_ended}", now=now)
     live.sandbox_changed(row)
     return True
 

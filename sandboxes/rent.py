@@ -14,7 +14,7 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 
 from billing import ledger, metering, pricing
-from sandboxes.executor import METER, SOURCE
+from sandboxes.charges import METER, SOURCE
 from sandboxes.models import Sandbox
 from sandboxes.models.sandboxes import LONGEST
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from celery import current_app, shared_task
 from django.utils import timezone
 
-from sandboxes import builder, claims, engine, executor, lifetimes, orphans
+from sandboxes import builder, claims, engine, executor, lifetimes, orphans, setbacks
 from sandboxes.models import Build, Execution
 
 # More doorbells than this help nobody, and the next sweep is near.
@@ -81,8 +81,8 @@ def sweep_sandboxes() -> None:
 def sweep_executions() -> None:
     """Finds what was lost: leases of dead workers, doorbells nobody heard, executions nobody will run."""
     now = timezone.now()
-    executor.expire_leases(now=now)
-    executor.drop_stale(now=now)
+    setbacks.expire_leases(now=now)
+    setbacks.drop_stale(now=now)
     waiting = claims.waiting(now=now, most=MOST_RINGS)
     for _ in range(waiting - _ringing() if waiting else 0):
         run_execution.delay()

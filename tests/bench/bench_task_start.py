@@ -56,5 +56,6 @@ BENCH = Bench(
     cases=cases,
     rounds=5,
     repeats=10,
-    note="the goal is a median under 100 ms; asking whether it runs is part of it",
+    most_ms={"submit until running": 100.0},
+    note="asking whether it runs is part of it",
 )

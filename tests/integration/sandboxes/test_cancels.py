@@ -9,7 +9,7 @@ import pytest
 import redis
 from django.utils import timezone
 
-from sandboxes import cancels, claims, executions, executor, leases, orphans, tasks
+from sandboxes import cancels, claims, executions, leases, orphans, setbacks, tasks
 from sandboxes.models import Execution
 from tests import factories
 from tests.integration.sandboxes.daemons import eventually
@@ -19,13 +19,13 @@ pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("runtime")]
 
 @pytest.fixture
 def listening():
-    cancels.start()
-    cancels.start()
+    cancels.watch.start()
+    cancels.watch.start()
     client = cancels._redis()
     assert eventually(lambda: dict(client.pubsub_numsub(cancels.CHANNEL))[cancels.CHANNEL.encode()] > 0)
     yield
     client.close()
-    cancels.stop()
+    cancels.watch.stop()
 
 
 def held(runtime) -> leases.Held:
@@ -83,10 +83,10 @@ def test_a_listener_without_redis_tries_again(settings, monkeypatch):
         raise redis.ConnectionError("away")
 
     monkeypatch.setattr(cancels, "_redis", fail)
-    cancels.start()
+    cancels.watch.start()
 
     assert tried.wait(5)
-    cancels.stop()
+    cancels.watch.stop()
 
 
 def test_one_whose_cancel_nobody_heard_is_ended_when_its_lease_is_renewed(runtime):
@@ -123,7 +123,7 @@ def test_a_sandbox_whose_attempt_is_waited_for_is_left_alone(e2b):
 def test_one_whose_attempt_is_over_is_ended(e2b):
     item = held(e2b)
     e2b.left = {"i1": item.execution.request_id}
-    executor.expire_leases(now=timezone.now() + leases.LEASE * 2)
+    setbacks.expire_leases(now=timezone.now() + leases.LEASE * 2)
 
     assert orphans.end() == 1
     assert e2b.killed == ["i1"]

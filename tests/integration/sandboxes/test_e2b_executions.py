@@ -8,7 +8,7 @@ import pytest
 from django.db import connection
 from django.utils import timezone
 
-from sandboxes import cancels, claims, engine, executions, executor, leases, orphans
+from sandboxes import cancels, claims, engine, executions, executor, leases, orphans, setbacks
 from sandboxes.models import Execution
 from tests import factories
 from tests.integration.sandboxes.daemons import eventually
@@ -83,7 +83,7 @@ def test_what_e2b_refuses_for_good_fails_at_once(account, fake):
 def test_a_person_cancels_it_from_another_process(account, fake, cloud):
     """The web process has an adapter of its own, which does not know the run; the worker is told by Redis."""
     execution = submit(account, "import time; print('go', flush=True); time.sleep(30)")
-    cancels.start()
+    cancels.watch.start()
     worker = threading.Thread(target=lambda: (run_next(), connection.close()))
     worker.start()
     assert eventually(lambda: Execution.objects.get(pk=execution.pk).state == "running", within_seconds=20)
@@ -91,7 +91,7 @@ def test_a_person_cancels_it_from_another_process(account, fake, cloud):
 
     cancelled = executions.cancel(execution=Execution.objects.get(pk=execution.pk), by=None, now=timezone.now())
     worker.join(10)
-    cancels.stop()
+    cancels.watch.stop()
 
     execution.refresh_from_db()
     assert cancelled.state == "cancelled"
@@ -108,7 +108,7 @@ def test_what_a_dead_worker_left_at_e2b_is_ended(account, fake, cloud):
     cloud.runtime._cloud.create(language="python", request_id=claimed.request_id, lease_seconds=600, network=False)
     assert orphans.end() == 0
 
-    executor.expire_leases(now=timezone.now() + leases.LEASE * 2)
+    setbacks.expire_leases(now=timezone.now() + leases.LEASE * 2)
 
     assert orphans.end() == 1
     assert not fake.machines

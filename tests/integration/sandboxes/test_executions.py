@@ -6,7 +6,7 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from billing import ledger
-from sandboxes import claims, engine, executions, executor, lifecycle, programs, tasks
+from sandboxes import claims, engine, executions, executor, lifecycle, programs, setbacks, tasks
 from sandboxes.models import Execution, Pool
 from sandboxes.runtimes import RuntimeLost
 from tests import factories, scripted
@@ -271,7 +271,7 @@ def test_the_books_of_a_cancelled_execution_are_closed_when_its_worker_died():
     executions.cancel(execution=execution, by=None, now=now)
     assert not execution.is_settled
 
-    executor.expire_leases(now=now + timezone.timedelta(minutes=1))
+    setbacks.expire_leases(now=now + timezone.timedelta(minutes=1))
 
     execution.refresh_from_db()
     assert execution.is_settled

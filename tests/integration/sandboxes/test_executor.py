@@ -5,7 +5,7 @@ from django.utils import timezone
 
 from billing import ledger
 from billing.models import UsageRecord
-from sandboxes import claims, executions, executor, leases, signals
+from sandboxes import charges, claims, executions, executor, leases, setbacks, signals
 from sandboxes.models import Attempt, Execution, OutputChunk
 from sandboxes.runtimes import Artifact, InvalidRequest, RuntimeLost, RuntimeUnavailable
 from tests import factories, scripted
@@ -262,7 +262,7 @@ def test_a_worker_that_dies_loses_its_lease_and_another_finishes():
     factories.make_execution(now=now)
     dead = claims.claim(now=now)
 
-    again = executor.expire_leases(now=now + leases.LEASE + timedelta(seconds=1))
+    again = setbacks.expire_leases(now=now + leases.LEASE + timedelta(seconds=1))
 
     dead.refresh_from_db()
     assert (again, dead.state, dead.attempts.get().outcome) == (1, "queued", "expired")
@@ -273,7 +273,7 @@ def test_a_lease_that_runs_is_left_alone():
     factories.make_execution(now=now)
     claimed = claims.claim(now=now)
 
-    assert executor.expire_leases(now=now + timedelta(seconds=5)) == 0
+    assert setbacks.expire_leases(now=now + timedelta(seconds=5)) == 0
     assert Execution.objects.get(pk=claimed.pk).state == "starting"
 
 
@@ -282,7 +282,7 @@ def test_a_worker_that_comes_back_too_late_changes_nothing():
     account = factories.make_account()
     factories.make_execution(account, now=now)
     late = claims.claim(now=now)
-    executor.expire_leases(now=now + timedelta(minutes=1))
+    setbacks.expire_leases(now=now + timedelta(minutes=1))
     second = claims.claim(now=now + timedelta(minutes=2))
 
     with pytest.raises(executor.Superseded):
@@ -301,7 +301,7 @@ def test_a_crash_while_the_end_is_written_leaves_nothing_half_done(monkeypatch):
     def crash(*args, **kwargs):
         raise RuntimeError("power cut")
 
-    monkeypatch.setattr(executor, "_charge", crash)
+    monkeypatch.setattr(charges, "capture", crash)
     with pytest.raises(RuntimeError):
         executor.finish(
             execution=claimed, outcome=scripted.outcome(artifacts=(Artifact("a", b"1"),)), chunks=[], now=timezone.now()
@@ -384,8 +384,8 @@ def test_what_waits_a_day_is_given_up_and_costs_nothing():
     before = balance(account).available_ucr
     execution = factories.make_execution(account, now=now)
 
-    assert executor.drop_stale(now=now + timedelta(hours=23)) == 0
-    assert executor.drop_stale(now=now + timedelta(hours=25)) == 1
+    assert setbacks.drop_stale(now=now + timedelta(hours=23)) == 0
+    assert setbacks.drop_stale(now=now + timedelta(hours=25)) == 1
     ledger.expire_holds(now=now + timedelta(hours=25))
 
     execution.refresh_from_db()
@@ -398,7 +398,7 @@ def test_renewing_extends_what_is_ours_and_stops_what_is_not(runtime, monkeypatc
     for _ in range(3):
         factories.make_execution(now=now)
     ours, taken, ended = (claims.claim(now=now) for _ in range(3))
-    executor.expire_leases(now=now + timedelta(minutes=1))
+    setbacks.expire_leases(now=now + timedelta(minutes=1))
     Execution.objects.filter(pk=ours.pk).update(
         state="running", started_at=now, lease_expires_at=now, claimed_by=leases.ME, claimed_at=now
     )

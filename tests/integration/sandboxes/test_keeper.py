@@ -93,12 +93,12 @@ def test_a_daemon_that_refuses_is_logged_and_asked_again(runtime, monkeypatch, c
 
 @pytest.mark.django_db(transaction=True)
 def test_its_thread_keeps_them_until_it_is_stopped(runtime):
-    keeper.start()
-    keeper.start()
-    thread = keeper._thread
+    keeper.watch.start()
+    keeper.watch.start()
+    thread = keeper.watch._thread
     assert thread is not None
 
-    keeper.stop()
+    keeper.watch.stop()
 
     assert not thread.is_alive()
     assert set(runtime.sizes) == {"python", "node"}

@@ -13,7 +13,19 @@ from django.utils import timezone
 
 from billing import ledger, verify
 from billing.models import Account, UsageRecord
-from sandboxes import claims, engine, executions, executor, keeper, keeping, lifetimes, programs, stock, templates
+from sandboxes import (
+    claims,
+    engine,
+    executions,
+    executor,
+    keeper,
+    keeping,
+    lifetimes,
+    programs,
+    setbacks,
+    stock,
+    templates,
+)
 from sandboxes.models import Attempt, Execution, Sandbox
 from sandboxes.runtimes import InvalidRequest, Opening, RuntimeLost, RuntimeUnavailable, SandboxBusy
 from tests import factories, scripted
@@ -170,7 +182,7 @@ def test_a_template_that_the_node_lacks_is_brought_first(runtime, account):
 
     stock.wait()
     sandbox.refresh_from_db()
-    assert (wait, waiting) == (executor.TEMPLATE_SECONDS, ("creating", 0, ""))
+    assert (wait, waiting) == (setbacks.TEMPLATE_SECONDS, ("creating", 0, ""))
     assert (sandbox.state, runtime.kept[str(sandbox.pk)].template) == ("ready", template.address)
 
 
@@ -768,7 +780,7 @@ def test_a_dead_worker_fails_it_and_the_sandbox_serves_the_next(account):
     later_one = submit(sandbox, queue=True)
     claimed = claims.claim_in_sandbox(now=timezone.now())
 
-    executor.expire_leases(now=claimed.lease_expires_at + timedelta(seconds=1))
+    setbacks.expire_leases(now=claimed.lease_expires_at + timedelta(seconds=1))
 
     claimed.refresh_from_db()
     assert (claimed.state, claimed.is_settled) == ("failed", True)

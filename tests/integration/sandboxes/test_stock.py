@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from django.utils import timezone
 
-from sandboxes import claims, engine, executions, executor, keeper, pools, stock
+from sandboxes import claims, engine, executions, executor, keeper, pools, setbacks, stock
 from sandboxes.models import Build, Execution, Pool
 from sandboxes.runtimes import Built, RuntimeLost, Size
 from tests import factories
@@ -53,7 +53,7 @@ def test_an_execution_waits_while_its_template_is_brought_and_then_runs(runtime,
     done, _ = run_next()
 
     assert (waiting.state, waiting.attempt, waiting.lease_expires_at, waiting.claimed_at) == ("queued", 0, None, None)
-    assert wait == executor.TEMPLATE_SECONDS
+    assert wait == setbacks.TEMPLATE_SECONDS
     assert waiting.available_at > submitted.available_at
     assert (done.state, done.attempt, done.attempts.count()) == ("succeeded", 1, 1)
     [request] = runtime.builds

@@ -10,7 +10,7 @@ from django.utils import timezone
 from rest_framework.test import APIClient
 
 from billing import ledger
-from sandboxes import engine, executor, tasks
+from sandboxes import engine, setbacks, tasks
 from sandboxes.models import Execution
 from tests import factories
 
@@ -79,9 +79,9 @@ def test_once_the_engine_is_back_it_runs(waiting, runtime):
 
 
 def test_after_the_stated_time_it_fails_says_why_and_costs_nothing(waiting, account):
-    later = waiting.created_at + executor.WAITS_AT_MOST + timedelta(minutes=1)
+    later = waiting.created_at + setbacks.WAITS_AT_MOST + timedelta(minutes=1)
 
-    assert executor.drop_stale(now=later) == 1
+    assert setbacks.drop_stale(now=later) == 1
 
     waiting.refresh_from_db()
     assert waiting.state == "failed"
