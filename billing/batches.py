@@ -28,6 +28,7 @@ from billing.models import Account, Invoice, Price, Rating
 COLUMNS = (
     "id", "account_id", "source", "key", "request_hash", "meter", "quantity", "agent", "properties", "price_id",
     "rated_ucr", "cost_ucr", "overdraft_ucr", "transaction_id", "occurred_at", "billed_at", "late", "created_at",
+    "api_key",
 )  # fmt: skip
 COPY = f"copy billing_usagerecord ({', '.join(COLUMNS)}) from stdin"
 KNOWN = """
@@ -99,6 +100,7 @@ class _Tab:
 
     account: Account
     now: datetime
+    api_key: str
     purse_ucr: int
     known: dict[tuple[str, str], Kept]
     prices: dict[str, list[Price]]
@@ -146,7 +148,7 @@ def record_many(*, account_id: UUID, events: Sequence[Given], now: datetime, api
         # A budget watches each event, and may refuse it by its agent, meter or key.
         return [_alone(account_id, given, now, api_key) for given in events]
     expired_ucr = ledger.expire_wallet(account_id=account_id, now=now)
-    tab = _open(account_id, [given.event for given in events], now, purse_ucr=wallet.available_ucr - expired_ucr)
+    tab = _open(account_id, [given.event for given in events], now, api_key, wallet.available_ucr - expired_ucr)
     outcomes = [_answer(tab, given) for given in events]
     if tab.rows:
         _charge(tab)
@@ -170,12 +172,13 @@ def _alone(account_id: UUID, given: Given, now: datetime, api_key: str) -> Outco
     return Outcome(kept, is_new, None)
 
 
-def _open(account_id: UUID, events: Sequence[Event], now: datetime, *, purse_ucr: int) -> _Tab:
+def _open(account_id: UUID, events: Sequence[Event], now: datetime, api_key: str, purse_ucr: int) -> _Tab:
     oldest = min((event.occurred_at for event in events), default=now)
     final = Invoice.objects.filter(account=account_id, state__in=Invoice.FINAL_STATES, period_end__gt=oldest)
     return _Tab(
         account=Account.objects.get(pk=account_id),
         now=now,
+        api_key=api_key,
         purse_ucr=purse_ucr,
         known=_known(account_id, events),
         prices=books.history(account_id=account_id),
@@ -291,7 +294,7 @@ def _write(tab: _Tab) -> None:
 
 def _columns_of(tab: _Tab) -> Callable[[_Row], tuple[object, ...]]:
     """What COPY is given of a row: text, and what many rows share made into text once."""
-    account, now = str(tab.account.pk), tab.now.isoformat()
+    account, now, api_key = str(tab.account.pk), tab.now.isoformat(), tab.api_key or None
     text = cache(str)
 
     def columns(row: _Row) -> tuple[object, ...]:
@@ -300,7 +303,7 @@ def _columns_of(tab: _Tab) -> Callable[[_Row], tuple[object, ...]]:
             str(kept.pk), account, event.source, event.key, kept.request_hash, event.meter, str(event.quantity),
             event.agent, event.properties_json, text(row.price.pk), row.rated_ucr, kept.cost_ucr, row.overdraft_ucr,
             text(kept.transaction_id) if kept.transaction_id else None, event.time,
-            row.billed_at.isoformat() if kept.late else event.time, kept.late, now,
+            row.billed_at.isoformat() if kept.late else event.time, kept.late, now, api_key,
         )  # fmt: skip
 
     return columns

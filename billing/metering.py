@@ -175,8 +175,8 @@ def capture(
         cost_ucr = min(rated.ucr, held.amount_ucr)
         if held.is_good(now):
             return _keep(facts, event, given, rated, cost_ucr=cost_ucr, now=now, held=held)
-        cost_ucr = min(cost_ucr, _left(facts, held, now))
-        return _keep(facts, event, given, rated, cost_ucr=cost_ucr, now=now)
+        cost_ucr, api_key = min(cost_ucr, _left(facts, held, now)), ledger.key_of(hold_key=hold_key)
+        return _keep(facts, event, given, rated, cost_ucr=cost_ucr, now=now, api_key=api_key)
 
 
 @transaction.atomic
@@ -190,6 +190,7 @@ def settle(
     key: str,
     source: str,
     agent: str = "",
+    api_key: str = "",
     properties: Mapping[str, object] | None = None,
 ) -> UsageRecord:
     """Charge for what was used before anybody could know how much it would be: at most what is available.
@@ -202,7 +203,8 @@ def settle(
     if facts.earlier:
         return _earlier(facts.earlier, given)
     rated = _rate(facts, event)
-    return _keep(facts, event, given, rated, cost_ucr=min(rated.ucr, _available(facts, now)), now=now)
+    cost_ucr = min(rated.ucr, _available(facts, now))
+    return _keep(facts, event, given, rated, cost_ucr=cost_ucr, now=now, api_key=api_key)
 
 
 def _look_up(event: Event, *, account_id: UUID | None = None, hold_key: str | None = None) -> Facts:
@@ -272,6 +274,7 @@ def _keep(
         meter=event.meter,
         quantity=event.quantity,
         agent=event.agent,
+        api_key=UUID(api_key) if api_key else None,
         properties=dict(event.properties),
         price=rated.price,
         rated_ucr=rated.ucr,
@@ -292,6 +295,8 @@ def _keep(
         )  # fmt: skip
     record.transaction_id, record.overdraft_ucr = written.transaction_id, written.overdraft_ucr
     record._state.adding, record._state.db = False, connection.alias
+    if held:
+        del record.api_key  # the hold's, which is read when somebody asks for it
     live.usage_recorded(facts.account_id, is_charged=bool(cost_ucr or held))
     return record
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import date, timedelta
 from typing import Any
+from uuid import UUID
 from zoneinfo import ZoneInfo
 
 from django import forms
@@ -32,6 +34,14 @@ class UsageForm(forms.Form):
         widget=forms.TextInput(attrs={**INPUT, "placeholder": "Any agent", "aria-label": "Agent"}),
     )
 
+    api_key = forms.ChoiceField(
+        label="API key", required=False, widget=forms.Select(attrs={**SELECT, "aria-label": "API key"})
+    )
+
+    def __init__(self, *given: Any, keys: Iterable[tuple[str, str]] = (), **named: Any) -> None:
+        super().__init__(*given, **named)
+        self.fields["api_key"].choices = [("", "Any key"), *keys]  # type: ignore[attr-defined]
+
     def clean(self) -> dict[str, Any]:
         given = super().clean() or {}
         start, end = given.get("start"), given.get("end")
@@ -47,6 +57,7 @@ class UsageForm(forms.Form):
             periods.midnight(given["end"] + timedelta(days=1), zone),
             given["meter"],
             given["agent"],
+            UUID(given["api_key"]) if given["api_key"] else None,
         )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from decimal import Decimal
@@ -13,7 +14,7 @@ from django.db.models import QuerySet, Sum
 from django.db.models.functions import TruncDay, TruncHour, TruncMonth
 
 from billing import ledger, periods
-from billing.models import Account, UsageRecord
+from billing.models import Account, ApiKey, UsageRecord
 
 WINDOWS = {"hour": TruncHour, "day": TruncDay, "month": TruncMonth}
 LONGEST = {"hour": timedelta(days=62), "day": timedelta(days=732), "month": timedelta(days=7320), "": None}
@@ -22,13 +23,14 @@ BURN_DAYS = 7
 
 @dataclass(frozen=True)
 class Range:
-    """Which usage: an account's, in [start, end), of a meter, by an agent."""
+    """Which usage: an account's, in [start, end), of a meter, by an agent, for an API key."""
 
     account_id: UUID
     start: datetime
     end: datetime
     meter: str = ""
     agent: str = ""
+    api_key: UUID | None = None
 
     def records(self) -> QuerySet[UsageRecord]:
         found = UsageRecord.objects.filter(
@@ -38,16 +40,18 @@ class Range:
             found = found.filter(meter=self.meter)
         if self.agent:
             found = found.filter(agent=self.agent)
+        if self.api_key:
+            found = found.filter(api_key=self.api_key)
         return found
 
 
-def used(wanted: Range, *, zone: ZoneInfo, window: str = "") -> list[dict[str, Any]]:
-    """Quantity and cost by meter, and by window of the zone's clock when asked; in order."""
+def used(wanted: Range, *, zone: ZoneInfo, window: str = "", by_whom: str = "") -> list[dict[str, Any]]:
+    """Quantity and cost by meter; when asked by window of the zone's clock, and by `agent` or `api_key`; in order."""
     records = wanted.records()
-    by = ["meter"]
+    by = ["meter", by_whom] if by_whom else ["meter"]
     if window:
         records = records.annotate(window_start=WINDOWS[window]("occurred_at", tzinfo=zone))
-        by = ["window_start", "meter"]
+        by = ["window_start", *by]
     sums = records.values(*by).annotate(quantity=Sum("quantity"), cost_ucr=Sum("cost_ucr"))
     return list(sums.order_by(*by))
 
@@ -56,6 +60,28 @@ def used_by_agent(wanted: Range) -> list[dict[str, Any]]:
     """Who used most, dearest first."""
     sums = wanted.records().exclude(agent="").values("agent").annotate(cost_ucr=Sum("cost_ucr"))
     return list(sums.order_by("-cost_ucr", "agent")[:20])
+
+
+def used_by_key(wanted: Range) -> list[dict[str, Any]]:
+    """Which API keys used most, with their names, dearest first."""
+    sums = wanted.records().exclude(api_key=None).values("api_key").annotate(cost_ucr=Sum("cost_ucr"))
+    rows = list(sums.order_by("-cost_ucr", "api_key")[:20])
+    names = names_of_keys(account_id=wanted.account_id, keys=[row["api_key"] for row in rows])
+    return [{**row, "name": names[row["api_key"]]} for row in rows]
+
+
+def names_of_keys(*, account_id: UUID, keys: Iterable[UUID]) -> dict[UUID, str]:
+    """What people call them, also those that were revoked or deleted since; a key of another account is staff's."""
+    wanted = set(keys)
+    found = ApiKey.objects.filter(pk__in=wanted).values_list("pk", "name", "account", "revoked_at")
+    known = {pk: _key_name(name, owner == account_id, revoked_at) for pk, name, owner, revoked_at in found}
+    return {pk: known.get(pk, f"Deleted key …{str(pk)[-4:]}") for pk in wanted}
+
+
+def _key_name(name: str, is_own: bool, revoked_at: datetime | None) -> str:
+    if not is_own:
+        return "A key of staff"
+    return f"{name} (revoked)" if revoked_at else name
 
 
 @dataclass(frozen=True)

@@ -51,10 +51,16 @@ def settle_bytes(execution: Execution, outcome: Outcome, now: datetime) -> int:
         key=f"{execution.hold_key}:bytes",
         source=SOURCE,
         agent=execution.agent,
+        api_key=_api_key(execution),
         properties={"execution": str(execution.pk)},
     )
     cost: int = record.cost_ucr
     return cost
+
+
+def _api_key(execution: Execution) -> str:
+    """The key that its hold is for; what runs in a long-lived sandbox has no hold."""
+    return "" if execution.kept_sandbox_id is not None else ledger.key_of(hold_key=execution.hold_key)
 
 
 def let_go(execution: Execution, now: datetime) -> None:

@@ -85,21 +85,17 @@ def submit(
     by: Any = None,
     now: datetime,
     agent: str = "",
+    api_key: str = "",
     rerun_of: Execution | None = None,
 ) -> Execution:
     """Queue code to run, with its worst-case cost held; in a long-lived sandbox only `queue` waits for another.
-    `sealed_env` are variables sealed by `sealing.seal`, opened when the program starts and never shown.
+    `sealed_env` are variables sealed by `sealing.seal`, opened when the program starts and never shown; `api_key` is
+    the key it is for, where that is not `by`.
     Raises programs.Refused, programs.TooLarge, NetworkNotAllowed, engine.EngineUnavailable, QueueFull,
     those of ledger.CANNOT_SPEND, SandboxIsBusy, lifetimes.Ended; then nothing is written.
     """
     program = programs.check(
-        code=code,
-        input=input,
-        args=args,
-        env=env,
-        files=files,
-        timeout_seconds=timeout_seconds,
-        metadata=metadata,
+        code=code, input=input, args=args, env=env, files=files, timeout_seconds=timeout_seconds, metadata=metadata
     )
     place = _place(account, language=language, template=template, pool=pool, sandbox=sandbox)
     allowed = _limits(place, limits)
@@ -122,7 +118,7 @@ def submit(
         available_at=now,
         **_stored(program, sealed_env or {}),
     )
-    api_key = str(by.pk) if isinstance(by, KeyPrincipal) else ""
+    api_key = str(by.pk) if isinstance(by, KeyPrincipal) else api_key
     return _queue(execution, now, api_key) if place.sandbox is None else _enter(execution, now, may_wait=queue)
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from django.db import transaction
 
+from billing.keys import KeyPrincipal
 from billing.models import Account, User
 from sandboxes import bells, engine, executions, lifecycle, lifetimes, live, programs, rent, tasks
 from sandboxes.limits import InvalidLimits, Limits
@@ -50,6 +51,7 @@ def open_sandbox(
         template=start,
         language=start.language,
         created_by=by if isinstance(by, User) else None,
+        api_key=by.pk if isinstance(by, KeyPrincipal) else None,
         limits=_limits(limits).as_dict(),
         network=network,
         env=checked_env,

@@ -41,6 +41,7 @@ def hold(sandbox: Sandbox, *, now: datetime) -> None:
         now=now,
         purpose="sandbox",
         meter=METER,
+        api_key=str(sandbox.api_key or ""),
     )
 
 

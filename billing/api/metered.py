@@ -84,6 +84,7 @@ class EventResults(serializers.Serializer[Any]):
 class UsageQuery(serializers.Serializer[Any]):
     meter = serializers.ChoiceField(choices=METERS, required=False)
     agent = serializers.CharField(max_length=100, required=False)
+    api_key = serializers.UUIDField(required=False)
 
     def get_fields(self) -> dict[str, Any]:
         # `from` is a word of Python, so it cannot be written as a field above.
@@ -93,11 +94,15 @@ class UsageQuery(serializers.Serializer[Any]):
 
 class WindowQuery(UsageQuery):
     window = serializers.ChoiceField(choices=["hour", "day", "month"], required=False)
+    by = serializers.ChoiceField(choices=["agent", "key"], required=False)
 
 
 class UsageRow(serializers.Serializer[Any]):
     window_start = serializers.DateTimeField(required=False)
     meter = serializers.CharField()
+    agent = serializers.CharField(required=False)
+    api_key = serializers.UUIDField(required=False, allow_null=True)
+    api_key_name = serializers.CharField(required=False)
     quantity = AmountUsedField()
     credits = SixPlacesField(source="cost_ucr")
     cost_ucr = serializers.IntegerField()

@@ -32,6 +32,7 @@ GIVEN = PolymorphicProxySerializer(
 )
 
 
+BY_WHOM = {"": "", "agent": "agent", "key": "api_key"}
 # Checking an item of a batch copies no fields.
 FORM = metered.EventRequest()
 # An event's values; or the answer that it is not right.
@@ -75,11 +76,16 @@ class UsageViewSet(acting.BillingViewSet):
 
     @extend_schema(parameters=[metered.WindowQuery], responses=metered.UsageRows)
     def summary(self, request: Request) -> Response:
-        """Quantity and credits by meter, and by window of the account's clock when asked; the running period
-        unless `from` and `to` say otherwise."""
+        """Quantity and credits by meter, and when asked by window of the account's clock and `by` agent or API key;
+        the running period unless `from` and `to` say otherwise. What no agent or key used has none."""
         account, asked = acting.account_of(request), self.asked(request)
-        window = asked.get("window", "")
-        rows = reports.used(_range(account, asked, window), zone=ZoneInfo(account.time_zone), window=window)
+        window, by_whom = asked.get("window", ""), BY_WHOM[asked.get("by", "")]
+        wanted, zone = _range(account, asked, window), ZoneInfo(account.time_zone)
+        rows = reports.used(wanted, zone=zone, window=window, by_whom=by_whom)
+        if by_whom == "api_key":
+            keys = {row["api_key"] for row in rows} - {None}
+            names = reports.names_of_keys(account_id=account.pk, keys=keys)
+            rows = [{**row, "api_key_name": names.get(row["api_key"], "")} for row in rows]
         return Response(metered.UsageRows({"results": rows, "next": None, "previous": None}).data)
 
     @extend_schema(
@@ -175,7 +181,7 @@ def _range(account: Account, asked: dict[str, Any], window: str) -> reports.Rang
     longest = reports.LONGEST[window]
     if longest is not None and end - start > longest:
         raise exceptions.ValidationError({"window": [f"By {window}, ask for at most {longest.days} days."]})
-    return reports.Range(account.pk, start, end, asked.get("meter", ""), asked.get("agent", ""))
+    return reports.Range(account.pk, start, end, asked.get("meter", ""), asked.get("agent", ""), asked.get("api_key"))
 
 
 class PriceViewSet(acting.BillingViewSet):

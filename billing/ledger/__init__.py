@@ -19,7 +19,7 @@ from billing.ledger.granting import (
     open_wallet,
     set_overdraft,
 )
-from billing.ledger.holding import capture, expire_hold, expire_holds, hold, is_held, release
+from billing.ledger.holding import capture, expire_hold, expire_holds, hold, is_held, key_of, release
 from billing.ledger.limiting import take_notes
 from billing.ledger.refunding import take_back
 from billing.ledger.refusals import (
@@ -61,6 +61,7 @@ __all__ = [
     "grant",
     "hold",
     "is_held",
+    "key_of",
     "lock_wallet",
     "means",
     "open_wallet",

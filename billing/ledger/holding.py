@@ -23,7 +23,7 @@ def hold(
 ) -> Hold:  # fmt: skip
     """Set credits aside. The same key again answers the same hold.
 
-    `meter`, `agent` and `api_key` say on which budgets it counts, and what is captured of it.
+    `meter`, `agent` and `api_key` say on which budgets it counts, and what is captured of it; that keeps the key too.
     """
     refusals.check_amount(amount_ucr)
     asked = [account_id, uuid7(), key, amount_ucr, purpose, expires_at, now, meter, agent, api_key]
@@ -105,6 +105,13 @@ def release(*, key: str, now: datetime) -> Hold:
     if outcome == "ok":
         _tell(key)
     return Hold.objects.get(key=key)
+
+
+def key_of(*, hold_key: str) -> str:
+    """The API key that asked for what a hold is for, as budgets name it; empty when none did. Raises UnknownHold."""
+    for (found,) in Hold.objects.filter(key=hold_key).values_list("api_key"):
+        return str(found or "")
+    raise refusals.UnknownHold
 
 
 def expire_holds(*, now: datetime) -> int:

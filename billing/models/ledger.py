@@ -241,6 +241,8 @@ class Hold(models.Model):
     wallet = models.ForeignKey(LedgerAccount, on_delete=models.PROTECT, related_name="holds", db_index=False)
     key = models.CharField(max_length=340, unique=True)
     purpose = models.CharField(max_length=200, blank=True)
+    # The key that asked for the work, which what is captured keeps.
+    api_key = models.UUIDField(null=True, blank=True)
     state = models.CharField(max_length=10, choices=State.choices, default=State.ACTIVE)
     amount_ucr = models.BigIntegerField()
     captured_ucr = models.BigIntegerField(default=0)

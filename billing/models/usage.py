@@ -26,6 +26,8 @@ class UsageRecord(models.Model):
     meter = models.CharField(max_length=20, choices=[(meter.value, meter.value) for meter in pricing.Meter])
     quantity = models.DecimalField(max_digits=38, decimal_places=9)
     agent = models.CharField(max_length=100, blank=True)
+    # The key that asked for it, if one did; keys are revoked and stay.
+    api_key = models.UUIDField(null=True, blank=True)
     properties = models.JSONField(default=dict, blank=True)
     price = models.ForeignKey(Price, on_delete=models.PROTECT, related_name="+", db_index=False, db_constraint=False)
     # What the price says, what was charged of it (a hold caps it), and what no grant covered.

@@ -15,7 +15,7 @@ from django.views.decorators.http import require_safe
 from uuid_utils.compat import uuid7
 
 from billing import amounts, charts, ledger, origins, oversight, periods, pricing, reports, roles, usage_csv
-from billing.models import Account, Entry, Grant, Hold, Transaction, UsageRecord
+from billing.models import Account, ApiKey, Entry, Grant, Hold, Transaction, UsageRecord
 from billing.money_forms import UsageForm
 from billing.staff_forms import ReverseForm
 from billing.views import paging
@@ -65,11 +65,13 @@ def transaction(request: HttpRequest, account: Account, pk: UUID) -> HttpRespons
     touching = Entry.objects.filter(transaction=pk, ledger_account__account=account)
     found = get_object_or_404(Transaction.objects.filter(pk__in=touching.values("transaction")), pk=pk)
     legs = found.entries.select_related("ledger_account").order_by("amount_ucr", "pk")
+    usages = list(found.usages.filter(account=account).order_by("pk")[:MOST_USAGES])
     context = {
         "transaction": found,
         "legs": legs if request.user.is_staff else legs.filter(ledger_account__account=account),
         "consumptions": found.consumptions.filter(grant__account=account).select_related("grant").order_by("pk"),
-        "usages": list(found.usages.filter(account=account).order_by("pk")[:MOST_USAGES]),
+        "usages": usages,
+        "key_names": _key_names(account, usages),
         "usage_count": found.usages.filter(account=account).count(),
         "origin": origins.of(found),
         "reversal": (reversal := Transaction.objects.filter(reverses=found).first()),
@@ -79,9 +81,15 @@ def transaction(request: HttpRequest, account: Account, pk: UUID) -> HttpRespons
     return render(request, "billing/transaction.html", context)
 
 
+def _key_names(account: Account, usages: list[UsageRecord]) -> str:
+    """The API keys that asked for what was charged."""
+    names = reports.names_of_keys(account_id=account.pk, keys={each.api_key for each in usages if each.api_key})
+    return ", ".join(sorted(names.values()))
+
+
 @require_safe
 def usage(request: HttpRequest, account: Account) -> HttpResponse:
-    """What was used: by day and meter as a chart, by meter and by agent as tables."""
+    """What was used: by day and meter as a chart, by meter, agent and API key as tables."""
     form = _usage_form(request, account)
     if not form.is_valid():
         return render(request, "billing/usage.html", {"form": form}, status=422)
@@ -99,6 +107,7 @@ def usage(request: HttpRequest, account: Account) -> HttpResponse:
         "last_day": days[-1].day,
         "rows": [_named(row) for row in rows],
         "agents": reports.used_by_agent(wanted),
+        "keys": reports.used_by_key(wanted),
         "total_ucr": sum(row["cost_ucr"] for row in rows),
         "query": request.GET.urlencode(),
     }
@@ -124,5 +133,8 @@ def _usage_form(request: HttpRequest, account: Account) -> UsageForm:
     zone = ZoneInfo(account.time_zone)
     period = periods.containing(timezone.now(), periods.Cadence(account.billing_period), zone)
     days = list(periods.days(period, zone))
-    given = {"start": days[0], "end": days[-1], "meter": "", "agent": ""}
-    return UsageForm({**given, **{name: request.GET[name] for name in given if request.GET.get(name)}})
+    given = {"start": days[0], "end": days[-1], "meter": "", "agent": "", "api_key": ""}
+    keys = ApiKey.objects.filter(account=account).order_by("name", "pk").values_list("pk", flat=True)
+    names = reports.names_of_keys(account_id=account.pk, keys=keys)
+    asked = {name: request.GET[name] for name in given if request.GET.get(name)}
+    return UsageForm({**given, **asked}, keys=[(str(pk), names[pk]) for pk in keys])

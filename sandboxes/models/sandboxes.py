@@ -100,6 +100,8 @@ class Sandbox(models.Model):
     # Gone when it was deleted after the sandbox's end; before that, it cannot be.
     template = models.ForeignKey(Template, on_delete=models.SET_NULL, null=True, related_name="+")
     language = models.CharField(max_length=10, choices=Language.choices)
+    # The key that opened it, if one did: its minutes are recorded for that key.
+    api_key = models.UUIDField(null=True, blank=True)
     created_by = models.ForeignKey(
         settings.AUTH_USER_MODEL, on_delete=models.SET_NULL, null=True, blank=True, related_name="+"
     )

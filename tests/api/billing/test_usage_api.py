@@ -125,7 +125,7 @@ def test_usage_is_grouped_by_the_days_of_the_accounts_zone(db):
 
 @pytest.mark.parametrize(
     "query",
-    [{"meter": "minutes"}, {"window": "week"}, {"from": "x"}, {"from": "2026-07-02T00:00:00Z", "to": "2026-07-01T00:00:00Z"},
+    [{"meter": "minutes"}, {"window": "week"}, {"by": "name"}, {"api_key": "x"}, {"from": "x"}, {"from": "2026-07-02T00:00:00Z", "to": "2026-07-01T00:00:00Z"},
      {"from": "2020-01-01T00:00:00Z", "to": "2026-07-01T00:00:00Z", "window": "hour"}],
 )  # fmt: skip
 def test_bad_usage_filters_are_400(alice, query):
@@ -142,6 +142,23 @@ def test_usage_is_exported_as_csv_that_no_spreadsheet_runs(alice):
     assert [(row["meter"], row["quantity"], row["credits"], row["agent"]) for row in rows] == [
         ("mcp_call", "2", "2.000000", "'=HYPERLINK()")
     ]
+
+
+def test_usage_is_grouped_and_chosen_by_key_and_by_agent(alice):
+    alice.post("usage/events", event(agent="alpha"))
+    ledger_cast.use(alice.account, "mcp_call", 2, now=timezone.now())
+    key = str(alice.account.api_keys.get().pk)
+
+    by_key = alice.get("usage", by="key").json()["results"]
+    by_agent = alice.get("usage", by="agent", window="day").json()["results"]
+    only = alice.get("usage", api_key=key).json()["results"]
+    lines = list(csv.DictReader(io.StringIO(alice.get("usage/export").getvalue().decode())))
+
+    found = [(row["api_key"], row["api_key_name"], row["quantity"], row["credits"]) for row in by_key]
+    assert found == [(key, "test", "3", "3.000000"), (None, "", "2", "2.000000")]
+    assert [(row["agent"], row["quantity"]) for row in by_agent] == [("", "2"), ("alpha", "3")]
+    assert [row["quantity"] for row in only] == ["3"]
+    assert sorted((line["api_key"], line["api_key_name"]) for line in lines) == [("", ""), (key, "test")]
 
 
 def test_usage_of_others_is_not_shown(alice, charlie):

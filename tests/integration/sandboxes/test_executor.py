@@ -4,6 +4,7 @@ import pytest
 from django.utils import timezone
 
 from billing import ledger
+from billing.keys import KeyPrincipal
 from billing.models import UsageRecord
 from sandboxes import charges, claims, executions, executor, leases, setbacks, signals
 from sandboxes.models import Attempt, Execution, OutputChunk
@@ -171,6 +172,18 @@ def test_what_went_over_the_network_is_charged_with_the_seconds_and_once(runtime
     assert execution.cost_ucr == sum(record.cost_ucr for record in usage.values())
     assert before - balance(account).available_ucr == execution.cost_ucr
     assert execution.usage["network_received_bytes"] == 9_000_000
+
+
+def test_what_it_used_is_recorded_for_the_key_that_submitted_it(runtime):
+    account = factories.make_account()
+    key, _ = factories.make_key(account)
+    factories.make_execution(account, by=KeyPrincipal(key))
+    runtime.script = lambda request: scripted.outcome(network_sent_bytes=5)
+
+    run_next()
+
+    usage = UsageRecord.objects.filter(account_id=account.pk).values_list("meter", "api_key")
+    assert set(usage) == {("sandbox_second", key.pk), ("data_byte", key.pk)}
 
 
 def test_who_used_no_network_has_no_record_of_bytes(runtime):

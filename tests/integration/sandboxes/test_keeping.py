@@ -12,6 +12,7 @@ from django.db import IntegrityError, connection, transaction
 from django.utils import timezone
 
 from billing import ledger, verify
+from billing.keys import KeyPrincipal
 from billing.models import Account, UsageRecord
 from sandboxes import (
     claims,
@@ -284,6 +285,15 @@ def test_each_minute_is_charged_when_it_is_over_and_the_next_is_held(account):
     assert sandbox.cost_ucr == 120 * 100_000_000 // 3600
     assert sandbox.charged_until == later(sandbox, 120)
     assert balance(account).held_ucr == MINUTE_UCR
+
+
+def test_its_minutes_are_recorded_for_the_key_that_opened_it(account):
+    key, _ = factories.make_key(account)
+    sandbox = factories.make_sandbox(account, by=KeyPrincipal(key))
+
+    lifetimes.sweep(now=later(sandbox, 150))
+
+    assert set(UsageRecord.objects.values_list("meter", "api_key")) == {("sandbox_second", key.pk)}
 
 
 def test_it_costs_nothing_before_it_is_open(account):
