@@ -42,6 +42,7 @@ class BearerAuthentication(authentication.BaseAuthentication):
         if principal is None:
             self._refuse(request, "This API key is unknown, revoked or expired.")
         request._request.account = account_of(request, principal)
+        request._request.api_key = principal.key
         return principal, principal.key
 
     def authenticate_header(self, request: Request) -> str:

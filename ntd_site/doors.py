@@ -1,4 +1,4 @@
-"""What stands around every API request, outside DRF: sizes, slashes, rate headers, and a last net for errors."""
+"""What stands around every API request, outside DRF: sizes, slashes, rate headers, who pays, a last net for errors."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Callable
 from django.conf import settings
 from django.http import HttpRequest, HttpResponse
 
-from ntd_site import problems, rates
+from ntd_site import api_calls, problems, rates
 
 Respond = Callable[[HttpRequest], HttpResponse]
 
@@ -27,6 +27,7 @@ class ApiMiddleware:
                 request.path_info = request.path_info[:-1]
             response = self.get_response(request)
         response = _as_problem(response)
+        api_calls.count(request, response)
         _add_rate_headers(request, response)
         response.headers.setdefault("Cache-Control", "no-store")
         return response

@@ -9,7 +9,7 @@ from celery import current_app, shared_task
 from django.core.cache import cache
 from django.utils import timezone
 
-from ntd_site import heartbeats, idempotency, schedules
+from ntd_site import api_calls, heartbeats, idempotency, schedules
 
 LAST_ROUND = "sweeps:last-round"
 log = logging.getLogger(__name__)
@@ -35,6 +35,11 @@ def sweep(*, tasks: dict[str, float]) -> None:
             current_app.tasks[name]()
         except Exception:  # noqa: BLE001 - a sweep of one app must not keep those of the others from running
             log.exception("the sweep %s failed", name)
+
+
+@shared_task
+def charge_api_calls() -> None:
+    api_calls.sweep(now=timezone.now())
 
 
 @shared_task
