@@ -137,7 +137,7 @@ class TaskForm(forms.Form):
     type = forms.CharField(
         max_length=60,
         initial="execute",
-        help_text="execute, backtest, strategy, train, mcp.tool, or one of your own.",
+        help_text="execute, backtest, strategy, train, infer, mcp.tool, or one of your own.",
     )
     payload = forms.CharField(
         required=False,
@@ -172,7 +172,7 @@ class TaskForm(forms.Form):
         found = super().clean() or {}
         if found.get("type") in workloads.MANAGED_TYPES and "payload" in found:
             try:
-                workloads.execution_arguments(type=found["type"], payload=found["payload"])
+                workloads.check(type=found["type"], payload=found["payload"])
             except workloads.BadPayload as bad:
                 self.add_error("payload", str(bad))
         return found

@@ -16,7 +16,7 @@ from django.db import transaction
 from django.db.models import Q, QuerySet
 
 from billing import ledger
-from federation import attempts, dependencies, servers, tool_calls, workloads
+from federation import attempts, dependencies, predictions, servers, tool_calls, workloads
 from federation.models import Agent, Attempt, McpServer
 from sandboxes import engine, executions, lifecycle, programs
 from sandboxes.models import Artifact, Execution
@@ -84,6 +84,7 @@ def _arguments(attempt: Attempt) -> dict[str, Any]:
         payload=task.payload,
         handler=handler.as_work() if handler else None,
         dependencies=dependencies.results(task),
+        model=predictions.model_for(task),
     )
 
 
@@ -112,6 +113,7 @@ def _submit(attempt: Attempt, arguments: dict[str, Any], now: datetime) -> None:
     task = attempt.task
     if attempts.start(attempt=attempt, now=now) is None:
         return
+    predictions.hold(attempt=attempt, now=now)
     handler = attempt.agent.handler
     handled = {"handler": str(handler.version)} if handler and task.type not in workloads.MANAGED_TYPES else {}
     execution = executions.submit(
@@ -124,6 +126,7 @@ def _submit(attempt: Attempt, arguments: dict[str, Any], now: datetime) -> None:
             "epoch": str(attempt.epoch),
         },
         agent=str(attempt.agent_id),
+        api_key=str(task.api_key or ""),
         now=now,
         **arguments,
     )

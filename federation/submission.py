@@ -8,7 +8,8 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from federation import dependencies, sequence, workloads
+from billing.keys import KeyPrincipal
+from federation import dependencies, predictions, sequence, workloads
 from federation.models import Agent, Federation, Task
 
 MOST_NEEDED = 50
@@ -61,11 +62,14 @@ def make(
     good = {place: order for place, order in enumerate(orders) if isinstance(order, Order)}
     refused = {place: order for place, order in enumerate(orders) if isinstance(order, Exception)}
     known = _Known(federation, good, size=len(orders))
+    asked = (order.payload for order in good.values() if order.type == workloads.INFER)
+    models = predictions.models_of(federation.pk, asked)
     for place, order in good.items():
-        fault = _fault(order, has_agents, now) or known.fault(place)
+        fault = _fault(order, has_agents, now) or known.fault(place) or _model_fault(order, models)
         if fault is not None:
             refused[place] = fault
-    batch = _Batch(federation, str(by or "")[:120], now, _abilities(federation, good.values()))
+    key = by.pk if isinstance(by, KeyPrincipal) else None
+    batch = _Batch(federation, str(by or "")[:120], key, now, _abilities(federation, good.values()))
     return _write(batch, good, known, refused)
 
 
@@ -90,6 +94,12 @@ def _fault(order: Order, has_agents: bool, now: datetime) -> NoAgents | BadOrder
     if not isinstance(order.payload, dict) or "dependencies" in order.payload:
         return BadOrder("payload", "With depends_on the payload is an object without `dependencies`, which is added.")
     return None
+
+
+def _model_fault(order: Order, models: predictions.Models) -> BadOrder | None:
+    """Why a prediction is refused at once: once there, a model stays, so nothing later would mend it."""
+    said = predictions.fault(order.payload, models) if order.type == workloads.INFER else ""
+    return BadOrder("payload", said) if said else None
 
 
 class _Known:
@@ -132,6 +142,7 @@ class _Batch:
 
     federation: Federation
     created_by: str
+    api_key: UUID | None
     now: datetime
     abilities: frozenset[str]
 
@@ -192,4 +203,5 @@ def _task(batch: _Batch, order: Order, pk: UUID) -> Task:
         not_before=batch.now,
         created_at=batch.now,
         created_by=batch.created_by,
+        api_key=batch.api_key,
     )

@@ -13,6 +13,8 @@ from typing import Any
 from federation.sample import shelf
 
 MODELS = ("ridge", "logistic")
+# What a model weighs, as inside/train.py names it.
+FEATURES = ("return_1", "return_5", "return_21", "return_63", "volatility_21", "distance_63")
 DEFAULTS: dict[str, Any] = {
     "model": "ridge",
     "symbols": list(shelf.SYMBOLS),
@@ -44,7 +46,7 @@ def parse(payload: Mapping[str, Any]) -> dict[str, Any]:
         if isinstance(job[name], bool) or not isinstance(job[name], int) or not least <= job[name] <= most:
             raise InvalidTraining(f"{name} is a whole number of days from {least} to {most}.")
     _check_penalty(job["penalty"])
-    _check_symbols(job["symbols"])
+    check_symbols(job["symbols"], InvalidTraining)
     return job
 
 
@@ -54,11 +56,12 @@ def _check_penalty(value: object) -> None:
         raise InvalidTraining(f"The penalty is a number from 0 to {MOST_PENALTY:,.0f}.")
 
 
-def _check_symbols(symbols: object) -> None:
+def check_symbols(symbols: object, refusal: type[ValueError]) -> None:
+    """Raises `refusal`."""
     given: list[Any] = symbols if isinstance(symbols, list) else []
     known = [symbol for symbol in shelf.SYMBOLS if symbol in given]
     if not given or len(known) < len(given):
-        raise InvalidTraining(f"The symbols are some of {', '.join(shelf.SYMBOLS)}, each once.")
+        raise refusal(f"The symbols are some of {', '.join(shelf.SYMBOLS)}, each once.")
 
 
 def label(payload: Mapping[str, Any]) -> str:

@@ -1,5 +1,6 @@
 """What agents cost: every ended attempt is metered once, whether it went well or not: by its seconds, and as one
-call when its agent is an MCP server. So is every sitting of a managed agent at its mail, by its seconds.
+call when its agent is an MCP server. So is every sitting of a managed agent at its mail, by its seconds. What an
+attempt predicted is an inference beside (predictions.py).
 
 An attempt that cannot be charged for now (no credits) stays unmetered and is tried again later, so a lack of
 credits never loses a result.
@@ -15,7 +16,7 @@ from uuid import UUID
 from django.db.models import QuerySet
 
 from billing import ledger, metering
-from federation import live, turns
+from federation import live, predictions, turns
 from federation.models import Agent, Attempt, Sitting
 
 SECOND, CALL = "agent_second", "mcp_call"
@@ -26,11 +27,12 @@ MILLISECOND = Decimal("0.001")
 
 def charge(*, attempt: Attempt, now: datetime) -> bool:
     """False when the account cannot pay now. Twice is once: the attempt's id is the key."""
+    made = predictions.settle(attempt=attempt, now=now)
     account_id, named = attempt.task.federation.account_id, {"task": str(attempt.task_id)}
     cost = _cost(attempt, _used(attempt), account_id=account_id, properties=named, now=now)
     if cost is None:
         return False
-    Attempt.objects.filter(pk=attempt.pk).update(metered_at=now, cost_ucr=cost)
+    Attempt.objects.filter(pk=attempt.pk).update(metered_at=now, cost_ucr=cost + made)
     live.tasks_changed(attempt.task.federation, [attempt.task])
     return True
 
@@ -46,6 +48,7 @@ def _cost(
 ) -> int | None:
     """What was charged for it, once; None when the account cannot pay now."""
     meter, quantity = used
+    api_key = work.task.api_key if isinstance(work, Attempt) else None
     if quantity <= 0:
         return 0
     try:
@@ -59,6 +62,7 @@ def _cost(
             source=SOURCE,
             agent=str(work.agent_id),
             properties=properties,
+            api_key=str(api_key or ""),
             is_done=True,
         )
     except (ledger.InsufficientCredits, ledger.AccountNotActive):

@@ -4,6 +4,7 @@ execute    the payload is an execution body
 backtest   a strategy of the sample, or one with its source in the payload, over the sample's prices
 strategy   a customer's own code: {"code", "name"}
 train      a small model of the sample's prices (training.py)
+infer      what such a model predicts (inference.py)
 any other  the payload goes to the agent's handler
 """
 
@@ -16,12 +17,12 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
-from federation import training
+from federation import inference, training
 from federation.sample import shelf, sweep
 
-EXECUTE, BACKTEST, STRATEGY, TRAIN = "execute", "backtest", "strategy", "train"
+EXECUTE, BACKTEST, STRATEGY, TRAIN, INFER = "execute", "backtest", "strategy", "train", "infer"
 MCP_TOOL = "mcp.tool"
-MANAGED_TYPES = frozenset({EXECUTE, BACKTEST, STRATEGY, TRAIN})
+MANAGED_TYPES = frozenset({EXECUTE, BACKTEST, STRATEGY, TRAIN, INFER})
 RESULT_PATH = "result.json"
 TOLD_PATH = "mail.jsonl"
 ON_MESSAGE = "on_message"
@@ -53,9 +54,14 @@ class BadPayload(ValueError):
 
 
 def execution_arguments(
-    *, type: str, payload: Any, handler: Handler | None = None, dependencies: Mapping[str, Any] | None = None
+    *,
+    type: str,
+    payload: Any,
+    handler: Handler | None = None,
+    dependencies: Mapping[str, Any] | None = None,
+    model: inference.Model | None = None,
 ) -> dict[str, Any]:
-    """The keyword arguments of `executions.submit` that do the task. Raises BadPayload.
+    """The keyword arguments of `executions.submit` that do the task. Raises BadPayload. `infer` needs its `model`.
 
     The results of the tasks it depends on, by their ids, are the program's file DEPENDENCIES_PATH; a handler gets
     them in the payload, as a remote agent does.
@@ -64,18 +70,34 @@ def execution_arguments(
         return _handled(type, {**payload, "dependencies": dependencies} if dependencies else payload, handler)
     if not isinstance(payload, dict):
         raise BadPayload("The payload must be an object.")
-    arguments = _execution(payload) if type == EXECUTE else _backtest(type, payload)
+    arguments = _execution(payload) if type == EXECUTE else _sample(type, payload, model)
     if dependencies:
         arguments["files"] = {**(arguments.get("files") or {}), DEPENDENCIES_PATH: json.dumps(dependencies)}
     return arguments
 
 
-def _backtest(type: str, payload: Mapping[str, Any]) -> dict[str, Any]:
+def check(*, type: str, payload: Any) -> None:
+    """What can be seen of a managed type's payload by itself. Raises BadPayload."""
+    if type != INFER:
+        execution_arguments(type=type, payload=payload)
+    elif not isinstance(payload, dict):
+        raise BadPayload("The payload must be an object.")
+    else:
+        try:
+            inference.parse(payload)
+        except inference.InvalidInference as invalid:
+            raise BadPayload(str(invalid)) from invalid
+
+
+def _sample(type: str, payload: Mapping[str, Any], model: inference.Model | None) -> dict[str, Any]:
     try:
+        if type == INFER:
+            assert model is not None
+            return inference.execution_request(inference.parse(payload), model)
         if type == TRAIN:
             return training.execution_request(training.parse(payload))
         return dict(sweep.execution_request(_job(type, payload)))
-    except (sweep.InvalidJob, training.InvalidTraining) as invalid:
+    except (sweep.InvalidJob, training.InvalidTraining, inference.InvalidInference) as invalid:
         raise BadPayload(str(invalid)) from invalid
 
 
@@ -165,10 +187,10 @@ def label(*, type: str, payload: Any) -> str:
             return _job(type, payload).label[:160]
         except (sweep.InvalidJob, BadPayload):
             return type
-    if type == TRAIN:
+    if type in (TRAIN, INFER):
         try:
-            return training.label(payload)[:160]
-        except training.InvalidTraining:
+            return (training if type == TRAIN else inference).label(payload)[:160]
+        except (training.InvalidTraining, inference.InvalidInference):
             return type
     if type == MCP_TOOL:
         return f"{payload.get('tool', '')}()"[:160]

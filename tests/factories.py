@@ -131,6 +131,6 @@ def make_mcp_agent(federation: Federation, name: str = "tools", **mcp: Any) -> A
 
 def make_task(federation: Federation, **changes: Any) -> Task:
     """Queued, even when nobody is there to do it."""
-    now = changes.pop("now", None) or timezone.now()
+    now, by = changes.pop("now", None) or timezone.now(), changes.pop("by", "Alice")
     order = coordination.Order(**{"type": "work", "queue_if_empty": True} | changes)
-    return coordination.submit_task(federation=federation, order=order, by="Alice", now=now)
+    return coordination.submit_task(federation=federation, order=order, by=by, now=now)

@@ -178,9 +178,16 @@ def main(folder):
             window["r_squared"] = None
     last = train(*gather(x, y, len(dates) - job["train_days"], len(dates)), job["model"], job["penalty"])
     weights = {name: float(value) for name, value in zip(["intercept", *NAMES], last["weights"], strict=True)}
-    result = {**job, "features": NAMES, "out_of_sample": overall, "windows": found, "weights": weights}
-    (folder / "artifacts").mkdir(exist_ok=True)
     scales = {key: dict(zip(NAMES, map(float, last[key]), strict=True)) for key in ("mean", "spread")}
+    result = {
+        **job,
+        "features": NAMES,
+        "out_of_sample": overall,
+        "windows": found,
+        "weights": weights,
+        "scales": scales,
+    }
+    (folder / "artifacts").mkdir(exist_ok=True)
     (folder / "artifacts" / "weights.json").write_text(
         json.dumps({"model": job["model"], "weights": weights, **scales})
     )

@@ -101,6 +101,8 @@ class Task(models.Model):
     result = models.JSONField(null=True, blank=True)
     error = models.TextField(blank=True)
     created_by = models.CharField(max_length=120, blank=True)
+    # The API key that asked for it, if one did: what it uses is recorded for that key.
+    api_key = models.UUIDField(null=True, blank=True)
     created_at = models.DateTimeField(default=timezone.now)
     started_at = models.DateTimeField(null=True, blank=True)
     finished_at = models.DateTimeField(null=True, blank=True)

@@ -1,5 +1,7 @@
 """What ships, as bytes and text: the sample's prices, strategies and backtest, and the programs for sandboxes."""
 
+import csv
+import gzip
 from functools import cache
 from pathlib import Path
 
@@ -11,6 +13,13 @@ SYMBOLS = ("AAPL", "GOOG", "IBM", "MSFT")
 @cache
 def prices() -> bytes:
     return (HERE / "prices" / "prices.csv.gz").read_bytes()
+
+
+@cache
+def days() -> dict[str, tuple[str, ...]]:
+    """The days of trading that there are prices of, by symbol, in order."""
+    rows = list(csv.DictReader(gzip.decompress(prices()).decode().splitlines()))
+    return {symbol: tuple(row["date"] for row in rows if row[symbol]) for symbol in SYMBOLS}
 
 
 @cache

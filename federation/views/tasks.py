@@ -13,9 +13,20 @@ from django.utils import timezone
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
 from billing.models import Account
-from federation import attempts, coordination, dependencies, family, lanes, pages, results, submission, workloads
+from federation import (
+    attempts,
+    coordination,
+    dependencies,
+    family,
+    lanes,
+    pages,
+    predictions,
+    results,
+    submission,
+    workloads,
+)
 from federation.forms import SAMPLES, StrategyForm, TaskFilter, TaskForm
-from federation.models import Attempt, Task
+from federation.models import Attempt, Federation, Task
 from federation.views.shared import editors_only, one, one_to_edit, tab, task_of
 
 SHOWN_JSON = 20_000
@@ -43,13 +54,20 @@ def task_row(request: HttpRequest, account: Account, pk: UUID) -> HttpResponse:
 def task_new(request: HttpRequest, account: Account, pk: UUID) -> HttpResponse:
     federation = one_to_edit(request, account, pk)
     type = request.GET.get("type", "")
-    initial = {"type": type, "payload": SAMPLES[type]} if type in SAMPLES else None
+    samples = _samples(federation, request.GET.get("model", ""))
+    initial = {"type": type, "payload": samples[type]} if type in samples else None
     form = TaskForm(request.POST or None, initial=initial)
     if request.method == "POST" and form.is_valid():
         submitted = _submit(request, federation, form, coordination.Order(**form.cleaned_data))
         if submitted is not None:
             return redirect("federation:task", account, submitted.pk)
-    return tab(request, federation, "task_new", {"form": form, "samples": SAMPLES}, status=422 if form.errors else 200)
+    return tab(request, federation, "task_new", {"form": form, "samples": samples}, status=422 if form.errors else 200)
+
+
+def _samples(federation: Federation, model: str) -> dict[str, str]:
+    """What a task of each type may begin with; a prediction with the model asked for, or the newest."""
+    wanted = model or str(predictions.newest_model(federation.pk) or "the id of a train task that succeeded")
+    return {**SAMPLES, workloads.INFER: json.dumps({"model": wanted}, indent=2)}
 
 
 @require_http_methods(["GET", "HEAD", "POST"])

@@ -176,6 +176,25 @@ def test_a_task_begins_with_a_sample_of_its_type(alice, account, federation):
     assert "one of ridge, logistic" in wrong.content.decode()
 
 
+def test_a_trained_model_leads_to_a_prediction_with_it(alice, account, federation):
+    factories.make_agent(federation, runtime="managed")
+    new = address(account, "task-new", federation.pk)
+    assert "id of a train task that succeeded" in alice.get(new, {"type": "infer"}).content.decode()
+    task = factories.make_task(federation, type="train", payload={})
+    Task.objects.filter(pk=task.pk).update(state="succeeded", result={}, finished_at=timezone.now())
+
+    page = alice.get(address(account, "task", task.pk)).content.decode()
+    begun = alice.get(new, {"type": "infer"}).content.decode()
+    wrong = alice.post(new, {"type": "infer", "payload": f'{{"model": "{task.pk}"}}', "priority": 5, "max_attempts": 3})
+    unreadable = alice.post(new, {"type": "infer", "payload": "{}", "priority": 5, "max_attempts": 3})
+
+    assert f"?type=infer&amp;model={task.pk}" in page
+    assert str(task.pk) in begun
+    assert (wrong.status_code, unreadable.status_code) == (422, 422)
+    assert "Train it again" in wrong.content.decode()
+    assert "The model is the id" in unreadable.content.decode()
+
+
 @pytest.mark.usefixtures("runtime")
 def test_the_page_says_who_reads_the_inbox_and_what_became_of_it(alice, account, federation):
     make(alice, account, federation, "managed", name="deaf", **HANDLED)

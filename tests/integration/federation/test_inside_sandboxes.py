@@ -7,7 +7,7 @@ import sysconfig
 
 import pytest
 
-from federation import mail, servers, training, workloads
+from federation import inference, mail, servers, training, workloads
 from federation.mail import Fate
 from federation.models import McpServer
 from sandboxes import programs
@@ -90,6 +90,19 @@ def test_a_training_leaves_its_metrics_and_weights(runtime, model):
 
     assert (found["model"], len(found["windows"])) == (model, 9), ended.stderr
     assert {each.path for each in ended.artifacts} == {"result.json", "weights.json"}
+
+
+def test_a_trained_model_predicts(runtime):
+    trained, _ = run(runtime, workloads.execution_arguments(type="train", payload={"model": "ridge"}))
+    payload = {"model": "01a2194d-ea77-759d-af04-2401b199f592", "symbols": ["IBM", "AAPL"], "day": "2012-06-29"}
+    model = inference.read_model(trained)
+
+    found, ended = run(runtime, workloads.execution_arguments(type="infer", payload=payload, model=model))
+
+    assert (ended.exit_code, found["day"], found["kind"]) == (0, "2012-06-29", "ridge"), ended.stderr
+    assert [(each["symbol"], -0.2 < each["expected_return"] < 0.2) for each in found["predictions"]] == [
+        ("IBM", True), ("AAPL", True),
+    ]  # fmt: skip
 
 
 def talk(runtime, payload, timeout_seconds=10, **changes):

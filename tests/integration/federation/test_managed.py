@@ -7,6 +7,7 @@ import pytest
 from django.utils import timezone
 
 from billing import accounts, budgets, ledger
+from billing.keys import KeyPrincipal
 from billing.models import UsageRecord
 from federation import agents, attempts, coordination, dispatch, managed, showcase, store, tasks, wages, workloads
 from federation.models import Attempt, Task
@@ -81,6 +82,19 @@ def test_a_task_runs_as_an_execution_and_takes_over_its_result(federation, agent
 
     task.refresh_from_db()
     assert (task.state, task.result, task.tries) == ("succeeded", {"answer": 42}, 1)
+
+
+def test_what_a_task_uses_is_recorded_for_the_key_that_submitted_it(federation, agent, account):
+    key, _ = factories.make_key(account)
+    submit(federation, by=KeyPrincipal(key))
+    start(federation)
+    run_all()
+    advance_all()
+
+    wages.charge_all(now=timezone.now())
+
+    usage = UsageRecord.objects.values_list("meter", "api_key")
+    assert set(usage) == {("sandbox_second", key.pk), ("agent_second", key.pk)}
 
 
 def test_without_an_artifact_the_result_is_what_it_printed(federation, agent, runtime):
