@@ -47,7 +47,8 @@ def in_a_batch(account, key):
 
 
 def in_a_batch_that_a_budget_watches(account, key):
-    budgets.create(account=account, scope="account", period="month", limit_ucr=10**12, action="notify", thresholds=[])
+    limit = {"period": "monthly", "limit_ucr": 10**12, "action": "notify", "now": NOON}
+    budgets.create(account=account, scope="account", **limit)
     in_a_batch(account, key)
 
 

@@ -6,7 +6,7 @@ from django.urls import reverse
 from django.utils import timezone
 
 from federation import agents, bus, coordination, credentials, readers, servers
-from federation.models import Agent, Handler, McpServer, Sitting
+from federation.models import Agent, Handler, McpServer, Sitting, Task
 from tests import factories
 
 pytestmark = pytest.mark.django_db
