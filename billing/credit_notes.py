@@ -123,7 +123,7 @@ def standing_of(invoice: Invoice) -> crediting.Standing:
         tax=invoice.tax,
         tax_credited=invoice.credit_notes.aggregate(sum=Sum("tax"))["sum"] or 0,
     )
-    return crediting.without(standing, _reversed(invoice, standing))
+    return crediting.without(standing, _reversed(invoice, standing)) if invoice.is_final else standing
 
 
 def _reversed(invoice: Invoice, standing: crediting.Standing) -> dict[int, int]:

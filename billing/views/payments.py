@@ -149,8 +149,9 @@ def ask(request: HttpRequest, account: Account, pk: UUID) -> HttpResponse:
 @require_safe
 def returned(request: HttpRequest, account: Account, pk: UUID) -> HttpResponse:
     """Where a gateway's own page sends the customer back to: it is asked at once what became of the payment."""
+    roles.require_payer(request.user, account)
     found = _payment(account, pk)
-    if found.is_open and roles.may_pay(request.user, account):
+    if found.is_open:
         with suppress(operations.NoAnswer):
             operations.ask(payment=found, now=timezone.now())
     return redirect("billing:payment", account, pk)
