@@ -47,7 +47,7 @@ def in_a_batch(account, key):
 
 
 def in_a_batch_that_a_budget_watches(account, key):
-    limit = {"period": "monthly", "limit_ucr": 10**12, "action": "notify", "now": NOON}
+    limit = {"period": "month", "limit_ucr": 10**12, "action": "notify", "now": NOON}
     budgets.create(account=account, scope="account", **limit)
     in_a_batch(account, key)
 
