@@ -59,7 +59,7 @@ class MatchAnswer(serializers.ModelSerializer[BankMatch]):
         return UndoAnswer(found).data if found else None
 
 
-class LineAnswer(serializers.ModelSerializer[BankLine]):
+class BankLineAnswer(serializers.ModelSerializer[BankLine]):
     amount = serializers.SerializerMethodField()
     left = serializers.SerializerMethodField()
     matches = MatchAnswer(many=True)
@@ -86,17 +86,17 @@ class BankViewSet(acting.BillingViewSet):
     request_serializers = {"undo": UndoRequest}
     query_serializers = {"lines": LineQuery}
 
-    @extend_schema(parameters=[LineQuery], responses=LineAnswer(many=True))
+    @extend_schema(parameters=[LineQuery], responses=BankLineAnswer(many=True))
     def lines(self, request: Request) -> Response:
         """What came, the newest first, with what each line was matched with."""
         rows = _lines()
         if self.asked(request).get("waiting"):
             rows = rows.filter(matched__lt=F("amount"))
-        return self.page(rows, LineAnswer)
+        return self.page(rows, BankLineAnswer)
 
-    @extend_schema(responses=LineAnswer)
+    @extend_schema(responses=BankLineAnswer)
     def line(self, request: Request, pk: UUID) -> Response:
-        return Response(LineAnswer(get_object_or_404(_lines(), pk=pk)).data)
+        return Response(BankLineAnswer(get_object_or_404(_lines(), pk=pk)).data)
 
     @extend_schema(request=UndoRequest, responses={200: UndoAnswer, 201: UndoAnswer})
     def undo(self, request: Request, pk: UUID) -> Response:

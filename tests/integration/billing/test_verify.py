@@ -8,8 +8,8 @@ from django.core.management import call_command
 from django.db import connection
 
 from billing import budgets, credit_notes, invoicing, ledger, payments, periods, verify
+from tests import bank_cast, payment_cast
 from tests import ledger_cast as cast
-from tests import payment_cast
 
 pytestmark = pytest.mark.django_db
 
@@ -38,6 +38,14 @@ BREAKS = {
     "disputes_took_what_they_say": "update billing_dispute set taken_ucr = taken_ucr - 1",
     "budgets_hold_what_their_holds_reserve": "update billing_budgetcounter set held_ucr = held_ucr + 1",
     "wallets_know_whether_budgets_watch_them": "update billing_ledgeraccount set has_budgets = false",
+    "usage_is_given_back_once": """
+        insert into billing_transaction
+            (id, account_id, kind, source, key, request_hash, description, actor, request_id, created_at, reverses_id)
+        select gen_random_uuid(), account_id, 'reversal', 's', 'r', '', '', '', '', '2999-01-01', transaction_id
+          from billing_usagerecord""",
+    "undone_bank_matches_took_what_was_granted": "update billing_payment set reopened = 1",
+    "bank_lines_and_transfers_are_what_their_matches_say": "update billing_bankline set matched = matched + 1",
+    "budgets_counted_what_they_may_give_back": "update billing_budgetcounter set spent_ucr = 0",
     "rated_totals_are_the_price_of_the_total": "update billing_rating set rated_ucr = rated_ucr + 1",
 }
 
@@ -57,6 +65,7 @@ def busy():
     invoicing.finalize(invoice_id=draft.pk, now=march.end)
     credit_notes.issue(invoice_id=draft.pk, reason="r", key="k", now=march.end, amount=2)
     payments.raise_dispute(payment=payment_cast.buy(account, 10), now=payment_cast.now())
+    bank_cast.make_line()
     cast.assert_books_are_right()
     return account
 

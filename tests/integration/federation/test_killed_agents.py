@@ -74,7 +74,9 @@ def test_of_ten_killed_at_once_none_is_given_what_another_had():
 
 
 def test_an_agent_that_let_a_lease_run_out_is_trusted_again_when_it_is_heard():
-    federation = factories.make_federation(factories.make_account(), lease_seconds=3, heartbeat_seconds=60)
+    federation = factories.make_federation(
+        factories.make_account(), lease_seconds=3, heartbeat_seconds=60, agent_timeout_seconds=120
+    )
     now, rng = timezone.now(), Random(1)
     slow = factories.make_agent(federation, "slow", now=now)
     factories.make_task(federation, now=now)

@@ -319,7 +319,7 @@ def test_an_agents_time_is_charged_once(federation, agent, account):
 
 
 def test_time_that_cannot_be_paid_waits_and_is_charged_later(runtime):
-    poor = accounts.open_account(name="Poor", credits=10)
+    poor = accounts.open_account(name="Poor", credits=1)  # enough for a lease
     federation = factories.make_federation(poor)
     agent = factories.make_agent(federation)
     before = timezone.now() - timedelta(seconds=100)
