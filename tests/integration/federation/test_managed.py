@@ -325,8 +325,6 @@ def test_time_that_cannot_be_paid_waits_and_is_charged_later(runtime):
     before = timezone.now() - timedelta(seconds=100)
     factories.make_task(federation, now=before)
     attempt = dispatch.claim(agent=agent, now=before)
-    spent = {"key": "spent", "source": "test", "now": timezone.now()}
-    ledger.charge(account_id=poor.pk, amount_ucr=10 * 1_000_000, **spent)
     attempts.complete(task_id=attempt.task_id, epoch=1, result=1, now=timezone.now())
 
     assert wages.charge_all(now=timezone.now()) == 0
