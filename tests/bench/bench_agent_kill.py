@@ -8,6 +8,7 @@ beats every ten seconds, as they do unless told otherwise.
 from __future__ import annotations
 
 import itertools
+import os
 import random
 import signal
 import subprocess
@@ -21,6 +22,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ntd_site import embedded
+from tests.bench.bench_execution import CALLS_A_MINUTE
 from tests.bench.harness import Bench, Case, timed
 from tests.product import ROOT, Product, running, wait_until
 
@@ -167,6 +169,7 @@ def _parts(attempts: list[dict[str, Any]], begun: float) -> tuple[float, ...]:
 
 @contextmanager
 def cases() -> Iterator[dict[str, Case]]:
+    os.environ["RATE_LIMIT_PER_MINUTE"] = CALLS_A_MINUTE
     with running("--no-sample") as product, tempfile.TemporaryDirectory(prefix="ntd-bench-") as folder:
         fleet = Fleet(product, Path(folder) / "book")
         try:
