@@ -7,18 +7,8 @@ from typing import Any
 from django.contrib import admin
 from django.http import HttpRequest
 
+from billing.admin.read_only import ReadOnly
 from sandboxes.models import Attempt, Build, Execution, Pool, Sandbox, Template
-
-
-class ReadOnly(admin.ModelAdmin):
-    def has_add_permission(self, request: HttpRequest) -> bool:
-        return False
-
-    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return False
-
-    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return False
 
 
 class Attempts(admin.TabularInline):
@@ -38,7 +28,6 @@ class ExecutionAdmin(ReadOnly):
     list_filter = ("state", "language", "breach")
     list_select_related = ("account",)
     search_fields = ("id__exact", "account__slug", "agent")
-    show_full_result_count = False
     exclude = ("stdin",)
     inlines = (Attempts,)
 
@@ -54,7 +43,6 @@ class SandboxAdmin(ReadOnly):
     list_filter = ("state", "node")
     list_select_related = ("account", "template")
     search_fields = ("id__exact", "account__slug")
-    show_full_result_count = False
     # It may hold a customer's secrets.
     exclude = ("env",)
 

@@ -1,4 +1,4 @@
-"""Field types that take exactly what the contract names: no text for numbers, no numbers for text."""
+"""Field types beside those of `sandboxes.api.fields`, as exact: no text for numbers, no numbers for text."""
 
 from __future__ import annotations
 
@@ -9,18 +9,6 @@ from uuid import UUID
 
 from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
-
-
-class Text(serializers.CharField):
-    """Text as it is: not trimmed, not made from numbers."""
-
-    def __init__(self, **options: Any) -> None:
-        super().__init__(**{"trim_whitespace": False} | options)
-
-    def to_internal_value(self, value: Any) -> str:
-        if not isinstance(value, str):
-            raise serializers.ValidationError("Give text.")
-        return super().to_internal_value(value)
 
 
 class Share(serializers.FloatField):
@@ -42,20 +30,6 @@ class Seconds(serializers.FloatField):
         if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value) or value <= 0:
             raise serializers.ValidationError("Give a number of seconds above 0.")
         return super().to_internal_value(value)
-
-
-class Whole(serializers.IntegerField):
-    def to_internal_value(self, value: Any) -> int:
-        if isinstance(value, bool) or not isinstance(value, int | float) or value != int(value):
-            raise serializers.ValidationError("Give a whole number.")
-        return super().to_internal_value(int(value))
-
-
-class Flag(serializers.BooleanField):
-    def to_internal_value(self, value: Any) -> bool:
-        if not isinstance(value, bool):
-            raise serializers.ValidationError("Give true or false.")
-        return value
 
 
 class Moment(serializers.DateTimeField):
@@ -127,14 +101,3 @@ class TooLarge(Exception):
     def __init__(self, field: str, limit: int) -> None:
         super().__init__(f"`{field}` is too large: at most {limit:,} bytes.")
         self.extras = {"limit": limit}
-
-
-class Strict(serializers.Serializer[Any]):
-    """Refuses unknown fields by itself, where the shared parser does not look (the items of a batch)."""
-
-    def to_internal_value(self, value: Any) -> Any:
-        found = super().to_internal_value(value)
-        unknown = {name: ["Unknown field."] for name in value if name not in self.fields}
-        if unknown:
-            raise serializers.ValidationError(unknown)
-        return found

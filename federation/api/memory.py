@@ -16,9 +16,10 @@ from rest_framework.response import Response
 from federation import memory, vectors
 from federation.api import doors
 from federation.api.doors import Door
-from federation.api.fields import Flag, Json, Strict, Text, Whole
+from federation.api.fields import Json
 from federation.models import MemoryEntry, MemoryNamespace, MemoryVersion
 from federation.models.memory import METRICS, MOST_DIMENSIONS
+from sandboxes.api.fields import Flag, Strict, Text, Whole
 
 LONGEST_TTL_SECONDS = 10 * 366 * 24 * 3600
 MOST_NEIGHBOURS = 200

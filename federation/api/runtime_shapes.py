@@ -6,8 +6,9 @@ from typing import Any
 
 from rest_framework import serializers
 
-from federation.api.fields import Flag, Json, Seconds, Strict, Text
+from federation.api.fields import Json, Seconds
 from federation.models import Handler, McpServer
+from sandboxes.api.fields import Flag, Strict, Text
 
 
 class HandlerIn(Strict):

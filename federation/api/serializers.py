@@ -9,12 +9,13 @@ from typing import Any
 from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
-from federation.api.fields import Flag, Json, Seconds, Share, Strict, Text, Unread, Whole
+from federation.api.fields import Json, Seconds, Share, Unread
 from federation.api.runtime_shapes import HandlerIn, HandlerOut, McpIn, McpOut
 from federation.assignment import STRATEGIES
 from federation.models import Agent, DeadLetter, Event, Federation, Message, TopologyVersion
 from federation.models.traffic import MESSAGE_TYPES, OUTCOMES
 from federation.topology import SHAPES
+from sandboxes.api.fields import Flag, Strict, Text, Whole
 
 BATCH_MOST = 1000
 LONGEST_TTL_SECONDS = 7 * 24 * 3600

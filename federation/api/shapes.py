@@ -8,11 +8,12 @@ from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
 from federation import dependencies
-from federation.api.fields import Flag, Json, Moment, Share, Strict, TaskName, Text, Whole
+from federation.api.fields import Json, Moment, Share, TaskName
 from federation.api.serializers import BATCH_MOST, AgentOut, capabilities
 from federation.assignment import STRATEGIES
 from federation.models import Attempt, Task
 from federation.submission import MOST_NEEDED
+from sandboxes.api.fields import Flag, Strict, Text, Whole
 
 
 class TaskIn(Strict):
