@@ -26,7 +26,7 @@ class StaleEpoch(Exception):
     code = "stale_epoch"
 
     def __init__(self, epoch: int) -> None:
-        super().__init__(f"The task has moved on to epoch {epoch}; this result has no effect.")
+        super().__init__(f"The task is at epoch {epoch}, not at the one given; this has no effect.")
         self.extras = {"epoch": epoch}
 
 

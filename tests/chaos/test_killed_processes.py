@@ -45,6 +45,8 @@ class Fleet:
 
     def tasks(self) -> list[dict[str, Any]]:
         status, answer = self.product.call("GET", f"federations/{self.federation}/tasks?page_size=200", self.key)
+        if status == 503:
+            raise ConnectionError(answer["detail"])
         assert status == 200, answer
         return list(answer["results"])
 
@@ -63,7 +65,7 @@ class Fleet:
             try:
                 return set(self.states()) <= FINAL
             except OSError:
-                return False  # the web process is the one that was killed
+                return False  # what was killed is coming back
 
         wait_until(all_final, seconds, "some tasks never end")
 

@@ -61,6 +61,7 @@ class Model:
     now: datetime = NOON
     overdraft: int = 0
     debt: int = 0
+    arrears: int = 0
     grants: list[Given] = field(default_factory=list)
     holds: list[Set] = field(default_factory=list)
 
@@ -72,6 +73,11 @@ class Model:
     def held(self) -> int:
         return sum(hold.amount for hold in self.holds if hold.state == "active")
 
+    def settle(self, most: int | None = None) -> None:
+        """How far a refund may have left it below its floor; what is booked later only brings it nearer."""
+        below = max(0, self.held - self.posted - self.overdraft)
+        self.arrears = below if most is None else min(most, below)
+
     def lapsed(self, grant: Given) -> bool:
         return grant.expires_at is not None and grant.expires_at <= self.now
 
@@ -82,7 +88,10 @@ class Model:
     def expire(self) -> None:
         for grant in self.in_order():
             if self.lapsed(grant):
-                grant.left -= min(grant.left, max(0, self.posted - self.held))
+                taken = min(grant.left, max(0, self.posted - self.held))
+                grant.left -= taken
+                if taken:
+                    self.settle(self.arrears)
 
     def need(self, amount: int) -> None:
         """A refusal leaves everything as it was, what has expired included."""
@@ -102,12 +111,13 @@ class Model:
 
     def take_back(self, grant: Given, amount: int, *, allow_debt: bool) -> None:
         """From this grant first; what nothing gives is owed."""
-        lapsed = [each.left for each in self.grants]
+        lapsed, arrears = [each.left for each in self.grants], self.arrears
         self.expire()
         free = max(0, self.posted - self.held)
         if min(free, grant.left) < amount and not allow_debt:
             for each, left in zip(self.grants, lapsed, strict=True):
                 each.left = left
+            self.arrears = arrears
             raise Refused
         left = min(amount, free)
         for each in [grant, *(other for other in self.in_order() if other is not grant)]:
@@ -116,12 +126,14 @@ class Model:
             left -= taken
             amount -= taken
         self.debt += amount
+        self.settle()
 
     def give(self, grant: Given) -> None:
         repaid = min(self.debt, grant.left)
         self.debt -= repaid
         grant.left -= repaid
         self.grants.append(grant)
+        self.settle(self.arrears)
 
     def usable(self, hold: Set) -> None:
         if hold.state != "active" or hold.expires_at <= self.now:
@@ -318,9 +330,10 @@ class LedgerMachine(RuleBasedStateMachine):
     @rule(credits=st.integers(0, 80), crash=CRASH)
     def allow_an_overdraft(self, credits, crash):
         def in_model():
-            if self.model.posted - self.model.held < -credits:
+            if self.model.posted - self.model.held < -credits - self.model.arrears:
                 raise Refused
             self.model.overdraft = credits
+            self.model.settle(self.model.arrears)
 
         def in_ledger():
             ledger.set_overdraft(account_id=self.account.pk, overdraft_ucr=credits * UCR)
