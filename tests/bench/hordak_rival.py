@@ -1,4 +1,5 @@
-"""django-hordak 2 on the same server, in a process and a database of its own: a number in, seconds (of the clock, of the processor) out.
+"""django-hordak 2 on the same server, in a process and a database of its own: a number and how in (bare, checked),
+seconds (of the clock, of the processor) out.
 
 NTD_BENCH_HORDAK=/path/to/python    a Python with django-hordak and psycopg (never a dependency of ours)
 """
@@ -7,6 +8,7 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor, wait
 
 CLIENTS = 8
@@ -46,6 +48,7 @@ def setup(url: str) -> None:
 
 def main(url: str) -> None:
     setup(url)
+    from django.db import transaction
     from hordak.models import Account, AccountType
     from moneyed import Money
 
@@ -56,17 +59,27 @@ def main(url: str) -> None:
         for n in range(50)
     ]
 
-    def run(client: int, each: int) -> None:
+    def bare(wallet: Account) -> None:
+        wallet.transfer_to(income, Money("0.01", "EUR"))
+
+    def checked(wallet: Account) -> None:
+        """As hordak would have to be used to give nothing out twice: it begins at nothing here, so it only looks."""
+        with transaction.atomic():
+            locked = Account.objects.select_for_update().get(pk=wallet.pk)
+            assert locked.get_balance() is not None
+            bare(locked)
+
+    def run(client: int, each: int, act: Callable[[Account], None]) -> None:
         for n in range(each):
-            wallets[(client * each + n) % len(wallets)].transfer_to(income, Money("0.01", "EUR"))
+            act(wallets[(client * each + n) % len(wallets)])
 
     clients = ThreadPoolExecutor(CLIENTS)
     sys.stdout.write("ready\n")
     sys.stdout.flush()
     for line in sys.stdin:
-        each = int(line)
+        each, how = int(line.split()[0]), {"bare": bare, "checked": checked}[line.split()[1]]
         began, worked = time.perf_counter(), time.process_time()
-        wait([clients.submit(run, client, each) for client in range(CLIENTS)])
+        wait([clients.submit(run, client, each, how) for client in range(CLIENTS)])
         sys.stdout.write(f"{time.perf_counter() - began} {time.process_time() - worked}\n")
         sys.stdout.flush()
 
