@@ -20,15 +20,20 @@ FACILITATOR = "0x90f79bf6eb2c4f870365e785982e1f101e93b906"
 XPUB = "xpub661MyMwAqRbcFtXgS5sYJABqqG9YLmC4Q1Rdap9gSE8NqtwybGhePY2gZ29ESFjqJoCu1Rupje8YtGqsefD265TMg7usUDFdp6W1EGMcet8"
 
 
+GENESIS = Block(0, f"0x{0:064x}", datetime.fromisoformat("2026-01-01T00:00:00Z"))
+
+
 class SimulatedChain:
     network = NETWORK
 
     def head(self) -> Block:
         found = SimulatedBlock.objects.order_by("-number").first()
-        return _block(found) if found else Block(0, f"0x{0:064x}", datetime.fromisoformat("2026-01-01T00:00:00Z"))
+        return _block(found) if found else GENESIS
 
     def block(self, number: int) -> Block:
         found = SimulatedBlock.objects.filter(number=number).first()
+        if found is None and number == GENESIS.number:
+            return GENESIS
         if found is None:
             raise NoAnswer(f"There is no block {number}.")
         return _block(found)

@@ -10,7 +10,7 @@ from django.db import IntegrityError, transaction
 from billing import coins, janitor, payments, settlement, tasks
 from billing.chains import NoAnswer, simulated
 from billing.gateways import registry, usdc
-from billing.models import CoinQuote, CoinTransfer, Grant, Payment
+from billing.models import CoinQuote, CoinTransfer, Grant, Payment, SimulatedBlock
 from tests import ledger_cast as cast
 from tests.payment_cast import buy, now, opened, send_and_crash
 
@@ -58,6 +58,18 @@ def transfers() -> list[tuple[str, int]]:
 
 def late(quote):
     return quote.expires_at + timedelta(seconds=1)
+
+
+def test_a_chain_that_has_only_begun_is_read_like_any_other(account, caplog):
+    SimulatedBlock.objects.all().delete()
+    payment, quote = ask(account)
+
+    watch()
+
+    assert not caplog.records
+    send(quote)
+    watch(DEPTH)
+    assert state(payment) == "succeeded"
 
 
 def test_an_address_of_its_own_is_asked_to_be_paid_at(account):
