@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 from typing import Any
 
+from django.conf import settings
 from django.core.exceptions import ValidationError
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.core.validators import validate_email
@@ -13,6 +15,7 @@ from django.utils import timezone
 
 from billing import accounts, keys
 from billing.models import Account, ApiKey, Membership, Role, User
+from ntd_site import running
 
 KEY_NAME = "create_account"
 
@@ -68,6 +71,12 @@ def _checked_credits(credits: int | None) -> int | None:
     return credits
 
 
+def _here(link: str) -> str:
+    """At the product that is up in this home, which may have been given a port of its own."""
+    status = None if "NTD_BASE_URL" in os.environ else running.read(settings.PLACE)
+    return status["url"] + link.removeprefix(settings.BASE_URL) if status else link
+
+
 @transaction.atomic
 def create(*, name: str, email: str, role: str | None, staff: bool, credits: int | None) -> dict[str, str]:
     user = _user(email, staff=staff)
@@ -77,7 +86,7 @@ def create(*, name: str, email: str, role: str | None, staff: bool, credits: int
     return {
         "account": str(account.pk),
         "email": user.email,
-        "sign_in_url": accounts.sign_in_url(user),
+        "sign_in_url": _here(accounts.sign_in_url(user)),
         "api_key": api_key,
         "e2b_api_key": e2b_key,
     }

@@ -10,6 +10,7 @@ from rest_framework.test import APIClient
 
 from billing import keys
 from billing.models import Account, Grant, User
+from ntd_site import running
 
 pytestmark = pytest.mark.django_db
 
@@ -36,6 +37,24 @@ def test_the_printed_link_signs_in(client):
     url = run("Acme", "--email", "alice@example.com")["sign_in_url"]
 
     assert client.get("/" + url.split("/", 3)[3]).status_code == 302
+
+
+@pytest.mark.parametrize(
+    ("said", "is_up", "begins"),
+    [
+        ("", True, "http://127.0.0.1:8320/"),
+        ("", False, "http://127.0.0.1:8000/"),
+        ("https://ntd.example", True, "https://ntd.example/"),
+    ],
+)
+def test_the_link_leads_to_where_the_product_of_this_home_listens(monkeypatch, settings, said, is_up, begins):
+    settings.BASE_URL = said or "http://127.0.0.1:8000"
+    monkeypatch.delenv("NTD_BASE_URL", raising=False)
+    if said:
+        monkeypatch.setenv("NTD_BASE_URL", said)
+    monkeypatch.setattr(running, "read", lambda where: {"url": "http://127.0.0.1:8320"} if is_up else None)
+
+    assert run("Acme", "--email", "alice@example.com")["sign_in_url"].startswith(begins + "sign-in/")
 
 
 def test_again_it_changes_nothing_and_earlier_keys_go_on():
