@@ -70,7 +70,7 @@ class BudgetForm(forms.Form):
         super().__init__(*args, **kwargs)
         keys = ApiKey.objects.filter(account=account, revoked_at=None).order_by("name", "pk")
         meters = [(f"meter:{price.meter}", f"Meter: {price.name}") for price in pricing.DEFAULT_BOOK.values()]
-        self.fields["watches"].choices = [  # type: ignore[attr-defined]
+        self.fields["watches"].choices = [
             *SCOPES,
             *meters,
             *((f"api_key:{key.pk}", f"API key: {key.name}") for key in keys),

@@ -40,7 +40,7 @@ class UsageForm(forms.Form):
 
     def __init__(self, *given: Any, keys: Iterable[tuple[str, str]] = (), **named: Any) -> None:
         super().__init__(*given, **named)
-        self.fields["api_key"].choices = [("", "Any key"), *keys]  # type: ignore[attr-defined]
+        self.fields["api_key"].choices = [("", "Any key"), *keys]
 
     def clean(self) -> dict[str, Any]:
         given = super().clean() or {}

@@ -46,7 +46,7 @@ class PayForm(forms.Form):
 
     def __init__(self, *args: Any, account: Account, **options: Any) -> None:
         super().__init__(*args, **options)
-        self.fields["method"].choices = choices(account)  # type: ignore[attr-defined]
+        self.fields["method"].choices = choices(account)
 
 
 class TopUpForm(PayForm):
@@ -128,7 +128,7 @@ class MethodForm(forms.Form):
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
         names = registry.keeping()
-        self.fields["gateway"].choices = [(name, name.capitalize()) for name in names]  # type: ignore[attr-defined]
+        self.fields["gateway"].choices = [(name, name.capitalize()) for name in names]
         if names == ["simulated"]:
             self.fields["gateway"].widget = forms.HiddenInput()
             self.fields["gateway"].initial = "simulated"
@@ -144,4 +144,4 @@ class AutoTopUpForm(forms.Form):
     def __init__(self, *args: Any, account: Account, **options: Any) -> None:
         super().__init__(*args, **options)
         kept = [(str(method.pk), method.label) for method in methods.kept(account)]
-        self.fields["method"].choices = kept  # type: ignore[attr-defined]
+        self.fields["method"].choices = kept

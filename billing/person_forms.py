@@ -109,7 +109,7 @@ class KeyForm(forms.Form):
     def __init__(self, *args: Any, may_scale: bool, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         areas = [area for area in keys.AREAS if may_scale or area != "scaling"]
-        self.fields["scopes"].choices = [  # type: ignore[attr-defined]
+        self.fields["scopes"].choices = [
             (f"{area}:{act}", f"{AREA_WORDS[area]}: {act}") for area in areas for act in ("read", "write")
         ]
 

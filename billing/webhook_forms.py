@@ -29,7 +29,7 @@ class EndpointForm(forms.Form):
     def __init__(self, *args: Any, is_operator: bool, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         named = [each for each in event_types.CATALOGUE if is_operator or not each.is_operator]
-        self.fields["events"].choices = [  # type: ignore[attr-defined]
+        self.fields["events"].choices = [
             (event_types.EVERYTHING, "Everything, also what is added later"),
             *((each.name, f"{each.name}: {each.sentence}") for each in named),
         ]

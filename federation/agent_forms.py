@@ -63,7 +63,7 @@ class AgentForm(forms.Form):
         if "template" in self.fields:
             usable = Template.objects.usable_by(account).filter(language="python", state=Template.State.READY)
             names = usable.order_by("name").values_list("name", flat=True)
-            self.fields["template"].choices = [(name, name) for name in names]  # type: ignore[attr-defined]
+            self.fields["template"].choices = [(name, name) for name in names]
 
     def asked(self) -> dict[str, Any]:
         """The keyword arguments of `coordination.add_agent`."""
@@ -122,7 +122,7 @@ class ManagedForm(HandlerForm):
 class HandlerEditor(HandlerForm):
     """Of an agent that is there."""
 
-    name = capabilities = max_concurrent_tasks = None  # type: ignore[assignment]
+    name = capabilities = max_concurrent_tasks = None
 
     @classmethod
     def of(cls, agent: Agent, shown: Handler | None, *given: Any) -> HandlerEditor:
@@ -216,7 +216,7 @@ class McpForm(AgentForm):
 class McpEditor(McpForm):
     """Of an agent that is there. Secrets that are not named stay."""
 
-    name = capabilities = max_concurrent_tasks = None  # type: ignore[assignment]
+    name = capabilities = max_concurrent_tasks = None
     forgotten = forms.MultipleChoiceField(
         required=False,
         widget=forms.CheckboxSelectMultiple,
@@ -232,7 +232,7 @@ class McpEditor(McpForm):
         initial |= {"command": shlex.join(server.command), "code": code if isinstance(code, str) else ""}
         made = cls(*given, account=agent.federation.account, initial=initial)
         made.kept, names = server.files, sorted(server.secrets)
-        made.fields["forgotten"].choices = [(name, name) for name in names]  # type: ignore[attr-defined]
+        made.fields["forgotten"].choices = [(name, name) for name in names]
         if not names:
             del made.fields["forgotten"]
         made.fields["secrets"].help_text += " Those not named here stay as they are."

@@ -232,8 +232,8 @@ class MessageForm(forms.Form):
     def __init__(self, *given: Any, agents: list[Agent], **named: Any) -> None:
         super().__init__(*given, **named)
         names = [(str(agent.pk), agent.name) for agent in agents]
-        self.fields["sender"].choices = names  # type: ignore[attr-defined]
-        self.fields["recipient"].choices = [("", "Everyone"), *names]  # type: ignore[attr-defined]
+        self.fields["sender"].choices = names
+        self.fields["recipient"].choices = [("", "Everyone"), *names]
 
     def clean_priority(self) -> int:
         given = self.cleaned_data["priority"]

@@ -52,7 +52,7 @@ class GroupForm(forms.ModelForm):  # type: ignore[type-arg]
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         if self.instance._state.adding:
-            self.fields["target"].choices = _choices()  # type: ignore[attr-defined]
+            self.fields["target"].choices = _choices()
             return
         del self.fields["target"]
         self.fields["version"].initial = self.instance.version

@@ -244,24 +244,7 @@ def event(body: bytes) -> Event:
     is_intent = about.get("object") == "payment_intent"
     if state is None or not is_intent:
         return Event(id, kind, ref=_name(about.get("payment_intent")), reference="", state=None)
-    try:
-        currency = answers.text(dict(about), "currency", 3).upper()
-        amount = from_stripe(answers.minor(dict(about), "amount"), currency)
-    except answers.Unbelievable as wrong:
-        raise Unreadable(str(wrong)) from wrong
-    failure = _failure(about, state)
-    return Event(
-        id=id,
-        type=kind,
-        ref=_name(about.get("id")),
-        reference=_reference(about),
-        state=state,
-        created_at=_moment(said.get("created")),
-        amount=amount,
-        currency=currency,
-        failure_code=failure.get("failure_code", ""),
-        failure_message=failure.get("failure_message", ""),
-    )
+    return _told(id, kind, about, said, state, amount="amount", failure=_failure(about, state))
 
 
 def _returned(id: str, kind: str, about: Mapping[str, Any], said: Any) -> Event:
@@ -269,9 +252,27 @@ def _returned(id: str, kind: str, about: Mapping[str, Any], said: Any) -> Event:
     state = SESSION_EVENTS[kind]
     if state is None:
         state = ChargeState.SUCCEEDED if about.get("payment_status") == "paid" else ChargeState.PROCESSING
+    words = {"failure_code": "declined", "failure_message": "The payment was declined in the end."}
+    failure = words if state == ChargeState.FAILED else {}
+    alias = _name(about.get("payment_intent"))
+    return _told(id, kind, about, said, state, amount="amount_total", failure=failure, alias=alias)
+
+
+def _told(
+    id: str,
+    kind: str,
+    about: Mapping[str, Any],
+    said: Any,
+    state: ChargeState,
+    *,
+    amount: str,
+    failure: Mapping[str, str],
+    alias: str = "",
+) -> Event:
+    """What an event says of a payment; `amount` is the field that has it. Raises Unreadable."""
     try:
         currency = answers.text(dict(about), "currency", 3).upper()
-        amount = from_stripe(answers.minor(dict(about), "amount_total"), currency)
+        minor = from_stripe(answers.minor(dict(about), amount), currency)
     except answers.Unbelievable as wrong:
         raise Unreadable(str(wrong)) from wrong
     return Event(
@@ -281,11 +282,11 @@ def _returned(id: str, kind: str, about: Mapping[str, Any], said: Any) -> Event:
         reference=_reference(about),
         state=state,
         created_at=_moment(said.get("created")),
-        amount=amount,
+        amount=minor,
         currency=currency,
-        failure_code="declined" if state == ChargeState.FAILED else "",
-        failure_message="The payment was declined in the end." if state == ChargeState.FAILED else "",
-        alias=_name(about.get("payment_intent")),
+        failure_code=failure.get("failure_code", ""),
+        failure_message=failure.get("failure_message", ""),
+        alias=alias,
     )
 
 

@@ -38,8 +38,9 @@ class _Wire(stripe.HTTPClient):
     ) -> tuple[str, int, Mapping[str, str]]:
         body = post_data.encode() if isinstance(post_data, str) else post_data or b""
         try:
-            limits = {"deadline_seconds": self._deadline, "most_bytes": MOST_BYTES}
-            answer = wire.ask(method.upper(), url, body, headers or {}, **limits)  # type: ignore[arg-type]
+            answer = wire.ask(
+                method.upper(), url, body, headers or {}, deadline_seconds=self._deadline, most_bytes=MOST_BYTES
+            )
         except (httpx.ConnectError, httpx.ConnectTimeout, httpx.UnsupportedProtocol) as away:
             if method.lower() == "get":
                 raise AnswerLost("Stripe could not be reached.") from away
