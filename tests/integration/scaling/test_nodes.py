@@ -321,7 +321,7 @@ def test_a_beat_nudges_the_nodes_pages(django_capture_on_commit_callbacks: Any) 
 
     said = json.loads(listener.get_message(timeout=2)["data"])
     listener.close()
-    assert said == {"account": None, "topics": [f"node-{node.pk}", "nodes"]}
+    assert said == [{"account": None, "topics": [f"node-{node.pk}", "nodes"]}]
 
 
 # --- races
