@@ -91,10 +91,9 @@ def look_up(
 
 
 def _row(asked: list[object]) -> dict[str, Any] | None:
-    with calls.cursor() as cursor:
-        cursor.execute(FACTS, asked)
-        row = cursor.fetchone()
-        return dict(zip((column.name for column in cursor.description), row, strict=True)) if row else None
+    found = calls.run(FACTS, asked)
+    row = found.fetchone()
+    return dict(zip((column.name for column in found.description or ()), row, strict=True)) if row else None
 
 
 def _facts(row: dict[str, Any], *, hold_key: str | None, meter: str) -> Facts:

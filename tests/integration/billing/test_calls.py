@@ -20,11 +20,52 @@ def test_a_call_is_prepared_once_for_the_connection():
         assert cursor.fetchone() == (1,)
 
 
-def test_it_fails_as_django_s_own():
-    with pytest.raises(DataError), transaction.atomic():
-        calls.row("select 1 / %s::int", [0])
+def test_it_fails_as_django_s_own_the_first_time_and_later():
+    for _ in range(2):
+        with pytest.raises(DataError), transaction.atomic():
+            calls.row("select 1 / %s::int", [0])
 
-    assert calls.row("select 1 / %s::int", [1]) == (1,)
+        assert calls.row("select 1 / %s::int", [1]) == (1,)
+
+
+def test_a_prepared_call_is_one_call_of_libpq(monkeypatch):
+    """Otherwise psycopg has changed, and calls take its own way, which is right and slower."""
+    calls.row("select %s::int + 2", [1])
+    cursor = calls.run("select %s::int + 2", [1])
+    monkeypatch.setattr("psycopg._cursor_base.execute", lambda *_: pytest.fail("sent and fetched in steps"))
+
+    assert calls.row("select %s::int + 2", [40]) == (42,)
+    assert cursor is calls.run("select %s::int + 2", [1])
+
+
+def test_nothing_is_asked_in_a_broken_transaction():
+    with transaction.atomic():
+        transaction.set_rollback(True)
+        with pytest.raises(transaction.TransactionManagementError):
+            calls.row("select %s::int", [1])
+
+
+def test_a_new_connection_has_a_cursor_of_its_own(transactional_db):
+    before = calls.run("select %s::int", [1])
+    connection.close()
+
+    after = calls.run("select %s::int", [2])
+
+    assert after is not before
+    assert after.fetchone() == (2,)
+
+
+def test_who_wraps_what_is_executed_sees_calls_too():
+    seen = []
+
+    def see(execute, sql, params, many, context):
+        seen.append(sql)
+        return execute(sql, params, many, context)
+
+    with connection.execute_wrapper(see):
+        calls.row("select %s::int + 3", [1])
+
+    assert seen == ["select %s::int + 3"]
 
 
 def test_it_is_logged_with_its_arguments():
