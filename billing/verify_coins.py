@@ -48,6 +48,11 @@ STATEMENTS = {
           left join billing_ledgeraccount a on a.id = e.ledger_account_id
          where t.id is null or a.id is null
         union all
+        select 'transaction ' || t.id from billing_transaction t
+          left join billing_account a on a.id = t.account_id
+          left join billing_transaction r on r.id = t.reverses_id
+         where a.id is null or (t.reverses_id is not null and r.id is null)
+        union all
         select 'usage ' || u.id from billing_usagerecord u
           left join billing_account a on a.id = u.account_id
           left join billing_price p on p.id = u.price_id
@@ -57,6 +62,8 @@ STATEMENTS = {
     "money_is_guarded": """
         select wanted.on_table || '.' || wanted.trigger from (values
             ('billing_grant', 'given_as_it_was'), ('billing_grant', 'never_deleted'),
+            ('billing_grant', 'grant_is_sound'), ('billing_ledgeraccount', 'wallet_is_sound'),
+            ('billing_transaction', 'reversals_are_sound'),
             ('billing_hold', 'never_deleted'), ('billing_invoice', 'never_deleted'),
             ('billing_ledgeraccount', 'never_deleted'), ('billing_ledgeraccount', 'keeps_its_account'),
             ('billing_usagerecord', 'points_to_what_is_there'), ('billing_creditnote', 'never_deleted'),

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 
 from django.db import models
 from django.db.models import F, Q
+from django.db.models.functions import Coalesce
+from django.db.models.lookups import Exact
 from uuid_utils.compat import uuid7
 
 from billing.models.customers import Account
@@ -30,7 +32,11 @@ class OfAccount(models.QuerySet[models.Model]):
 
 
 class LedgerAccount(models.Model):
-    """A wallet (one per account) or an account of the house."""
+    """A wallet (one per account) or an account of the house.
+
+    Every spend reads the text of its table's CHECKs anew, so what it never changes (kind, account, floor, debt,
+    arrears) is guarded by the trigger `wallet_is_sound` (sql/0034).
+    """
 
     class Kind(models.TextChoices):
         WALLET = "wallet"
@@ -57,17 +63,14 @@ class LedgerAccount(models.Model):
     class Meta:
         constraints = [
             models.CheckConstraint(condition=Q(held_ucr__gte=0), name="wallet_held_not_negative"),
-            models.CheckConstraint(condition=Q(debt_ucr__gte=0), name="wallet_debt_not_negative"),
+            # An account of the house has no floor, and nothing in it.
             models.CheckConstraint(
-                condition=Q(floor_ucr=None)
-                | Q(posted_ucr__gte=F("floor_ucr") + F("held_ucr") - F("arrears_ucr"), arrears_ucr__gte=0),
+                condition=Coalesce(
+                    Q(posted_ucr__gte=F("floor_ucr") + F("held_ucr") - F("arrears_ucr")),
+                    Q(posted_ucr=0, held_ucr=0),
+                    output_field=models.BooleanField(),
+                ),
                 name="wallet_above_floor",
-            ),
-            models.CheckConstraint(condition=Q(floor_ucr=None) | Q(floor_ucr__lte=0), name="wallet_floor_not_above_0"),
-            models.CheckConstraint(
-                condition=Q(kind="wallet", account__isnull=False, floor_ucr__isnull=False)
-                | (~Q(kind="wallet") & Q(account=None, floor_ucr=None, posted_ucr=0, held_ucr=0)),
-                name="wallets_have_an_account_and_a_floor",
             ),
         ]
 
@@ -92,8 +95,10 @@ class Transaction(models.Model):
         REVERSAL = "reversal"
 
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
-    # Found by the indexes that begin with it.
-    account = models.ForeignKey(Account, on_delete=models.PROTECT, related_name="transactions", db_index=False)
+    # Found by the indexes that begin with it. That its account is there is checked with its entries (sql/0034).
+    account = models.ForeignKey(
+        Account, on_delete=models.PROTECT, related_name="transactions", db_index=False, db_constraint=False
+    )
     kind = models.CharField(max_length=10, choices=Kind.choices)
     source = models.CharField(max_length=200)
     key = models.CharField(max_length=300)
@@ -101,7 +106,16 @@ class Transaction(models.Model):
     description = models.CharField(max_length=300, blank=True)
     actor = models.CharField(max_length=80, blank=True)
     request_id = models.CharField(max_length=128, blank=True)
-    reverses = models.OneToOneField("self", on_delete=models.PROTECT, null=True, blank=True, related_name="reversed_by")
+    # Checked by the trigger on reversals (sql/0034).
+    reverses = models.ForeignKey(
+        "self",
+        on_delete=models.PROTECT,
+        null=True,
+        blank=True,
+        related_name="reversed_by",
+        db_index=False,
+        db_constraint=False,
+    )
     created_at = models.DateTimeField()
 
     objects = OfAccount.as_manager()
@@ -109,9 +123,11 @@ class Transaction(models.Model):
     class Meta:
         constraints = [
             models.UniqueConstraint(fields=["account", "source", "key"], name="one_transaction_per_key"),
+            models.UniqueConstraint(
+                fields=["reverses"], condition=Q(reverses__isnull=False), name="a_transaction_is_reversed_once"
+            ),
             models.CheckConstraint(
-                condition=Q(kind="reversal", reverses__isnull=False) | (~Q(kind="reversal") & Q(reverses=None)),
-                name="reversals_name_what_they_reverse",
+                condition=Exact(Q(kind="reversal"), Q(reverses__isnull=False)), name="reversals_name_what_they_reverse"
             ),
         ]
         indexes = [models.Index(fields=["account", "-created_at", "-id"], name="transaction_newest")]
@@ -138,9 +154,13 @@ class Entry(models.Model):
     class Meta:
         constraints = [
             models.CheckConstraint(condition=~Q(amount_ucr=0), name="entry_is_not_zero"),
-            models.UniqueConstraint(fields=["ledger_account", "line"], name="one_entry_per_statement_line"),
+            models.UniqueConstraint(
+                fields=["ledger_account", "line"],
+                condition=Q(line__isnull=False),
+                name="one_entry_per_statement_line",
+            ),
             models.CheckConstraint(
-                condition=Q(line=None, balance_after_ucr=None) | Q(line__isnull=False, balance_after_ucr__isnull=False),
+                condition=Exact(Q(line__isnull=True), Q(balance_after_ucr__isnull=True)),
                 name="statement_lines_carry_a_balance",
             ),
         ]
@@ -170,7 +190,8 @@ class Grant(models.Model):
     wallet = models.ForeignKey(LedgerAccount, on_delete=models.PROTECT, related_name="grants", db_index=False)
     transaction = models.OneToOneField(Transaction, on_delete=models.PROTECT, related_name="grant")
     category = models.CharField(max_length=10, choices=Category.choices)
-    priority = models.PositiveSmallIntegerField(default=50)
+    # 0 to 100, and amounts are above 0: a trigger looks once (`grant_is_sound`, sql/0034), since neither ever changes.
+    priority = models.SmallIntegerField(default=50)
     amount_ucr = models.BigIntegerField()
     remaining_ucr = models.BigIntegerField()
     # What the indexes are of: as long as it stays, using a grant changes none of them.
@@ -185,11 +206,9 @@ class Grant(models.Model):
 
     class Meta:
         constraints = [
-            models.CheckConstraint(condition=Q(amount_ucr__gt=0), name="grant_is_positive"),
             models.CheckConstraint(
                 condition=Q(remaining_ucr__gte=0, remaining_ucr__lte=F("amount_ucr")), name="grant_within_amount"
             ),
-            models.CheckConstraint(condition=Q(priority__lte=100), name="grant_priority_0_to_100"),
             models.UniqueConstraint(fields=["account"], condition=Q(category="signup"), name="one_signup_grant"),
         ]
         indexes = [
@@ -214,13 +233,14 @@ class GrantConsumption(models.Model):
 
     id = models.BigAutoField(primary_key=True)
     grant = models.ForeignKey(Grant, on_delete=models.PROTECT, related_name="consumptions", db_index=False)
-    transaction = models.ForeignKey(Transaction, on_delete=models.PROTECT, related_name="consumptions")
+    transaction = models.ForeignKey(Transaction, on_delete=models.PROTECT, related_name="consumptions", db_index=False)
     amount_ucr = models.BigIntegerField()
 
     class Meta:
         constraints = [
             models.CheckConstraint(condition=Q(amount_ucr__gt=0), name="consumption_is_positive"),
-            models.UniqueConstraint(fields=["grant", "transaction"], name="one_consumption_per_grant_and_act"),
+            # Looked for by transaction.
+            models.UniqueConstraint(fields=["transaction", "grant"], name="one_consumption_per_grant_and_act"),
         ]
 
     def __str__(self) -> str:

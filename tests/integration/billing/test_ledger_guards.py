@@ -58,10 +58,9 @@ def legs(transaction_ids, amounts_ucr):
     ]
 
 
-def written(account, key):
-    return Transaction.objects.create(
-        account=account, kind="charge", source="s", key=key, request_hash="", created_at=NOON
-    ).pk
+def written(account, key, **changed):
+    given = {"account_id": account.pk, "kind": "charge", "source": "s", "request_hash": "", "created_at": NOON}
+    return Transaction.objects.create(**given | {"key": key} | changed).pk
 
 
 @pytest.mark.parametrize("amounts_ucr", [(-5,), (5, -4), (5, -5, 5), (5, 5, -5, -6)])
@@ -84,10 +83,37 @@ def test_legs_need_their_transaction_and_their_account(account):
     with pytest.raises(IntegrityError, match="needs its transaction"), transaction.atomic():
         Entry.objects.bulk_create(legs([unknown, unknown], [5, -5]))
     one = written(account, "k")
+    with pytest.raises(IntegrityError, match="needs its transaction"), transaction.atomic():
+        Entry.objects.bulk_create(legs([one, one, unknown, unknown], [5, -5, 5, -5]))
     astray = legs([one, one], [5, -5])
     astray[1].ledger_account_id = unknown
     with pytest.raises(IntegrityError, match="needs its transaction"), transaction.atomic():
         Entry.objects.bulk_create(astray)
+
+
+def test_legs_need_a_transaction_of_somebody_who_is_there(account):
+    nobodys = written(account, "k", account_id=uuid7())
+
+    with pytest.raises(IntegrityError, match="needs its transaction"), transaction.atomic():
+        Entry.objects.bulk_create(legs([nobodys, nobodys], [5, -5]))
+
+
+@pytest.mark.parametrize(
+    ("kind", "reverses", "why"),
+    [
+        ("reversal", "unknown", "needs the transaction"),
+        ("reversal", None, "reversals_name_what_they_reverse"),
+        ("charge", "spend", "reversals_name_what_they_reverse"),
+        ("reversal", "reversed", "a_transaction_is_reversed_once"),
+    ],
+)
+def test_a_reversal_names_what_is_there_and_was_not_reversed(account, kind, reverses, why):
+    spend, again = (cast.charge(account, 1).transaction_id for _ in range(2))
+    written(account, "before", kind="reversal", reverses_id=again)
+    named = {"unknown": uuid7(), None: None, "spend": spend, "reversed": again}[reverses]
+
+    with pytest.raises(IntegrityError, match=why), transaction.atomic():
+        written(account, "k", kind=kind, reverses_id=named)
 
 
 @pytest.mark.parametrize(
@@ -121,6 +147,8 @@ def test_usage_needs_what_it_points_to(account, column):
         {"held_ucr": -1},
         {"held_ucr": 100 * UCR + 1},
         {"debt_ucr": -1},
+        {"arrears_ucr": -1},
+        {"kind": "revenue"},
         {"floor_ucr": 1},
         {"floor_ucr": None},
         {"account": None},
@@ -129,6 +157,28 @@ def test_usage_needs_what_it_points_to(account, column):
 def test_a_wallet_cannot_be_below_its_floor_or_lose_its_account(account, change):
     with pytest.raises(IntegrityError), transaction.atomic():
         LedgerAccount.objects.filter(account=account).update(**change)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"posted_ucr": 1}, {"posted_ucr": -1}, {"held_ucr": 1}, {"floor_ucr": 0}, {"kind": "wallet"}, {"account": True}],
+)
+def test_an_account_of_the_house_has_nothing_in_it_and_is_nobodys(account, change):
+    change = {name: cast.make_account().pk if value is True else value for name, value in change.items()}
+    with pytest.raises(IntegrityError), transaction.atomic():
+        LedgerAccount.objects.filter(code="revenue:mcp_call").update(**change)
+
+
+@pytest.mark.parametrize("change", [{"amount_ucr": 0}, {"amount_ucr": -1}, {"priority": -1}, {"priority": 101}])
+def test_a_grant_is_above_0_and_has_a_priority_that_exists(account, change):
+    given = Grant.objects.filter(account=account).order_by("pk")[0]
+    given.pk, given.category, given.transaction_id = uuid7(), "promo", written(account, "k", kind="grant")
+    given.remaining_ucr = min(given.remaining_ucr, change.get("amount_ucr", 10**10))
+    for name, value in change.items():
+        setattr(given, name, value)
+
+    with pytest.raises(IntegrityError, match="grant_is_sound|grant_within_amount"), transaction.atomic():
+        given.save(force_insert=True)
 
 
 @pytest.mark.parametrize(
