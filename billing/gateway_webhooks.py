@@ -17,7 +17,7 @@ from uuid import UUID
 from django.db import IntegrityError, transaction
 from django.db.models import QuerySet
 
-from billing import disputes, settlement
+from billing import card_setups, disputes, settlement
 from billing.gateways import BadSignature, ChargeState, Event, Unreadable, registry
 from billing.models import GatewayWebhook, Payment, PaymentEvent
 from billing.payment_states import SENT_BY
@@ -127,6 +127,7 @@ def _act(webhook: GatewayWebhook, event: Event, now: datetime) -> None:
     webhook.state, webhook.processed_at, webhook.retry_at = State.PROCESSED, now, None
     webhook.attempts += 1
     is_known = payment is not None and (event.state is not None or event.dispute is not None)
+    is_known = is_known or (event.setup != "" and card_setups.hurry(ref=event.setup, now=now))
     webhook.error = "" if is_known else "It is about nothing that is known here."
     webhook.save()
     if payment is not None and event.state is not None:

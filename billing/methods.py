@@ -10,7 +10,8 @@ from uuid import UUID
 from django.db import transaction
 
 from billing.gateways import bank, registry, simulated_remote, stripe_answers
-from billing.models import Account, AutoTopUp, PaymentMethod
+from billing.gateways.stripe_card_answers import Card
+from billing.models import Account, AutoTopUp, PaymentMethod, StripeCustomer
 
 MOST = 20
 # Paid on the spot, so there is nothing to keep: named as they are, where their gateway is in use.
@@ -79,27 +80,44 @@ def kept(account: Account) -> list[PaymentMethod]:
 
 @transaction.atomic
 def add(
-    *, account: Account, token: str, now: datetime, gateway: str = "", label: str = "", is_default: bool = False
-) -> PaymentMethod:
-    """Keep a method; the same token again is the same method. The first one kept is the default."""
+    *, account: Account, token: str, now: datetime, gateway: str = "", label: str = "", is_default: bool = False,
+    card: Card | None = None,
+) -> PaymentMethod:  # fmt: skip
+    """Keep a method; the same token again is the same method. The first one kept is the default.
+
+    A card that its gateway showed is kept however many there are: its customer has given it already.
+    """
     gateway = gateway or next(iter(registry.keeping()), "")
     registry.named(gateway)
-    _check(gateway, token)
+    _check(account, gateway, token)
     # One at a time per account, so that there is one default and no more methods than allowed.
     Account.objects.select_for_update(no_key=True).get(pk=account.pk)
     mine = PaymentMethod.objects.filter(account=account, removed_at=None)
     found = mine.filter(gateway=gateway, token=token).first()
     if found is None:
-        if mine.count() >= MOST:
-            raise TooManyMethods
-        shown = (label or label_of(gateway, token))[:80]
-        found = PaymentMethod.objects.create(account=account, gateway=gateway, token=token, label=shown, created_at=now)
+        if card is None:
+            check_room(account)
+        shown = (label or (card.label if card else label_of(gateway, token)))[:80]
+        said = {"account": account, "gateway": gateway, "token": token, "label": shown, "created_at": now}
+        found = PaymentMethod.objects.create(**said, **_shown(card))
     if is_default or not mine.filter(is_default=True).exists():
         _make_default(found)
     return found
 
 
-def _check(gateway: str, token: str) -> None:
+def check_room(account: Account) -> None:
+    """Raises TooManyMethods."""
+    if PaymentMethod.objects.filter(account=account, removed_at=None).count() >= MOST:
+        raise TooManyMethods
+
+
+def _shown(card: Card | None) -> dict[str, object]:
+    if card is None:
+        return {}
+    return {"brand": card.brand, "last4": card.last4, "exp_month": card.exp_month, "exp_year": card.exp_year}
+
+
+def _check(account: Account, gateway: str, token: str) -> None:
     if gateway == bank.NAME:
         raise BadToken("A bank transfer has no token to keep. Name bank_transfer when you pay.")
     if gateway in UNKEPT:
@@ -108,8 +126,18 @@ def _check(gateway: str, token: str) -> None:
         raise BadToken(f"The simulated gateway knows {', '.join(simulated_remote.METHODS)}.")
     if LOOKS_LIKE_A_CARD.fullmatch(re.sub(r"[ -]", "", token)):
         raise BadToken("This looks like a card number. Send the token that the payment gateway gave you for it.")
-    if gateway == "stripe" and not stripe_answers.TOKEN.fullmatch(token):
+    if gateway != "stripe":
+        return
+    if not stripe_answers.TOKEN.fullmatch(token):
         raise BadToken("Stripe's tokens are pm_..., or cus_...:pm_... for a method that pays more than once.")
+    if StripeCustomer.objects.filter(customer_id=_customer_of(token)).exclude(account=account).exists():
+        raise BadToken("Stripe keeps no such card for this account.")
+
+
+def _customer_of(token: str) -> str:
+    """Empty for a token of nobody's."""
+    found = stripe_answers.TOKEN.fullmatch(token)
+    return (found["customer"] or "") if found else ""
 
 
 def label_of(gateway: str, token: str) -> str:
@@ -139,12 +167,19 @@ def _make_default(method: PaymentMethod) -> None:
 
 @transaction.atomic
 def remove(*, method: PaymentMethod, now: datetime) -> bool:
-    """Forget a method; what was paid with it stays. False when it was removed before. Raises StillNeeded."""
+    """Forget a method; what was paid with it stays. False when it was removed before. Raises StillNeeded.
+
+    A card that Stripe keeps for the account is forgotten there too, by the next sweep (card_setups.py).
+    """
     Account.objects.select_for_update(no_key=True).get(pk=method.account_id)
     if AutoTopUp.objects.filter(method=method).exists():
         raise StillNeeded
     mine = PaymentMethod.objects.filter(pk=method.pk, removed_at=None)
-    return bool(mine.update(removed_at=now, is_default=False))
+    is_kept_there = StripeCustomer.objects.filter(
+        account=method.account_id, customer_id=_customer_of(method.token)
+    ).exists()
+    forget_at = now if method.gateway == "stripe" and is_kept_there else None
+    return bool(mine.update(removed_at=now, is_default=False, forget_at=forget_at))
 
 
 def on_the_spot() -> dict[str, str]:

@@ -113,7 +113,10 @@ class EvidenceForm(SubmitForm):
 
 
 class MethodForm(forms.Form):
-    """A method to keep: one of the simulated gateway's, or what the real one gave for a card."""
+    """A method to keep: one of the simulated gateway's, or what the real one gave for a card.
+
+    Stripe's are given on its own page instead.
+    """
 
     gateway = forms.ChoiceField(widget=forms.Select(attrs=SELECT))
     token = forms.CharField(
@@ -127,7 +130,8 @@ class MethodForm(forms.Form):
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
-        names = registry.keeping()
+        names = [name for name in registry.keeping() if name != "stripe"]
+        self.has_gateways = bool(names)
         self.fields["gateway"].choices = [(name, name.capitalize()) for name in names]
         if names == ["simulated"]:
             self.fields["gateway"].widget = forms.HiddenInput()

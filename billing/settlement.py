@@ -76,6 +76,7 @@ def order(payment: Payment) -> Order:
         method=payment.method_token,
         return_url=settings.BASE_URL + path,
         description=f"{what} of {payment.account.name}",
+        off_session=payment.purpose == Payment.Purpose.AUTO_TOP_UP,
     )
 
 

@@ -11,6 +11,7 @@ from django.utils import timezone
 from billing import (
     alerts,
     bank_matching,
+    card_setups,
     closing,
     coin_refunds,
     coins,
@@ -54,7 +55,7 @@ def sweep_payments() -> None:
     bank_matching.sweep(now=now)
     janitor.sweep(now=now, gateways=registry.NEAR)
     restocking.sweep(now=now, gateways=registry.NEAR)
-    if janitor.is_due(now=now) or restocking.is_due(now=now):
+    if janitor.is_due(now=now) or restocking.is_due(now=now) or card_setups.is_due(now=now):
         speak_to_gateways.apply_async(expires=5)
 
 
@@ -63,6 +64,7 @@ def speak_to_gateways() -> None:
     now = timezone.now()
     janitor.sweep(now=now)
     restocking.sweep(now=now)
+    card_setups.sweep(now=now)
 
 
 @shared_task

@@ -137,7 +137,7 @@ def _stripe() -> list[Found]:
             (
                 "E021",
                 "STRIPE_API_KEY needs STRIPE_WEBHOOK_SECRET, whsec_... as Stripe shows it.",
-                "Add a webhook endpoint /api/v1/billing/gateways/stripe/webhook in Stripe's dashboard, and copy its signing secret.",
+                "Add a webhook endpoint /api/v1/gateways/stripe/webhook in Stripe's dashboard, and copy its signing secret.",
             )
         )
     address = _bad_gateway_address(settings.STRIPE_API_URL) if settings.STRIPE_API_URL else "is empty"

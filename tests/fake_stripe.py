@@ -3,7 +3,8 @@
 The key, form bodies, every parameter's name, amounts and their limits, states, and an idempotency key that comes again:
 the same answer for the same request, 400 for another. Methods: pm_card_visa pays, pm_card_visa_chargeDeclined does
 not, pm_card_threeDSecure2Required asks the customer (`authenticate`), pm_later pays when webhooks are sent, pm_lost
-pays and hangs up, pm_card_createDispute pays and is disputed. `mischief` answers the next request as Stripe never would.
+pays and hangs up, pm_card_createDispute pays and is disputed. Cards given on its page (`give_card`) are a customer's
+and pay as one of these until they are detached. `mischief` answers the next request as Stripe never would.
 """
 
 from __future__ import annotations
@@ -28,9 +29,11 @@ SECRET = "whsec_ZmFrZS1zdHJpcGUtc2VjcmV0LWZvci10ZXN0cw"
 PARAMS = {
     "create": {
         "amount", "currency", "payment_method", "customer", "return_url", "automatic_payment_methods[enabled]",
-        "automatic_payment_methods[allow_redirects]", "confirm", "capture_method", "description",
+        "automatic_payment_methods[allow_redirects]", "confirm", "capture_method", "description", "off_session",
         "metadata[reference]", "expand[0]",
     },
+    "customers": {"metadata[account]", "description"},
+    "detach": set(),
     "retrieve": {"expand[0]"},
     "confirm": {"expand[0]"},
     "capture": {"amount_to_capture", "expand[0]"},
@@ -43,7 +46,8 @@ PARAMS = {
         "mode", "line_items[0][price_data][currency]", "line_items[0][price_data][unit_amount]",
         "line_items[0][price_data][product_data][name]", "line_items[0][quantity]", "client_reference_id",
         "metadata[reference]", "payment_intent_data[metadata][reference]", "payment_intent_data[metadata][page]",
-        "payment_intent_data[description]", "success_url", "cancel_url", "expand[0]",
+        "payment_intent_data[description]", "success_url", "cancel_url", "expand[0]", "customer", "currency",
+        "allowed_payment_method_types[0]", "setup_intent_data[metadata][reference]",
     },
     "expire": {"expand[0]"},
     "evidence": {"submit"},
@@ -79,6 +83,10 @@ class FakeStripe:
     refunds: dict[str, dict[str, Any]] = field(default_factory=dict)
     disputes: dict[str, dict[str, Any]] = field(default_factory=dict)
     sessions: dict[str, dict[str, Any]] = field(default_factory=dict)
+    customers: dict[str, dict[str, Any]] = field(default_factory=dict)
+    # Cards it keeps, and what each pays as: one of METHODS.
+    cards: dict[str, dict[str, Any]] = field(default_factory=dict)
+    pays_as: dict[str, str] = field(default_factory=dict)
     by_key: dict[str, tuple[str, Answer]] = field(default_factory=dict)
     events: list[dict[str, Any]] = field(default_factory=list)
     headers: list[dict[str, str]] = field(default_factory=list)
@@ -119,12 +127,15 @@ class FakeStripe:
     def post(self, path: str, form: Form) -> Answer:
         """What is refused for what it says is kept with its key too, as Stripe keeps it once it began."""
         parts = path.removeprefix("/v1/").removeprefix("checkout/").split("/")
-        acts = {"payment_intents": "create", "refunds": "refund", "disputes": "evidence", "sessions": "sessions"}
+        acts = {"payment_intents": "create", "refunds": "refund", "disputes": "evidence", "sessions": "sessions",
+                "customers": "customers"}  # fmt: skip
         act = parts[2] if len(parts) == 3 else acts.get(parts[0], "")
         known(act, {name: form[name] for name in form if act != "evidence" or not name.startswith("evidence[")})
         try:
             if parts[0] == "sessions":
                 return 200, self.open_page(form) if act == "sessions" else self.close_page(parts[1])
+            if act in ("customers", "detach"):
+                return 200, self.new_customer(form) if act == "customers" else self.detach(parts[1])
             if act == "evidence":
                 return 200, self.give_evidence(parts[1], form)
             if act == "refund":
@@ -150,6 +161,9 @@ class FakeStripe:
         if parts[:2] == ["checkout", "sessions"]:
             known("retrieve", form)
             return 200, self.page(parts[2])
+        if parts[0] == "payment_methods":
+            known("dispute", form)
+            return 200, shown(self.card(parts[1]))
         if parts[0] == "disputes":
             known("dispute", form)
             return 200, shown(self.dispute_of(parts[1]))
@@ -165,11 +179,11 @@ class FakeStripe:
 
     def create(self, form: Form) -> Answer:
         amount_is_right(form)
-        if form["payment_method"] not in METHODS:
-            raise No(400, "resource_missing", "No such PaymentMethod.", param="payment_method")
+        method = self.method_of(form)
         redirects = form.get("automatic_payment_methods[allow_redirects]", "always") != "never"
         if form.get("confirm") == "true" and redirects and "return_url" not in form:
             raise No(400, "parameter_missing", "A return_url is needed.", param="return_url")
+        is_alone = form.get("off_session") == "true"
         number = len(self.intents) + 1
         intent = {
             "id": f"pi_{number}",
@@ -187,15 +201,30 @@ class FakeStripe:
             "livemode": False,
         }
         self.intents[intent["id"]] = intent
-        self.enter(intent, METHODS[form["payment_method"]], form.get("return_url", ""))
+        status = METHODS[method]
+        code = "authentication_required" if is_alone and status == "requires_action" else "card_declined"
+        if code == "authentication_required":
+            status = "requires_payment_method"
+        self.enter(intent, status, form.get("return_url", ""), code=code)
         if intent["status"] == "requires_payment_method":
             error = {"decline_code": "generic_decline", "payment_intent": {**intent, "latest_charge": f"ch_{number}"}}
-            raise No(402, "card_declined", "Your card was declined.", type="card_error", **error)
+            raise No(402, code, "Your card was declined.", type="card_error", **error)
         if form["payment_method"] == "pm_card_createDispute":
             self.dispute(intent["id"])
         return 200, shown(intent)
 
-    def enter(self, intent: dict[str, Any], status: str, return_url: str = "") -> None:
+    def method_of(self, form: Form) -> str:
+        """One of METHODS; a card that is kept is named with its customer, and is nobody's once it was detached."""
+        named = form["payment_method"]
+        if named in METHODS:
+            return named
+        if named not in self.cards:
+            raise No(400, "resource_missing", "No such PaymentMethod.", param="payment_method")
+        if self.cards[named]["customer"] is None or form.get("customer") != self.cards[named]["customer"]:
+            raise No(400, "payment_method_invalid", "The PaymentMethod does not belong to the Customer.")
+        return self.pays_as[named]
+
+    def enter(self, intent: dict[str, Any], status: str, return_url: str = "", *, code: str = "card_declined") -> None:
         waits = intent["capture_method"] == "manual" and intent["status"] != "requires_capture"
         intent["next_action"] = None
         if status == "succeeded" and waits:
@@ -203,7 +232,7 @@ class FakeStripe:
         elif status == "succeeded":
             intent |= {"amount_received": intent["amount"], "amount_capturable": 0}
         if status == "requires_payment_method":
-            intent["last_payment_error"] = {"code": "card_declined", "message": "Your card was declined."}
+            intent["last_payment_error"] = {"code": code, "message": "Your card was declined."}
         if status == "requires_action":
             redirect = {"url": "https://hooks.stripe.com/3d_secure/redirect", "return_url": return_url}
             intent["next_action"] = {"type": "redirect_to_url", "redirect_to_url": redirect}
@@ -254,6 +283,8 @@ class FakeStripe:
     # --- its own page (Checkout)
 
     def open_page(self, form: Form) -> dict[str, Any]:
+        if form["mode"] == "setup":
+            return self.open_card_page(form)
         price = {"amount": form["line_items[0][price_data][unit_amount]"]}
         price["currency"] = form["line_items[0][price_data][currency]"]
         amount_is_right(price)
@@ -277,6 +308,9 @@ class FakeStripe:
             raise No(404, "resource_missing", f"No such checkout.session: {id}", param="session")
         found = shown(self.sessions[id])
         intent = found["payment_intent"]
+        given = found.get("setup_intent")
+        if given:
+            found["setup_intent"] = {**given, "payment_method": shown(self.cards[given["payment_method"]])}
         return {**found, "payment_intent": intent and shown(self.intents[intent]),
                 "url": found["url"] if found["status"] == "open" else None}  # fmt: skip
 
@@ -308,8 +342,60 @@ class FakeStripe:
 
     def tell_page(self, id: str, kind: str) -> None:
         event = {"id": f"evt_{len(self.events) + 1}_{id}_{kind}", "object": "event", "type": f"checkout.session.{kind}"}
-        moment = int(datetime.now(UTC).timestamp())
-        self.events.append({**event, "created": moment, "data": {"object": shown(self.sessions[id])}})
+        moment, about = int(datetime.now(UTC).timestamp()), shown(self.sessions[id])
+        if about.get("setup_intent"):
+            about["setup_intent"] = about["setup_intent"]["id"]
+        self.events.append({**event, "created": moment, "data": {"object": about}})
+
+    # --- cards it keeps
+
+    def new_customer(self, form: Form) -> dict[str, Any]:
+        id = f"cus_{len(self.customers) + 1}"
+        self.customers[id] = {"id": id, "object": "customer", "metadata": {"account": form["metadata[account]"]}}
+        return shown(self.customers[id])
+
+    def open_card_page(self, form: Form) -> dict[str, Any]:
+        if form["customer"] not in self.customers:
+            raise No(400, "resource_missing", "No such customer.", param="customer")
+        if any(name.startswith("line_items") for name in form) or form["allowed_payment_method_types[0]"] != "card":
+            raise No(400, "", "You cannot buy anything in `setup` mode, and pay with a card only.")
+        id = f"cs_test_{len(self.sessions) + 1}"
+        self.sessions[id] = {
+            "id": id, "object": "checkout.session", "mode": "setup", "status": "open",
+            "payment_status": "no_payment_required", "amount_total": None, "currency": form["currency"],
+            "payment_intent": None, "setup_intent": None, "customer": form["customer"], "livemode": False,
+            "client_reference_id": form["client_reference_id"], "success_url": form["success_url"],
+            "metadata": {"reference": form["metadata[reference]"]}, "url": f"{self.url}/pay/{id}",
+            "cancel_url": form["cancel_url"],
+        }  # fmt: skip
+        return self.page(id)
+
+    def give_card(self, id: str, pays_as: str = "pm_card_visa", **changes: Any) -> str:
+        """The customer, on Stripe's page, gives a card that pays as one of METHODS."""
+        page, card = self.sessions[id], f"pm_kept{len(self.cards) + 1}"
+        if page["status"] != "open":
+            return ""
+        shown = {"brand": "visa", "last4": "4242", "exp_month": 12, "exp_year": 2034, **changes}
+        self.cards[card] = {
+            "id": card, "object": "payment_method", "type": "card", "card": shown, "customer": page["customer"]
+        }  # fmt: skip
+        self.pays_as[card] = pays_as
+        intent = {"id": f"seti_{card}", "object": "setup_intent", "status": "succeeded", "usage": "off_session"}
+        page |= {"status": "complete", "setup_intent": {**intent, "payment_method": card}}
+        self.tell_page(id, "completed")
+        return card
+
+    def card(self, id: str) -> dict[str, Any]:
+        if id not in self.cards:
+            raise No(404, "resource_missing", f"No such PaymentMethod: '{id}'", param="payment_method")
+        return self.cards[id]
+
+    def detach(self, id: str) -> dict[str, Any]:
+        if self.card(id)["customer"] is None:
+            sentence = "The payment method you provided is not attached to a customer so detachment is impossible."
+            raise No(400, "", sentence)
+        self.cards[id]["customer"] = None
+        return shown(self.cards[id])
 
     # --- disputes
 
@@ -445,6 +531,9 @@ class Handler(BaseHTTPRequestHandler):
     def _page(self, fake: FakeStripe, id: str, body: str) -> None:
         """What a customer sees there, who pays, is declined, or goes back."""
         page, how = fake.sessions[id], dict(parse_qsl(body)).get("how", "")
+        if page["mode"] == "setup":
+            self._card_page(fake, page, how)
+            return
         if how in ("succeeded", "processing"):
             fake.pay_page(id, how)
         if how == "requires_payment_method":
@@ -457,6 +546,21 @@ class Handler(BaseHTTPRequestHandler):
         shown = "".join(f'<button name="how" value="{value}">{label}</button>' for value, label in buttons.items())
         text = f"<!doctype html><title>Stripe</title><h1>{page['amount_total']} {page['currency']}</h1>"
         answer(self, 200, f'{text}<form method="post">{shown}</form>'.encode(), Content_Type="text/html")
+
+    def _card_page(self, fake: FakeStripe, page: dict[str, Any], how: str) -> None:
+        """Where a card is given, by a customer who may also go back."""
+        if how in METHODS:
+            fake.give_card(page["id"], how)
+        if how:
+            answer(self, 303, b"", Location=page["success_url"])
+            return
+        buttons = {"pm_card_visa": "Save card", "pm_card_threeDSecure2Required": "Save a card whose bank asks"}
+        shown = "".join(
+            f'<button name="how" value="{value}">{label}</button>'
+            for value, label in {**buttons, "back": "Go back"}.items()
+        )
+        text = f'<!doctype html><title>Stripe</title><h1>A card</h1><form method="post">{shown}</form>'
+        answer(self, 200, text.encode(), Content_Type="text/html")
 
 
 @contextmanager

@@ -12,7 +12,7 @@ from billing.api.fields import CreditsField, MoneyField, MoneyRequestField, Prop
 from billing.api.metered import InvoiceAnswer
 from billing.api.serializers import ListQuery
 from billing.chains import keccak
-from billing.models import CoinQuote, CoinRefund, CoinTransfer, Payment, PaymentEvent, PaymentMethod, Refund
+from billing.models import CardSetup, CoinQuote, CoinRefund, CoinTransfer, Payment, PaymentEvent, PaymentMethod, Refund
 from billing.models.payments import STATES
 
 # What the database can keep and a person can read.
@@ -228,8 +228,30 @@ class MethodChange(serializers.Serializer[Any]):
 class MethodAnswer(serializers.ModelSerializer[PaymentMethod]):
     class Meta:
         model = PaymentMethod
-        fields = ("id", "gateway", "token", "label", "is_default", "created_at")
+        fields = (
+            "id", "gateway", "token", "label", "is_default", "brand", "last4", "exp_month", "exp_year", "created_at",
+        )  # fmt: skip
         read_only_fields = fields
+
+
+class CardSetupRequest(serializers.Serializer[Any]):
+    label = serializers.RegexField(
+        PLAIN, max_length=80, required=False, allow_blank=True, default="", help_text="Its brand and digits, if empty."
+    )
+    is_default = serializers.BooleanField(required=False, default=False)
+
+
+class CardSetupAnswer(serializers.ModelSerializer[CardSetup]):
+    payment_method = serializers.UUIDField(source="method_id", allow_null=True)
+
+    class Meta:
+        model = CardSetup
+        fields = ("id", "account", "state", "action_url", "payment_method", "failure_message", "created_at", "ended_at")
+        read_only_fields = fields
+
+
+class CardSetupQuery(ListQuery):
+    state = serializers.ChoiceField(choices=CardSetup.State.choices, required=False)
 
 
 class WebhookRequest(serializers.Serializer[Any]):

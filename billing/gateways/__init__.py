@@ -47,6 +47,8 @@ class Order:
     return_url: str = ""
     description: str = ""
     capture: bool = True
+    # Nobody is there whom a bank could ask.
+    off_session: bool = False
 
 
 @dataclass(frozen=True)
@@ -112,6 +114,8 @@ class Event:
     dispute: DisputeWord | None = None
     # Another name of the payment's with the gateway.
     alias: str = ""
+    # The page to give a card on that it is about, instead of a payment.
+    setup: str = ""
 
 
 class AnswerLost(Exception):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from django.conf import settings
 from django.utils import timezone
 
@@ -15,6 +17,9 @@ from billing.gateways.usdc import Terms, UsdcGateway
 from billing.gateways.x402.facilitators import HttpFacilitator, SimulatedFacilitator
 from billing.gateways.x402.gateway import Terms as X402Terms
 from billing.gateways.x402.gateway import X402Gateway
+
+if TYPE_CHECKING:
+    from billing.gateways.stripe import StripeGateway
 
 # Asked without the network, so that a sweep may wait for their answers.
 NEAR = ("simulated", "bank", "usdc")
@@ -76,15 +81,22 @@ def of(name: str) -> Gateway:
     if name == "bank":
         return BankGateway(clock=timezone.now)
     if name == "stripe" and settings.STRIPE_API_KEY:
-        secrets = settings.STRIPE_WEBHOOK_SECRETS
-        from billing.gateways.stripe import StripeGateway  # its library is large, and few have it
-
-        return StripeGateway(settings.STRIPE_API_KEY, secrets=secrets, url=settings.STRIPE_API_URL)
+        return stripe()
     if name == "usdc" and has_coins():
         return usdc()
     if name == "x402" and has_x402():
         return x402()
     raise UnknownGateway(name)
+
+
+def stripe() -> StripeGateway:
+    """Raises UnknownGateway where it is off."""
+    if not settings.STRIPE_API_KEY:
+        raise UnknownGateway("stripe")
+    from billing.gateways.stripe import StripeGateway  # its library is large, and few have it
+
+    secrets = settings.STRIPE_WEBHOOK_SECRETS
+    return StripeGateway(settings.STRIPE_API_KEY, secrets=secrets, url=settings.STRIPE_API_URL)
 
 
 def read_kept(name: str, body: bytes) -> Event:

@@ -28,6 +28,7 @@ from billing.gateways import (
     stripe_calls,
     stripe_sessions,
 )
+from billing.gateways.stripe_cards import Cards
 from billing.gateways.stripe_checkout import Checkout
 
 NAME = "stripe"
@@ -44,6 +45,7 @@ class StripeGateway:
     ) -> None:
         self._stripe = stripe_calls.client(key, url=url, deadline_seconds=deadline_seconds)
         self._checkout = Checkout(self._stripe)
+        self.cards = Cards(self._stripe)
         self._secrets = list(secrets)
 
     def create(self, order: Order) -> Charge:
@@ -169,13 +171,16 @@ def _params(order: Order) -> dict[str, Any]:
     token = stripe_answers.TOKEN.fullmatch(order.method)
     if token is None:
         raise Refused("unknown_method", "This is no payment method of Stripe's.")
-    methods = {"enabled": True} if order.return_url else {"enabled": True, "allow_redirects": "never"}
+    # Whom nobody could ask is sent nowhere: a bank that wants to ask declines.
+    return_url = "" if order.off_session else order.return_url
+    methods = {"enabled": True} if return_url else {"enabled": True, "allow_redirects": "never"}
     return {
         "amount": stripe_answers.to_stripe(order.amount, order.currency),
         "currency": order.currency.lower(),
         "payment_method": token["method"],
         **({"customer": token["customer"]} if token["customer"] else {}),
-        **({"return_url": order.return_url} if order.return_url else {}),
+        **({"return_url": return_url} if return_url else {}),
+        **({"off_session": True} if order.off_session else {}),
         "automatic_payment_methods": methods,
         "confirm": True,
         "capture_method": "automatic" if order.capture else "manual",

@@ -91,6 +91,11 @@ SESSION_EVENTS = {
     "checkout.session.async_payment_failed": ChargeState.FAILED,
     "checkout.session.expired": ChargeState.CANCELLED,
 }
+# What a payment fails with when the bank would ask its customer, who is not there (docs.stripe.com/declines/codes).
+NOBODY_THERE = "authentication_required"
+ASK_THEM = (
+    "The bank wants the cardholder to confirm it. Buy credits with this card once yourself: the bank asks you then."
+)
 # What is no end, and no address, while the customer is on Stripe's page.
 ON_THE_PAGE = (ChargeState.FAILED, ChargeState.REQUIRES_ACTION)
 
@@ -157,6 +162,8 @@ def _failure(said: Mapping[str, Any], state: ChargeState) -> dict[str, str]:
         return {}
     wrong = _inner(said, "last_payment_error")
     code = answers.words(wrong.get("code"), 60) or "declined"
+    if code == NOBODY_THERE:
+        return {"failure_code": code, "failure_message": ASK_THEM}
     return {"failure_code": code, "failure_message": answers.words(wrong.get("message"), 300)}
 
 
@@ -237,6 +244,8 @@ def event(body: bytes) -> Event:
     if kind in DISPUTE_EVENTS and about.get("object") == "dispute":
         return _disputed(id, kind, about, said)
     if kind in SESSION_EVENTS and about.get("object") == "checkout.session":
+        if about.get("mode") == "setup":
+            return Event(id, kind, ref="", reference="", state=None, setup=_name(about.get("id")))
         return _returned(id, kind, about, said)
     state = EVENTS.get(kind)
     if state in ON_THE_PAGE and _inner(about, "metadata").get("page") == "checkout":

@@ -22,7 +22,7 @@ from billing.models.outgoing import OutgoingEvent, WebhookAttempt, WebhookDelive
 from billing.models.payments import AutoTopUp, GatewayWebhook, Payment, PaymentEvent, PaymentMethod, Refund
 from billing.models.prices import Price, PriceBook, PriceDraft
 from billing.models.simulated import SimulatedDispute, SimulatedEvent, SimulatedPayment, SimulatedRefund
-from billing.models.stripe import StripeSession
+from billing.models.stripe import CardSetup, StripeCustomer, StripeSession
 from billing.models.usage import Rating, UsageRecord
 from billing.models.x402 import X402Authorization
 
@@ -38,6 +38,7 @@ __all__ = [
     "BankStatement",
     "BankTransfer",
     "BankUndo",
+    "CardSetup",
     "ChainCursor",
     "CoinQuote",
     "CoinRefund",
@@ -81,6 +82,7 @@ __all__ = [
     "SimulatedPayment",
     "SimulatedRefund",
     "SimulatedTransfer",
+    "StripeCustomer",
     "StripeSession",
     "Transaction",
     "UsageRecord",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import datetime, timedelta
+
 from django.db import models
 from django.db.models import F, Q
 from uuid_utils.compat import uuid7
@@ -29,8 +31,15 @@ class PaymentMethod(models.Model):
     token = models.CharField(max_length=200)
     label = models.CharField(max_length=80)
     is_default = models.BooleanField(default=False)
+    # Of a card, as far as its gateway told: what its owner knows it by.
+    brand = models.CharField(max_length=30, blank=True, db_default="")
+    last4 = models.CharField(max_length=4, blank=True, db_default="")
+    exp_month = models.PositiveSmallIntegerField(null=True, blank=True)
+    exp_year = models.PositiveSmallIntegerField(null=True, blank=True)
     created_at = models.DateTimeField()
     removed_at = models.DateTimeField(null=True, blank=True)
+    # When the gateway is told next that it was removed; nothing when it knows, or keeps nothing.
+    forget_at = models.DateTimeField(null=True, blank=True)
 
     objects = OfAccount.as_manager()
 
@@ -47,10 +56,33 @@ class PaymentMethod(models.Model):
             models.CheckConstraint(
                 condition=Q(is_default=False) | Q(removed_at=None), name="removed_payment_methods_are_no_default"
             ),
+            models.CheckConstraint(
+                condition=Q(brand="", last4="", exp_month=None, exp_year=None)
+                | ~Q(brand="") & Q(last4__regex=r"^[0-9]{4}$", exp_month__range=(1, 12), exp_year__range=(2000, 2199)),
+                name="payment_method_is_a_whole_card",
+            ),
+            models.CheckConstraint(
+                condition=Q(forget_at=None) | Q(removed_at__isnull=False), name="only_removed_methods_are_forgotten"
+            ),
+        ]
+        indexes = [
+            models.Index(fields=["forget_at"], condition=Q(forget_at__isnull=False), name="payment_method_to_forget")
         ]
 
     def __str__(self) -> str:
         return self.label
+
+    @property
+    def expires(self) -> str:
+        """A card's last month, as it is printed on it: `12/30`; empty for what is no card."""
+        return f"{self.exp_month:02}/{self.exp_year % 100:02}" if self.exp_month and self.exp_year else ""
+
+    def has_expired(self, now: datetime) -> bool:
+        """A card is good to the end of its month, somewhere on earth."""
+        if self.exp_month is None or self.exp_year is None:
+            return False
+        yesterday = now - timedelta(days=1)
+        return (self.exp_year, self.exp_month) < (yesterday.year, yesterday.month)
 
 
 class Payment(models.Model):

@@ -30,7 +30,7 @@ from billing import (
     periods,
     price_drafts,
 )  # fmt: skip
-from billing.models import Role
+from billing.models import CardSetup, Role
 from billing.outgoing import endpoints
 from federation import memory
 from federation.models import DeadLetter
@@ -78,6 +78,12 @@ class World:
         notes = {"federation": self.federation, "name": WORDS["namespace"], "key": WORDS["key"]}
         memory.write(**notes, item=memory.Item("hello", embedding=[1.0, 2.0]), by="Alice", now=self.now)
         self.things: dict[str, Any] = {}
+
+
+def _card_setup(world: World) -> Any:
+    about = {"session_id": "cs_walk", "key": "walk", "request_hash": "walk", "action_url": "https://stripe.example/"}
+    times = {"created_at": world.now, "ask_at": world.now + timedelta(hours=1)}
+    return CardSetup.objects.create(account=world.account, state="open", **about, **times)
 
 
 def _hold(world: World) -> Any:
@@ -134,6 +140,7 @@ def _group(world: World) -> Any:
 THINGS: dict[str, Callable[[World], Any]] = {
     "agents": lambda world: world.agent,
     "api-keys": lambda world: factories.make_key(world.account)[0],
+    "card-setups": _card_setup,
     "coin-refunds": lambda world: coin_cast.refund(world.account),
     "credit-notes": _credit_note,
     "balancers": lambda world: factories.make_balancer(),

@@ -1,14 +1,16 @@
 """The HTTP promises about money: topups, payments, refunds, payment methods, gateway webhooks, paying an invoice."""
 
 import json
+from datetime import timedelta
 
 import pytest
 from django.test import Client
 from django.utils import timezone
 
-from billing import ledger
+from billing import card_setups, ledger
 from billing.models import Payment
-from tests import factories, ledger_cast, payment_cast
+from tests import factories, fake_stripe, ledger_cast, payment_cast
+from tests.api.billing.conftest import Caller
 from tests.ledger_cast import UCR
 
 METHODS = {
@@ -210,6 +212,37 @@ def test_methods_are_kept_named_anew_and_removed(alice):
 @pytest.mark.parametrize("token", ["4242424242424242", "4242-4242-4242-4242", "sim_none", "", "a b"])
 def test_a_token_no_gateway_gave_is_400(alice, token):
     assert alice.post("payment-methods", {"token": token}).status_code == 400
+
+
+@pytest.mark.allow_hosts(["127.0.0.1"])
+def test_a_card_is_given_on_stripe_s_page(alice, charlie, settings):
+    assert alice.post("card-setups").status_code == 404  # Stripe takes nothing here
+    with fake_stripe.serving() as server:
+        settings.STRIPE_API_KEY, settings.STRIPE_API_URL = fake_stripe.KEY, server.url
+        asked = {"label": "Ours", "is_default": True}
+        first, again = (alice.post("card-setups", asked, key="one") for _ in range(2))
+        found = first.json()
+        assert (first.status_code, found["state"], found["payment_method"]) == (201, "open", None)
+        assert (again.json(), again.headers["Idempotent-Replayed"]) == (found, "true")
+        assert alice.post("card-setups", {"label": ""}, key="one").status_code == 422
+        assert alice.post("card-setups", {"card": "4242424242424242"}).status_code == 400
+        server.give_card("cs_test_1")
+
+        card_setups.sweep(now=timezone.now() + timedelta(seconds=6))
+
+    kept = alice.get(f"card-setups/{found['id']}").json()
+    shown = alice.get(f"payment-methods/{kept['payment_method']}").json()
+    assert (kept["state"], kept["action_url"]) == ("kept", "")
+    assert [shown[name] for name in ("label", "brand", "last4", "exp_month", "exp_year", "is_default")] == [
+        "Ours", "Visa", "4242", 12, 2034, True,
+    ]  # fmt: skip
+    assert [each["id"] for each in alice.get("card-setups", state="kept").json()["results"]] == [found["id"]]
+    assert alice.get("card-setups", state="lost").status_code == 400
+    assert charlie.get(f"card-setups/{found['id']}").status_code == 404
+
+
+def test_a_key_that_only_reads_asks_for_no_page(alice):
+    assert Caller(alice.account, scopes=["billing:read"]).post("card-setups").status_code == 403
 
 
 def test_credits_are_bought_by_themselves_with_a_method(alice):
