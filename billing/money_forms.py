@@ -9,6 +9,7 @@ from uuid import UUID
 from zoneinfo import ZoneInfo
 
 from django import forms
+from django.db.models import QuerySet
 
 from billing import amounts, periods, pricing, reports
 from billing.models import Account, Grant
@@ -102,7 +103,40 @@ class AdjustForm(forms.Form):
     key = forms.UUIDField(widget=forms.HiddenInput)
 
     def clean_credits(self) -> int:
-        try:
-            return amounts.parse_credits(self.cleaned_data["credits"].strip())
-        except ValueError as wrong:
-            raise forms.ValidationError(str(wrong)) from wrong
+        return _ucr(self.cleaned_data["credits"])
+
+
+class MoveForm(forms.Form):
+    """Credits that go to another account, and why. Staff name any account; owners choose among their own."""
+
+    to = forms.ModelChoiceField(
+        queryset=Account.objects.none(), label="To", empty_label="Choose an account", widget=forms.Select(attrs=SELECT)
+    )
+    credits = forms.CharField(
+        help_text="More than 0, with at most six decimal places.",
+        widget=forms.TextInput(attrs={**INPUT, "inputmode": "decimal", "autocomplete": "off"}),
+    )
+    reason = forms.CharField(
+        max_length=300, help_text="Kept in the ledger for good.", widget=forms.TextInput(attrs=INPUT)
+    )
+    # Made with the form, so that sending it twice moves the credits once.
+    key = forms.UUIDField(widget=forms.HiddenInput)
+
+    def __init__(self, *given: Any, receivers: QuerySet[Account], is_staff: bool, **named: Any) -> None:
+        super().__init__(*given, **named)
+        self.fields["to"].queryset = receivers.order_by("name", "pk")
+        if is_staff:  # who may name any is not shown all of them
+            widget = forms.TextInput(attrs={**INPUT, "autocomplete": "off"})
+            found = forms.ModelChoiceField(queryset=receivers, to_field_name="slug", widget=widget, label="To")
+            found.help_text = "The account's short name, as it stands in the addresses of its pages."
+            self.fields["to"] = found
+
+    def clean_credits(self) -> int:
+        return _ucr(self.cleaned_data["credits"])
+
+
+def _ucr(text: str) -> int:
+    try:
+        return amounts.parse_credits(text.strip())
+    except ValueError as wrong:
+        raise forms.ValidationError(str(wrong)) from wrong

@@ -17,8 +17,6 @@ LONG_HELD = timedelta(hours=24)
 # The sweep ends holds within seconds of their expiry; this late it does not.
 OVERDUE = timedelta(minutes=1)
 MOST_HOLDS = 200
-# What somebody gave; bought credits go back with their money.
-GIVEN_BY = ("accounts", "staff", "api:grants")
 
 
 @dataclass(frozen=True)
@@ -118,10 +116,3 @@ def transactions(*, asked: str = "", kind: str = "") -> QuerySet[Transaction]:
     except ValueError:
         found |= Q(account__slug=asked)
     return rows.filter(found).distinct()
-
-
-def may_be_taken_back(found: Transaction) -> bool:
-    """Whether staff may reverse it by hand: what was spent, and what was given and not bought."""
-    if found.kind in (Transaction.Kind.CHARGE, Transaction.Kind.CAPTURE):
-        return True
-    return found.kind == Transaction.Kind.GRANT and found.source in GIVEN_BY

@@ -9,6 +9,7 @@ from billing.views import (
     coin_refunds,
     coins,
     credit_notes,
+    credit_transfers,
     credits,
     gateways,
     invoices,
@@ -75,6 +76,7 @@ money_pages = [
     path("billing/money/", oversight.money, name="money"),
     path("billing/ledger/", oversight.ledger, name="ledger"),
     path("billing/adjust/", staff.adjust, name="adjust"),
+    path("billing/transfer/", credit_transfers.credit_transfer, name="credit-transfer"),
     path("billing/terms/", staff.terms, name="terms"),
     path("billing/transactions/<uuid:pk>/reverse/", staff.reverse, name="transaction-reverse"),
 ]

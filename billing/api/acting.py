@@ -15,9 +15,14 @@ from billing.models import Account
 
 
 class BillingViewSet(viewsets.GenericViewSet[Any]):
-    """Scope `billing`, one request serializer for each act, rows of the account the request acts in."""
+    """Scope `billing`, one request serializer for each act, rows of the account the request acts in.
+
+    Calls cost no credits, so that nobody pays for paying, or for looking at what there is to pay; all but those named.
+    """
 
     scope_area = "billing"
+    calls_are_free = True
+    charged_actions: frozenset[str] = frozenset()
     request_serializers: dict[str, Any] = {}
     query_serializers: dict[str, Any] = {}
 

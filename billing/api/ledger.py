@@ -14,7 +14,7 @@ from rest_framework import exceptions, filters
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from billing import ledger, verify
+from billing import corrections, ledger, verify
 from billing.api import acting, serializers
 from billing.models import Account, Entry, Grant, Hold, Transaction
 
@@ -49,18 +49,58 @@ class TransactionViewSet(acting.BillingViewSet):
     """One transaction with its legs; a customer sees the legs on wallets of their own."""
 
     queryset = Transaction.objects.none()
+    idempotency_required = {"transfer", "reverse"}
+    staff_actions = {"reverse"}
+    request_serializers = {"transfer": serializers.TransferRequest, "reverse": serializers.ReverseRequest}
 
     @extend_schema(responses=serializers.TransactionAnswer)
     def retrieve(self, request: Request, pk: UUID) -> Response:
         mine = Account.objects.visible_to(request.user)
         touches_mine = Q(account__in=mine) | Q(pk__in=_touching(pk, mine))
-        found = get_object_or_404(Transaction.objects.filter(touches_mine), pk=pk)
+        return self._answer(request, get_object_or_404(Transaction.objects.filter(touches_mine), pk=pk))
+
+    @extend_schema(request=serializers.TransferRequest, responses={201: serializers.TransactionAnswer})
+    def transfer(self, request: Request) -> Response:
+        """Move credits of the account to another one: an owner's act, who owns both, or staff's.
+
+        What expires, is held or is an overdraft cannot be moved. A key may, if whoever made it owns both accounts.
+        """
+        given = self.given(request)
+        moved = corrections.move(
+            account=acting.account_of(request),
+            to=given["to"],
+            amount_ucr=given["amount"],
+            reason=given["reason"],
+            key=acting.act_key(request),
+            now=timezone.now(),
+            by=request.user,
+            actor=acting.actor(request),
+            request_id=acting.request_id(request),
+        )
+        return self._answer(request, moved, status=201)
+
+    @extend_schema(request=serializers.ReverseRequest, responses={201: serializers.TransactionAnswer})
+    def reverse(self, request: Request, pk: UUID) -> Response:
+        """Take back what was spent, or given and not bought, by an opposite transaction, once; that is the answer."""
+        found = get_object_or_404(Transaction.objects.all(), pk=pk)
+        given = self.given(request)
+        undone = corrections.take_back(
+            found,
+            key=acting.act_key(request),
+            reason=given["reason"],
+            now=timezone.now(),
+            actor=acting.actor(request),
+            request_id=acting.request_id(request),
+        )
+        return self._answer(request, undone, status=201)
+
+    def _answer(self, request: Request, found: Transaction, status: int = 200) -> Response:
         legs = found.entries.select_related("ledger_account").order_by("pk")
         if not request.user.is_staff:
-            legs = legs.filter(ledger_account__account__in=mine)
+            legs = legs.filter(ledger_account__account__in=Account.objects.visible_to(request.user))
         found.shown_entries = legs
         found.reversal_id = Transaction.objects.filter(reverses=found).values_list("pk", flat=True).first()
-        return Response(serializers.TransactionAnswer(found).data)
+        return Response(serializers.TransactionAnswer(found).data, status=status)
 
 
 def _touching(pk: UUID, accounts: QuerySet[Account]) -> QuerySet[Entry]:
@@ -123,6 +163,8 @@ class HoldViewSet(acting.BillingViewSet):
 
     queryset = Hold.objects.none()
     idempotency_required = {"create", "capture", "release"}
+    # Part of the work that they are for.
+    charged_actions = frozenset(idempotency_required)
     request_serializers = {
         "create": serializers.HoldRequest,
         "capture": serializers.CaptureRequest,

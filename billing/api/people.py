@@ -29,6 +29,8 @@ class Keys(viewsets.GenericViewSet[ApiKey]):
     """API keys of the account."""
 
     scope_area = "account"
+    calls_are_free = True
+    charged_actions: frozenset[str] = frozenset()
     secret_fields = ("key",)
 
     def get_queryset(self) -> QuerySet[ApiKey]:
@@ -83,6 +85,8 @@ class Members(viewsets.GenericViewSet[Membership]):
     """People of the account and their roles."""
 
     scope_area = "account"
+    calls_are_free = True
+    charged_actions: frozenset[str] = frozenset()
 
     def get_queryset(self) -> QuerySet[Membership]:
         rows = Membership.objects.visible_to(self.request.user).filter(account=account_of(self.request))
@@ -140,6 +144,8 @@ class Invitations(viewsets.GenericViewSet[Invitation]):
     """Invitations that wait for their people. `POST members` makes them."""
 
     scope_area = "account"
+    calls_are_free = True
+    charged_actions: frozenset[str] = frozenset()
 
     def get_queryset(self) -> QuerySet[Invitation]:
         account = account_of(self.request)

@@ -141,6 +141,20 @@ class TransactionAnswer(serializers.ModelSerializer[Transaction]):
         read_only_fields = fields
 
 
+# What the database can keep and a person can read.
+SAID = r"^[^\x00-\x1f\x7f]*[^\x00-\x20\x7f][^\x00-\x1f\x7f]*$"
+
+
+class TransferRequest(serializers.Serializer[Any]):
+    to = serializers.UUIDField(help_text="Id of the account that gets them.")
+    amount = CreditsField()
+    reason = serializers.RegexField(SAID, max_length=300, help_text="Kept in the ledger for good.")
+
+
+class ReverseRequest(serializers.Serializer[Any]):
+    reason = serializers.RegexField(SAID, max_length=300, help_text="Kept in the ledger for good.")
+
+
 class CheckAnswer(serializers.Serializer[Any]):
     name = serializers.CharField()
     ok = serializers.BooleanField()

@@ -24,6 +24,8 @@ credits_endpoints = [
     path("account/balance", account.AccountViewSet.as_view({"get": "balance"})),
     path("ledger/entries", ledger.EntryViewSet.as_view({"get": "list"})),
     path("ledger/transactions/<uuid:pk>", ledger.TransactionViewSet.as_view({"get": "retrieve"})),
+    path("ledger/transactions/<uuid:pk>/reverse", ledger.TransactionViewSet.as_view({"post": "reverse"})),
+    path("ledger/transfers", ledger.TransactionViewSet.as_view({"post": "transfer"})),
     path("ledger/verify", ledger.VerifyViewSet.as_view({"get": "retrieve"})),
     path("grants", ledger.GrantViewSet.as_view({"get": "list", "post": "create"})),
     path("holds", ledger.HoldViewSet.as_view({"get": "list", "post": "create"})),

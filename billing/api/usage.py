@@ -45,6 +45,8 @@ class UsageViewSet(acting.BillingViewSet):
     pagination_class = None
     serializer_class = Nothing
     parser_classes = cloud.PARSERS
+    # Part of the work that it records.
+    charged_actions = frozenset({"events"})
     request_serializers = {"events": metered.EventsRequest}
     query_serializers = {"summary": metered.WindowQuery, "export": metered.UsageQuery}
 
@@ -193,6 +195,7 @@ class PriceViewSet(acting.BillingViewSet):
 
     @extend_schema(responses=metered.PriceList)
     def current(self, request: Request) -> Response:
+        """One event costs its price; a call with an API key is `api_call`, but for those that cost no credits."""
         prices = books.prices_of(account_id=acting.account_of(request).pk, at=timezone.now())
         return Response(metered.PriceList({"results": prices, "next": None, "previous": None}).data)
 

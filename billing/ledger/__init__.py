@@ -11,7 +11,7 @@ refusals     the exceptions of all of them
 """
 
 from billing.ledger.asking import Means, means
-from billing.ledger.correcting import reverse, transfer
+from billing.ledger.correcting import movable_ucr, reverse, transfer
 from billing.ledger.granting import (
     expire_grants,
     expire_wallet,
@@ -64,6 +64,7 @@ __all__ = [
     "key_of",
     "lock_wallet",
     "means",
+    "movable_ucr",
     "open_wallet",
     "refusal",
     "release",

@@ -6,6 +6,7 @@ from datetime import datetime
 from uuid import UUID
 
 from django.db import IntegrityError, transaction
+from django.db.models import QuerySet, Sum
 
 from billing import live
 from billing.ledger import granting, posting, refusals, spending
@@ -93,7 +94,10 @@ def transfer(
     *, from_account_id: UUID, to_account_id: UUID, amount_ucr: int, key: str, now: datetime, reason: str = "",
     actor: str = "", request_id: str = "",
 ) -> Transaction:  # fmt: skip
-    """Move credits to another account, where they arrive as one grant without expiry."""
+    """Move credits to another account, where they arrive as one grant without expiry.
+
+    So what expires stays where it was given. Raises AmountOutOfRange, AccountNotActive, InsufficientCredits, KeyReused.
+    """
     refusals.check_amount(amount_ucr)
     if from_account_id == to_account_id:
         raise refusals.AmountOutOfRange(amount_ucr, "Credits move between two different accounts.")
@@ -120,17 +124,16 @@ def transfer(
 def _move(move: posting.Cause, sender: LedgerAccount, receiver: LedgerAccount, amount_ucr: int) -> Transaction:
     granting.expire_wallet(account_id=sender.account_id, now=move.now)
     sender.refresh_from_db()
-    for wallet in (sender, receiver):
-        if wallet.account.status == "closed" or (wallet is sender and wallet.account.status != "active"):
-            raise refusals.AccountNotActive(wallet.account.status)
-    # An overdraft is for one's own usage; only credits one has can be given away.
-    free = sender.posted_ucr - sender.held_ucr
+    if sender.account.status != "active":
+        raise refusals.AccountNotActive(sender.account.status)
+    if receiver.account.status == "closed":
+        raise refusals.AccountNotActive("closed", "The account to move credits to is closed.")
+    free = movable_ucr(sender)
     if free < amount_ucr:
-        raise refusals.InsufficientCredits(amount_ucr, max(0, free))
+        raise refusals.InsufficientCredits(amount_ucr, free)
     written = posting.begin(sender.account_id, move)
     left = amount_ucr
-    live_grants = Grant.objects.filter(wallet=sender, is_open=True).exclude(expires_at__lte=move.now)
-    for each in live_grants.order_by(*granting.BURN_ORDER):
+    for each in _lasting(sender).order_by(*granting.BURN_ORDER):
         taken = min(left, each.remaining_ucr)
         posting.drain(written, grant=each, amount_ucr=taken)
         left -= taken
@@ -142,3 +145,16 @@ def _move(move: posting.Cause, sender: LedgerAccount, receiver: LedgerAccount, a
     live.credits_changed(sender.account_id)
     live.credits_changed(receiver.account_id)
     return written
+
+
+def movable_ucr(wallet: LedgerAccount) -> int:
+    """What of a wallet can be given away: what is there, not held, and does not expire.
+
+    An overdraft is for one's own usage.
+    """
+    lasting = _lasting(wallet).aggregate(sum=Sum("remaining_ucr", default=0))["sum"]
+    return max(0, min(wallet.posted_ucr - wallet.held_ucr, lasting))
+
+
+def _lasting(wallet: LedgerAccount) -> QuerySet[Grant]:
+    return Grant.objects.filter(wallet=wallet, is_open=True, expires_at=None)

@@ -35,9 +35,10 @@ class AccountNotActive(Exception):
 
     code = "conflict"
 
-    def __init__(self, status: str) -> None:
+    def __init__(self, status: str, sentence: str = "") -> None:
         self.status = status
-        super().__init__(f"This account is {status} and cannot spend credits. Ask staff to make it active again.")
+        usual = f"This account is {status} and cannot spend credits. Ask staff to make it active again."
+        super().__init__(sentence or usual)
 
     @property
     def extras(self) -> dict[str, object]:

@@ -14,7 +14,7 @@ from django.utils import timezone
 from django.views.decorators.http import require_safe
 from uuid_utils.compat import uuid7
 
-from billing import amounts, charts, ledger, origins, oversight, periods, pricing, reports, roles, usage_csv
+from billing import amounts, charts, corrections, ledger, origins, periods, pricing, reports, roles, usage_csv
 from billing.models import Account, ApiKey, Entry, Grant, Hold, Transaction, UsageRecord
 from billing.money_forms import UsageForm
 from billing.staff_forms import ReverseForm
@@ -47,6 +47,7 @@ def credits(request: HttpRequest, account: Account) -> HttpResponse:
         "balance": ledger.balance(account_id=account.pk, now=now),
         "grants": Grant.objects.filter(account=account).order_by("-created_at", "-pk")[:100],
         "now": now,
+        "may_move": corrections.receivers(request.user, account).exists(),
         "page": paging.page(request, _statement(account)),
     }
     return render(request, f"billing/{template}.html", context)
@@ -76,7 +77,7 @@ def transaction(request: HttpRequest, account: Account, pk: UUID) -> HttpRespons
         "origin": origins.of(found),
         "reversal": (reversal := Transaction.objects.filter(reverses=found).first()),
     }
-    if request.user.is_staff and reversal is None and oversight.may_be_taken_back(found):
+    if request.user.is_staff and reversal is None and corrections.may_be_taken_back(found):
         context["reverse_form"] = ReverseForm(initial={"key": uuid7()})
     return render(request, "billing/transaction.html", context)
 

@@ -14,7 +14,7 @@ from django.utils import timezone
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 from uuid_utils.compat import uuid7
 
-from billing import amounts, details, ledger, oversight, periods, roles, verify
+from billing import amounts, corrections, details, ledger, periods, roles, verify
 from billing.models import Account, Transaction
 from billing.money_forms import AdjustForm
 from billing.staff_forms import ReverseForm, TermsForm
@@ -112,9 +112,7 @@ def reverse(request: HttpRequest, account: Account, pk: UUID) -> HttpResponse:
     if not form.is_valid():
         messages.error(request, "Say why it is taken back.")
         return redirect("billing:transaction", account, pk)
-    if not oversight.may_be_taken_back(found):
-        raise ledger.NotReversible("This belongs to a payment or a hold. Take that back instead.")
     said = {"reason": form.cleaned_data["reason"], "actor": f"user:{request.user.pk}", "now": timezone.now()}
-    ledger.reverse(transaction_id=pk, key=str(form.cleaned_data["key"]), **said)
+    corrections.take_back(found, key=str(form.cleaned_data["key"]), **said)
     messages.success(request, "It is taken back.")
     return redirect("billing:transaction", account, pk)

@@ -1,12 +1,15 @@
 """account, balance, ledger, grants, holds."""
 
+import json
 from datetime import timedelta
 
 import pytest
+from django.test import Client
 from django.utils import timezone
+from uuid_utils.compat import uuid7
 
 from billing import ledger
-from billing.models import Transaction
+from billing.models import Account, ApiKey, Membership, Role, Transaction
 from tests import factories, ledger_cast
 from tests.api.billing.conftest import Caller
 
@@ -124,6 +127,133 @@ def test_the_receiver_of_a_transfer_sees_it_too(alice, charlie):
     answer = charlie.get(f"ledger/transactions/{moved.pk}")
 
     assert [leg["amount"] for leg in answer.json()["entries"]] == ["1.000000"]
+
+
+def transfer(caller, to, key="", **changes):
+    body = {"to": str(to), "amount": "30", "reason": "Shared costs"} | changes
+    return caller.post("ledger/transfers", {name: value for name, value in body.items() if value is not None}, key=key)
+
+
+def second_of(caller):
+    """Another account of the one who owns the caller's and made its key."""
+    owner, other = caller.account.memberships.get().user, ledger_cast.make_account(0)
+    Membership.objects.create(account=other, user=owner, role=Role.OWNER)
+    ApiKey.objects.filter(account=caller.account).update(created_by=owner)
+    return other
+
+
+def test_credits_move_between_two_accounts_of_an_owner(alice):
+    other = second_of(alice)
+
+    answer, again = (transfer(alice, other.pk, key="one") for _ in range(2))
+
+    found = answer.json()
+    assert (answer.status_code, found["kind"], found["description"]) == (201, "transfer", "Shared costs")
+    assert [leg["amount"] for leg in found["entries"]] == ["-30.000000"]
+    assert (again.json(), again.headers["Idempotent-Replayed"]) == (found, "true")
+    assert alice.get("account/balance").json()["available"] == "970.000000"
+    assert ledger_cast.available(other, timezone.now()) == 30
+    assert found["actor"].startswith("key:")
+
+
+def test_a_person_who_owns_both_moves_credits_too(alice):
+    other, client = second_of(alice), Client()
+    client.force_login(alice.account.memberships.get().user)
+    body = json.dumps({"to": str(alice.account.pk), "amount": "1", "reason": "Back"})
+    transfer(alice, other.pk)
+
+    answer = client.post(
+        f"/api/v1/ledger/transfers?account={other.slug}", body, "application/json", headers={"Idempotency-Key": "b"}
+    )
+
+    assert [leg["amount"] for leg in answer.json()["entries"]] == ["-1.000000", "1.000000"]
+
+
+def test_which_accounts_there_are_is_told_to_nobody(alice, charlie):
+    second_of(alice)
+    theirs, nobodys = transfer(alice, charlie.account.pk).json(), transfer(alice, uuid7()).json()
+
+    theirs.pop("instance", None), nobodys.pop("instance", None)
+    assert (theirs["status"], theirs) == (400, nobodys)
+    assert theirs["errors"] == {"to": ["You own no such account."]}
+    assert charlie.get("account/balance").json()["available"] == "1000.000000"
+
+
+@pytest.mark.parametrize(
+    ("change", "status", "code"),
+    [
+        ({"amount": "1001"}, 402, "insufficient_credits"),
+        ({"amount": "0"}, 400, "validation_error"),
+        ({"amount": 5}, 400, "validation_error"),
+        ({"reason": None}, 400, "validation_error"),
+        ({"reason": " "}, 400, "validation_error"),
+        ({"to": "me"}, 400, "validation_error"),
+        ({"to": "acme"}, 400, "validation_error"),
+        ({"note": "x"}, 400, "validation_error"),
+        ({"key": "used"}, 422, "idempotency_key_reused"),
+    ],
+)
+def test_a_transfer_that_cannot_be_changes_nothing(alice, change, status, code):
+    other = second_of(alice)
+    transfer(alice, other.pk, key="used")
+    change = {name: str(alice.account.pk) if value == "me" else value for name, value in change.items()}
+
+    answer = transfer(alice, change.pop("to", other.pk), **({"amount": "31"} | change))
+
+    assert (answer.status_code, answer.json()["code"]) == (status, code)
+    assert ledger_cast.available(other, timezone.now()) == 30
+
+
+def test_a_transfer_needs_a_key_of_its_own_the_scope_and_an_owner(alice):
+    other = second_of(alice)
+    body = json.dumps({"to": str(other.pk), "amount": "1", "reason": "x"})
+    assert alice._client.post("/api/v1/ledger/transfers", body, "application/json").status_code == 400
+    assert transfer(Caller(alice.account, scopes=["billing:read"]), other.pk).json()["code"] == "missing_scope"
+    assert transfer(Caller(alice.account, scopes=["billing:write"]), other.pk).json()["code"] == "role_required"
+    ledger.set_overdraft(account_id=alice.account.pk, overdraft_ucr=UCR)
+    Account.objects.filter(pk=other.pk).update(status="closed")
+    closed = transfer(alice, other.pk)
+    assert (closed.status_code, closed.json()["state"]) == (409, "closed")
+
+
+def test_staff_move_credits_between_any(alice, charlie, stella):
+    body = {"to": str(charlie.account.pk), "amount": "30", "reason": "Merged"}
+    answer = stella.post(f"ledger/transfers?account={alice.account.slug}", body)
+
+    assert [leg["amount"] for leg in answer.json()["entries"]] == ["-30.000000", "30.000000"]
+    assert charlie.get("account/balance").json()["available"] == "1030.000000"
+
+
+def test_staff_reverse_a_transaction_once(alice, stella):
+    receipt = ledger_cast.charge(alice.account, 10, meter="mcp_call")
+    path, said = f"ledger/transactions/{receipt.transaction_id}/reverse", {"reason": "Our mistake"}
+    assert alice.post(path, said).json()["code"] == "staff_required"
+
+    first, again = stella.post(path, said, key="r"), stella.post(path, said, key="r")
+
+    found = first.json()
+    assert (first.status_code, found["kind"], found["reverses"]) == (201, "reversal", str(receipt.transaction_id))
+    assert (found["description"], again.json()) == ("Our mistake", found)
+    assert alice.get("account/balance").json()["available"] == "1000.000000"
+    assert alice.get(f"ledger/transactions/{receipt.transaction_id}").json()["reversed_by"] == found["id"]
+    other = stella.post(path, said)
+    assert (other.status_code, other.json()["code"]) == (409, "conflict")
+    assert stella.post(path, {"reason": ""}).status_code == 400
+    assert stella.post(f"ledger/transactions/{uuid7()}/reverse", said).status_code == 404
+    assert stella._client.post(f"/api/v1/{path}", json.dumps(said), "application/json").status_code == 400
+
+
+def test_what_was_bought_moved_or_reversed_is_not_reversed(alice, charlie, stella):
+    alice.post("topups", {"credits": "10", "payment_method": "sim_ok"})
+    bought = Transaction.objects.filter(account=alice.account, source="payments").get()
+    moved = stella.post(
+        f"ledger/transfers?account={alice.account.slug}",
+        {"to": str(charlie.account.pk), "amount": "1", "reason": "x"},
+    ).json()
+
+    for pk in (bought.pk, moved["id"]):
+        answer = stella.post(f"ledger/transactions/{pk}/reverse", {"reason": "x"})
+        assert (answer.status_code, answer.json()["code"]) == (409, "conflict")
 
 
 def test_another_accounts_things_are_404(alice, charlie):
