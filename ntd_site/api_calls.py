@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from decimal import Decimal
 from functools import cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from uuid import UUID
 
 import redis
@@ -51,10 +51,10 @@ class Calls(NamedTuple):
 def count(request: HttpRequest, response: HttpResponse) -> None:
     """Count a served call of a key, without waiting for Redis to say that it did.
 
-    A suspended customer may look at the bills and pay them at no cost.
+    Looking at bills and paying them costs nothing; of a customer who may not spend nothing else does either.
     """
     key: ApiKey | None = getattr(request, "api_key", None)
-    if key is None or key.account.status != Account.Status.ACTIVE:
+    if key is None or key.account.status != Account.Status.ACTIVE or _is_free(request):
         return
     if response.status_code >= 500 or response.status_code in REFUSED or clock.is_on():
         return
@@ -62,6 +62,18 @@ def count(request: HttpRequest, response: HttpResponse) -> None:
         _tell("EVAL", SCRIPT, 1, CALLS, f"{key.account_id}:{key.pk}")
     except (redis.RedisError, OSError) as error:
         log.warning("a call was not counted: %s", error)
+
+
+def _is_free(request: HttpRequest) -> bool:
+    func = request.resolver_match.func if request.resolver_match else None
+    acts = getattr(func, "actions", None) or {}
+    method = str(request.method).lower()
+    return is_free(getattr(func, "cls", None), acts.get("get" if method == "head" else method))
+
+
+def is_free(view: Any, act: str | None) -> bool:
+    """Whether a view says that calls of this act of it cost no credits."""
+    return bool(getattr(view, "calls_are_free", False)) and act not in view.charged_actions
 
 
 def _tell(*command: object) -> None:

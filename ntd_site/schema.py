@@ -22,7 +22,7 @@ from drf_spectacular.renderers import OpenApiYamlRenderer
 from drf_spectacular.utils import OpenApiParameter
 from rest_framework import permissions, serializers
 
-from ntd_site import api, bodies, problems
+from ntd_site import api, api_calls, bodies, problems
 from ntd_site.idempotency import is_required
 
 AREAS = {
@@ -85,7 +85,11 @@ class AutoSchema(SpectacularSchema):
         return [getattr(self.view, "scope_area", None) or "operating"]
 
     def get_description(self) -> str:
-        return "\n\n".join(part for part in (super().get_description(), self._needs()) if part)
+        return "\n\n".join(part for part in (super().get_description(), self._needs(), self._costs()) if part)
+
+    def _costs(self) -> str:
+        is_free = self._is_for_accounts() and api_calls.is_free(self.view, getattr(self.view, "action", None))
+        return "Calling it costs no credits." if is_free else ""
 
     def _needs(self) -> str:
         if api.is_staff_act(self.view):

@@ -307,7 +307,8 @@ REST_FRAMEWORK = {
 }
 SPECTACULAR_SETTINGS = {
     "TITLE": "ntd API",
-    "DESCRIPTION": "Sandboxes, federations, billing and scaling. Errors are application/problem+json.",
+    "DESCRIPTION": "Sandboxes, federations, billing and scaling. Errors are application/problem+json. A served call "
+    "with an API key costs what `GET /api/v1/prices` says of `api_call`, or nothing where its description says so.",
     "VERSION": "1.0.0",
     "OAS_VERSION": "3.1.0",
     "SCHEMA_PATH_PREFIX": "/api/v1",

@@ -12,7 +12,7 @@ from django.utils import timezone
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_http_methods, require_POST
 
-from billing import accounts, details, invitations, keys, ledger, roles
+from billing import accounts, books, details, invitations, keys, ledger, pricing, roles
 from billing.models import Account, ApiKey, Invitation, Membership, Role
 from billing.person_forms import AccountForm, InviteForm, KeyForm, RoleForm
 
@@ -102,6 +102,7 @@ def api_keys(request: HttpRequest, account: Account) -> HttpResponse:
         "keys": ApiKey.objects.filter(account=account, revoked_at=None).order_by("-created_at", "-pk"),
         "now": now,
         "scope_count": len(keys.SCOPES),
+        "api_call": books.price_of(account_id=account.pk, meter=pricing.Meter.API_CALL, at=now),
     }
     return render(request, "billing/api_keys.html", context, status=422 if form.errors else 200)
 
