@@ -2,25 +2,31 @@
 
 A budget counts what is charged or held after it was made; a hold counts in the period in which it was made. One that
 blocks refuses what would lead beyond its limit; what was held before, and finished work, is charged all the same.
-What is reversed is given back to the periods that counted it.
+What is reversed is given back to the periods that counted it, until those are long over and nothing shows them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from uuid import UUID
 
 from django.db import IntegrityError, connection, transaction
+from django.db.models import Q, QuerySet
 
 from billing import ledger, live, pricing
-from billing.models import Account, ApiKey, Budget, BudgetCounter
+from billing.models import Account, ApiKey, Budget, BudgetCounter, BudgetSpend
 
 THRESHOLDS = (50, 80, 100)
 MOST_THRESHOLDS = 10
 HIGHEST_THRESHOLD = 1000
 MOST = 100
+# When a period is over wherever its account's clock may be set, with a day to spare for clocks that differ.
+OVER_AFTER = {"day": timedelta(days=3), "week": timedelta(days=9), "month": timedelta(days=33)}
+# How many counters, and how many spends, a sweep forgets.
+MOST_COUNTERS = 200
+MOST_SPENDS = 5000
 PERIODS = "select id, billing_budget_period(period, %s, %s) from billing_budget where account_id = %s"
 
 
@@ -190,3 +196,30 @@ def _starts(account: Account, now: datetime) -> dict[UUID, datetime]:
     with connection.cursor() as cursor:
         cursor.execute(PERIODS, [account.time_zone, now, account.pk])
         return dict(cursor.fetchall())
+
+
+def forget(*, now: datetime) -> int:
+    """Forget which spends counted in periods that are long over; returns how many. A few at a time, the oldest first.
+
+    Whatever the account's time zone becomes, no spend counts on such a counter, no page shows it and no budget refuses
+    by it, so a reversal has nothing to give back to it. A hold that still reserves of it keeps it, since its end counts
+    there.
+    """
+    forgotten = 0
+    for counter in _over(now)[:MOST_COUNTERS]:
+        room = MOST_SPENDS - forgotten
+        found = list(BudgetSpend.objects.filter(counter=counter).order_by("pk").values_list("pk", flat=True)[:room])
+        BudgetSpend.objects.filter(pk__in=found).delete()
+        forgotten += len(found)
+        if len(found) == room:
+            break
+        BudgetCounter.objects.filter(pk=counter, held_ucr=0).update(is_over=True)
+    return forgotten
+
+
+def _over(now: datetime) -> QuerySet[BudgetCounter, int]:
+    long_over = Q()
+    for period, lasts in OVER_AFTER.items():
+        long_over |= Q(budget__period=period, period_start__lt=now - lasts)
+    rows = BudgetCounter.objects.filter(long_over, is_over=False, held_ucr=0)
+    return rows.order_by("period_start", "pk").values_list("pk", flat=True)

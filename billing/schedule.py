@@ -51,6 +51,11 @@ SCHEDULE: dict[str, dict[str, object]] = {
         "schedule": 15.0,
         "options": {"expires": 15, "queue": "sweeps"},
     },
+    "billing-forget-budget-spends": {
+        "task": "billing.tasks.forget_budget_spends",
+        "schedule": 300.0,
+        "options": {"expires": 300, "queue": "sweeps"},
+    },
     "billing-forget-webhooks": {
         "task": "billing.tasks.forget_webhooks",
         "schedule": 300.0,

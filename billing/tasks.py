@@ -11,6 +11,7 @@ from django.utils import timezone
 from billing import (
     alerts,
     bank_matching,
+    budgets,
     card_setups,
     closing,
     coin_refunds,
@@ -122,3 +123,8 @@ def remind_of_invoices() -> None:
 @shared_task
 def tell_alerts() -> None:
     alerts.sweep(now=timezone.now())
+
+
+@shared_task
+def forget_budget_spends() -> None:
+    budgets.forget(now=timezone.now())

@@ -82,11 +82,16 @@ class BudgetCounter(models.Model):
     period_start = models.DateTimeField()
     spent_ucr = models.BigIntegerField(default=0)
     held_ucr = models.BigIntegerField(default=0)
+    # Its period is long over, and what counted on it is forgotten: nothing is given back to it any more.
+    is_over = models.BooleanField(default=False, db_default=False)
 
     class Meta:
         constraints = [
             models.UniqueConstraint(fields=["budget", "period_start"], name="one_counter_per_period"),
             models.CheckConstraint(condition=Q(spent_ucr__gte=0, held_ucr__gte=0), name="budget_counter_not_negative"),
+        ]
+        indexes = [
+            models.Index(fields=["period_start"], condition=Q(is_over=False), name="budget_counter_not_over"),
         ]
 
     def __str__(self) -> str:
@@ -109,7 +114,10 @@ class BudgetReservation(models.Model):
 
 
 class BudgetSpend(models.Model):
-    """What a transaction counted on a counter: its reversal gives so much back, in the period it was counted in."""
+    """What a transaction counted on a counter: its reversal gives so much back, in the period it was counted in.
+
+    Forgotten when that period is long over (budgets.forget).
+    """
 
     id = models.BigAutoField(primary_key=True)
     transaction = models.ForeignKey(Transaction, on_delete=models.PROTECT, related_name="+", db_index=False)

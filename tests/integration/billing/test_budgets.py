@@ -11,7 +11,7 @@ from django.core import mail
 from django.db import connection
 
 from billing import alerts, batches, budgets, ledger, metering
-from billing.models import Account, Alert, BalanceWatch, Budget, BudgetCounter
+from billing.models import Account, Alert, BalanceWatch, Budget, BudgetCounter, BudgetSpend
 from tests import factories, ledger_cast, outgoing_cast
 from tests.ledger_cast import NOON, UCR
 
@@ -412,3 +412,81 @@ def test_a_crash_in_the_middle_of_a_reversal_gives_nothing_back(
             ledger.reverse(transaction_id=receipt.transaction_id, key="r", reason="", now=NOON)
 
     assert stands(budget) == (10, 0)
+
+
+LATER = NOON + timedelta(days=40)
+
+
+def reverse(receipt: ledger.Receipt, key: str = "r", now: datetime = LATER) -> None:
+    ledger.reverse(transaction_id=receipt.transaction_id, key=key, reason="", now=now)
+
+
+@pytest.mark.parametrize(
+    ("period", "days"), [("day", 2.4), ("day", 3), ("week", 7), ("week", 9), ("month", 20), ("month", 33)]
+)
+def test_what_counted_is_forgotten_when_its_period_is_long_over(account: Account, period: str, days: float) -> None:
+    """NOON is a Wednesday, the 18th."""
+    budget, receipt = make(account, period=period), ledger_cast.charge(account, 10)
+    started = budgets.standings(account, [budget], now=NOON)[0].period_start
+    now = started + timedelta(days=days, seconds=1)
+    is_over = timedelta(days=days) >= budgets.OVER_AFTER[period]
+
+    assert budgets.forget(now=now) == int(is_over)
+    assert budgets.forget(now=now) == 0
+
+    assert BudgetCounter.objects.get().is_over is is_over
+    reverse(receipt, now=now)
+    assert BudgetCounter.objects.get().spent_ucr == (10 * UCR if is_over else 0)
+    assert ledger_cast.available(account, now) == 1000
+    assert stands(budget, now) == (0, 0)
+
+
+def test_budgets_without_a_period_and_what_runs_now_forget_nothing(account: Account) -> None:
+    total, receipt = make(account, period="total"), ledger_cast.charge(account, 10)
+    day = make(account, scope="meter", target="mcp_call")
+    ledger_cast.use(account, "mcp_call", 5, now=LATER)
+
+    budgets.forget(now=LATER)
+    reverse(receipt)
+
+    assert (stands(total, LATER), stands(day, LATER)) == ((5, 0), (5, 0))
+
+
+def test_a_hold_that_still_reserves_keeps_its_counter(account: Account) -> None:
+    budget, held = make(account), ledger_cast.hold(account, 30, expires_at=LATER + timedelta(days=1))
+    receipt = ledger_cast.charge(account, 10)
+    assert budgets.forget(now=LATER) == 0
+
+    ledger.capture(hold_key=held.key, amount_ucr=20 * UCR, key="end", source="test", now=LATER)
+    reverse(receipt)
+    assert BudgetCounter.objects.get(budget=budget).spent_ucr == 20 * UCR
+
+    assert budgets.forget(now=LATER) == 1
+    assert BudgetCounter.objects.get(budget=budget).is_over
+
+
+def test_a_sweep_forgets_a_few_at_a_time(account: Account, monkeypatch: pytest.MonkeyPatch) -> None:
+    make(account)
+    for day in range(3):
+        for _ in range(2):
+            ledger_cast.charge(account, 1, now=NOON + timedelta(days=day))
+    monkeypatch.setattr(budgets, "MOST_SPENDS", 4)
+    monkeypatch.setattr(budgets, "MOST_COUNTERS", 2)
+
+    assert [budgets.forget(now=LATER) for _ in range(3)] == [4, 2, 0]
+
+    assert (BudgetSpend.objects.count(), BudgetCounter.objects.filter(is_over=False).count()) == (0, 0)
+
+
+def test_no_clock_makes_a_forgotten_period_the_present_one(account: Account) -> None:
+    """The farthest that two clocks are apart is 26 hours."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "select p, max(m - billing_budget_period(p, name, m)) from pg_timezone_names,"
+            " unnest(array['day', 'week', 'month']) p, generate_series(%s, %s, interval '7 hours') m"
+            " where name in ('Pacific/Kiritimati', 'Pacific/Niue', 'Europe/Berlin', 'America/St_Johns') group by p",
+            [NOON - timedelta(days=20), NOON + timedelta(days=20)],
+        )
+        longest = dict(cursor.fetchall())
+
+    assert all(longest[period] < lasts - timedelta(days=1) for period, lasts in budgets.OVER_AFTER.items())
