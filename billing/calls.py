@@ -6,7 +6,7 @@ fifth of its time there, and a third of ours.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import psycopg
@@ -34,7 +34,7 @@ class _Prepared(psycopg.Cursor[Any]):
         self._set_results([result])
 
 
-def run(statement: str, arguments: Sequence[object]) -> psycopg.Cursor[Any] | CursorWrapper:
+def run(statement: str, arguments: Sequence[object] | Mapping[str, object]) -> psycopg.Cursor[Any] | CursorWrapper:
     """The cursor that has run a statement, to be read before the next one.
 
     Fails as Django's own. One cursor stays with each connection: making it took as long as all arguments.

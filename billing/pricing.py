@@ -198,5 +198,5 @@ def default_price(meter: str) -> Price:
 
 
 def cost_ucr(meter: str, quantity: Decimal) -> int:
-    """What a quantity costs by the default price book, for estimates and holds."""
+    """What a quantity costs by the default price book; what an account pays: rating.cost_now_ucr."""
     return half_even(default_price(meter).exact(quantity))

@@ -1,11 +1,12 @@
 """What an event costs: what the database knows of it, under the wallet's lock, and what its running total grew by.
 
-look_up -> Facts -> rate -> Rated
+look_up -> Facts -> rate -> Rated        cost_now_ucr: the same before it happens, for holds
 """
 
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
@@ -18,6 +19,23 @@ from django.db import transaction
 from billing import amounts, books, calls, ledger, periods, pricing
 from billing.models import Account, Hold, Invoice, Price, Rating
 
+# As billing_usage_facts finds them, without the wallet's lock.
+NOW = """
+select a.billing_period, a.time_zone, p.*, r.period_start, r.quantity, r.rated_ucr
+  from billing_account a
+  join lateral (
+        select q.id, q.book_id, q.shape, q.amount_ucr, q.per, q.minimum_ucr, q.tiers::text, q.name, q.unit
+          from billing_price q join billing_pricebook b on b.id = q.book_id
+         where q.meter = %(meter)s and b.valid_from <= %(now)s and (b.valid_until is null or b.valid_until > %(now)s)
+           and (b.account_id = a.id or b.account_id is null)
+         order by b.account_id nulls last, b.valid_from desc
+         limit 1) p on true
+  left join lateral (
+        select s.period_start, s.quantity, s.rated_ucr from billing_rating s
+         where s.account_id = a.id and s.meter = %(meter)s and s.price_id = p.id and s.period_start <= %(now)s
+         order by s.period_start desc
+         limit 1) r on true
+ where a.id = %(account)s"""
 FACTS = "select * from billing_usage_facts(%s, %s, %s, %s, %s, %s)"
 
 
@@ -71,6 +89,26 @@ class Rated:
     period_start: datetime
     billed_at: datetime
     ucr: int
+
+
+def cost_now_ucr(*, account_id: UUID, meter: str, quantity: Decimal, now: datetime) -> int:
+    """What so much more would cost the account now, at its own price: what to set aside for it.
+
+    A price with tiers, packages or a minimum goes on from the total of the period so far. Rounded up, since what was
+    used before decides whether the last piece counts. Raises pricing.UnknownMeter.
+    """
+    row = calls.run(NOW, {"account": account_id, "meter": meter, "now": now}).fetchone()
+    if row is None:  # no book is published before the first charge
+        return math.ceil(pricing.default_price(meter).exact(quantity))
+    cadence, zone, *priced, since, total, rated_ucr = row
+    names = ("price", "book", "shape", "amount", "per", "minimum", "tiers", "name", "unit")
+    rule = _price(dict(zip(names, priced, strict=True)), meter).rule()
+    if rule.shape == pricing.Shape.PER_UNIT and not rule.minimum_ucr:
+        return math.ceil(rule.exact(quantity))
+    start = periods.containing(now, periods.Cadence(cadence), ZoneInfo(zone)).start
+    before = Total(start, total, rated_ucr) if since == start else Total(start, Decimal(0), 0)
+    grown = amounts.WIDE.add(before.quantity, quantity)
+    return pricing.rate(rule, total_quantity=grown, rated_before_ucr=before.rated_ucr).step_ucr
 
 
 def look_up(

@@ -14,7 +14,7 @@ from uuid import UUID
 
 from django.db.models import Count
 
-from billing import ledger, pricing
+from billing import ledger, rating
 from federation import attempts
 from federation.assignment import Candidate
 from federation.models import Agent, Attempt, Federation
@@ -49,8 +49,9 @@ class Purse:
 
 
 def _purse(federation: Federation, now: datetime) -> Purse:
-    found = ledger.means(account_id=federation.account_id, meter=SECOND, now=now)
-    return Purse(federation.account_id, found, pricing.cost_ucr(SECOND, Decimal(federation.lease_seconds)))
+    asked = {"account_id": federation.account_id, "meter": SECOND, "now": now}
+    lease_ucr = rating.cost_now_ucr(**asked, quantity=Decimal(federation.lease_seconds))
+    return Purse(federation.account_id, ledger.means(**asked), lease_ucr)
 
 
 def judge(crew: Iterable[Candidate], *, federation: Federation, now: datetime) -> None:

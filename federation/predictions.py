@@ -16,7 +16,7 @@ from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
-from billing import ledger, metering, pricing
+from billing import ledger, metering, rating
 from federation import inference, workloads
 from federation.models import Agent, Attempt, Task
 from sandboxes.setbacks import WAITS_AT_MOST
@@ -87,9 +87,12 @@ def hold(*, attempt: Attempt, now: datetime) -> None:
     task = attempt.task
     if task.type != workloads.INFER:
         return
+    account_id = task.federation.account_id
+    price_ucr = rating.cost_now_ucr(account_id=account_id, meter=METER, quantity=Decimal(1), now=now)
     ledger.hold(
-        account_id=task.federation.account_id,
-        amount_ucr=pricing.cost_ucr(METER, Decimal(1)),
+        account_id=account_id,
+        # What costs nothing is recorded all the same, by what it captures.
+        amount_ucr=max(1, price_ucr),
         key=_hold_key(attempt),
         # As its execution's: never expired by itself.
         expires_at=now + 2 * WAITS_AT_MOST,

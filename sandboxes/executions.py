@@ -14,7 +14,7 @@ from django.conf import settings
 from django.db import transaction
 from django.db.models import Q
 
-from billing import ledger, pricing
+from billing import ledger, rating
 from billing.keys import KeyPrincipal
 from billing.models import Account, User
 from sandboxes import cancels, engine, lifecycle, lifetimes, live, programs, sealing, steps, tasks, telling, transcript
@@ -136,7 +136,7 @@ def _stored(program: programs.Program, sealed_env: Mapping[str, str]) -> dict[st
 
 
 def _queue(execution: Execution, now: datetime, api_key: str) -> Execution:
-    held_ucr = most_cost_ucr(execution.timeout_seconds)
+    held_ucr = max(1, cost_now_ucr(execution.account_id, execution.timeout_seconds, now))
     # Longer than it may wait and run, so that what is held is released or captured, and never expires by itself.
     terms = {"held_ucr": held_ucr, "held_until": now + 2 * WAITS_AT_MOST, "now": now}
     terms |= {"meter": METER, "api_key": api_key}
@@ -176,9 +176,10 @@ def _enter(execution: Execution, now: datetime, *, may_wait: bool) -> Execution:
     return execution
 
 
-def most_cost_ucr(timeout_seconds: float) -> int:
-    """What an execution costs when it runs to its time-out."""
-    return pricing.cost_ucr(METER, Decimal(str(timeout_seconds)))
+def cost_now_ucr(account_id: Any, seconds: float, now: datetime) -> int:
+    """What so much time in a sandbox would cost the account now."""
+    quantity = Decimal(str(round(seconds, 3)))
+    return rating.cost_now_ucr(account_id=account_id, meter=METER, quantity=quantity, now=now)
 
 
 def _turn(account_id: Any) -> int:

@@ -13,7 +13,7 @@ from contextlib import suppress
 from datetime import datetime, timedelta
 from decimal import Decimal
 
-from billing import ledger, metering, pricing
+from billing import ledger, metering, rating
 from sandboxes.charges import METER, SOURCE
 from sandboxes.models import Sandbox
 from sandboxes.models.sandboxes import LONGEST
@@ -25,16 +25,13 @@ def window_seconds(*, start: datetime, expires_at: datetime) -> float:
     return min(WINDOW, expires_at - start).total_seconds()
 
 
-def most_cost_ucr(seconds: float) -> int:
-    """What so many seconds of a sandbox cost."""
-    return pricing.cost_ucr(METER, Decimal(str(round(seconds, 3))))
-
-
 def hold(sandbox: Sandbox, *, now: datetime) -> None:
     """Set the present window's credits aside. Raises those of ledger.CANNOT_SPEND."""
+    lasts = Decimal(str(round((sandbox.held_until - sandbox.charged_until).total_seconds(), 3)))
+    price_ucr = rating.cost_now_ucr(account_id=sandbox.account_id, meter=METER, quantity=lasts, now=now)
     ledger.hold(
         account_id=sandbox.account_id,
-        amount_ucr=max(1, most_cost_ucr((sandbox.held_until - sandbox.charged_until).total_seconds())),
+        amount_ucr=max(1, price_ucr),
         key=sandbox.hold_key,
         # Charged or let go long before, and never expired by itself.
         expires_at=now + 2 * LONGEST,

@@ -27,7 +27,6 @@ from sandboxes import (
     pages,
     pools,
     programs,
-    rent,
     vitals,
 )
 from sandboxes.forms import (
@@ -118,6 +117,10 @@ def execution_detail(request: HttpRequest, account: Account, pk: UUID) -> HttpRe
     return render(request, "sandboxes/execution_detail.html", shown | {"log": execution_page.log(execution)})
 
 
+def _minute_ucr(account: Account) -> int:
+    return executions.cost_now_ucr(account.pk, 60, timezone.now())
+
+
 def _one(rows: Any, account: Account, pk: UUID) -> Any:
     return get_object_or_404(rows, account=account, pk=pk)
 
@@ -131,7 +134,7 @@ def execution_new(request: HttpRequest, account: Account) -> HttpResponse:
         submitted, status = _submit(request, account, form)
         if submitted is not None:
             return redirect("sandboxes:execution", account, submitted.pk)
-    shown = {"form": form, "most_ucr": executions.most_cost_ucr(60)}
+    shown = {"form": form, "minute_ucr": _minute_ucr(account)}
     return render(request, "sandboxes/execution_new.html", shown, status=status)
 
 
@@ -235,7 +238,7 @@ def _show_sandbox(
         "executions": rows[:SHOWN_EXECUTIONS],
         "form": form or SandboxCodeForm(initial={"code": HELLO[sandbox.language]}),
         "lifetime": LifetimeForm(),
-        "minute_ucr": rent.most_cost_ucr(60),
+        "minute_ucr": _minute_ucr(account),
     }
     return render(request, template, shown, status=status)
 
@@ -248,7 +251,7 @@ def sandbox_new(request: HttpRequest, account: Account) -> HttpResponse:
         opened, status = _open_sandbox(request, account, form)
         if opened is not None:
             return redirect("sandboxes:sandbox", account, opened.pk)
-    shown = {"form": form, "minute_ucr": rent.most_cost_ucr(60)}
+    shown = {"form": form, "minute_ucr": _minute_ucr(account)}
     return render(request, "sandboxes/kept_new.html", shown, status=status)
 
 

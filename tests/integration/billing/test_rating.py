@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import timedelta
+from datetime import datetime, timedelta
 from decimal import Decimal
 
 import pytest
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
-from billing import metering
+from billing import books, metering, pricing, rating
 from billing.models import Account, Hold, Rating
 from tests import ledger_cast as cast
-from tests.ledger_cast import NOON
+from tests.ledger_cast import NOON, UCR
 
 pytestmark = pytest.mark.django_db
 MONTH_AGO = NOON - timedelta(days=20)
@@ -111,3 +111,79 @@ def test_a_new_hold_knows_everything_about_itself() -> None:
     assert {field.attname: getattr(made, field.attname) for field in made._meta.concrete_fields} == {
         field.attname: getattr(kept, field.attname) for field in kept._meta.concrete_fields
     }
+
+
+def costs(account: Account, meter: str, quantity: str | int, now: datetime = NOON) -> int:
+    return rating.cost_now_ucr(account_id=account.pk, meter=meter, quantity=Decimal(quantity), now=now)
+
+
+def own(account: Account, **price: object) -> None:
+    wanted = {"meter": "inference", "shape": pricing.Shape.PER_UNIT, "name": "Inferences", "unit": "inference"} | price
+    books.publish_next(
+        name="Own", prices=[pricing.Price(**wanted)], valid_from=NOON, now=NOON, account_id=account.pk
+    )  # fmt: skip
+
+
+def test_what_is_set_aside_is_the_account_s_own_price_from_the_moment_it_holds() -> None:
+    account, other = cast.make_account(1000), cast.make_account(1000)
+    assert costs(account, "inference", 1) == 10 * UCR
+    own(account, amount_ucr=25 * UCR)
+
+    assert (costs(account, "inference", 2), costs(other, "inference", 2)) == (50 * UCR, 20 * UCR)
+    assert costs(account, "inference", 1, NOON - timedelta(seconds=1)) == 10 * UCR
+    assert costs(account, "mcp_call", 1) == 1 * UCR
+
+
+def test_what_is_set_aside_is_rounded_up_and_covers_what_is_charged() -> None:
+    account = cast.make_account(1000)
+    for seconds in ("0.001", "4", "29.999", "4"):
+        most = costs(account, "sandbox_second", seconds)
+        record = cast.use(account, "sandbox_second", seconds)
+        assert most - 1 <= record.cost_ucr <= most
+
+
+@pytest.mark.parametrize(
+    ("price", "before", "quantity", "credits"),
+    [
+        ({"shape": "package", "amount_ucr": 5 * UCR, "per": Decimal(10)}, 0, 1, 5),
+        ({"shape": "package", "amount_ucr": 5 * UCR, "per": Decimal(10)}, 3, 7, 0),
+        ({"shape": "package", "amount_ucr": 5 * UCR, "per": Decimal(10)}, 3, 8, 5),
+        ({"shape": "flat", "amount_ucr": 7 * UCR}, 0, 3, 7),
+        ({"shape": "flat", "amount_ucr": 7 * UCR}, 1, 3, 0),
+        ({"amount_ucr": UCR, "minimum_ucr": 4 * UCR}, 0, 1, 4),
+        ({"amount_ucr": UCR, "minimum_ucr": 4 * UCR}, 3, 2, 1),
+        ({"shape": "graduated", "tiers": (pricing.Tier(Decimal(5), UCR), pricing.Tier(None, 3 * UCR, UCR))}, 4, 2, 5),
+        ({"shape": "volume", "tiers": (pricing.Tier(Decimal(5), 2 * UCR), pricing.Tier(None, UCR))}, 5, 1, 0),
+        ({"amount_ucr": 0}, 0, 1, 0),
+    ],
+)
+def test_prices_of_other_shapes_go_on_from_the_period_s_total(price, before, quantity, credits) -> None:
+    account = cast.make_account(1000)
+    own(account, **price)
+    if before:
+        cast.use(account, "inference", before)
+
+    most = costs(account, "inference", quantity)
+    record = cast.use(account, "inference", quantity)
+
+    assert (most, record.cost_ucr) == (credits * UCR, credits * UCR)
+    # Of the next period nothing was used yet.
+    later = NOON + timedelta(days=40)
+    assert costs(account, "inference", 1, later) == costs(cast_like(account, price), "inference", 1, later)
+
+
+def cast_like(account: Account, price: dict[str, object]) -> Account:
+    """Another account with the same price, which used nothing."""
+    other = cast.make_account(0)
+    own(other, **price)
+    return other
+
+
+def test_it_is_asked_in_one_query_before_there_is_a_book_too_and_an_unknown_meter_is_said() -> None:
+    account = cast.make_account(0)
+    assert len(queries_of(lambda: costs(account, "inference", 1))) == 1
+    books.publish_default()
+
+    assert len(queries_of(lambda: costs(account, "inference", 1))) == 1
+    with pytest.raises(pricing.UnknownMeter):
+        costs(account, "minutes", 1)

@@ -10,7 +10,7 @@ import pytest
 from django.utils import timezone
 from uuid_utils.compat import uuid7
 
-from billing import budgets, ledger
+from billing import books, budgets, ledger, pricing
 from billing.keys import KeyPrincipal
 from billing.models import Hold, UsageRecord
 from federation import attempts, coordination, dispatch, managed, predictions, submission, training, wages
@@ -112,6 +112,34 @@ def test_a_prediction_runs_with_the_models_weights_and_is_charged_once_when_it_s
 
 def lost(request):
     raise RuntimeLost("the daemon went away")
+
+
+@pytest.mark.parametrize("credits", [25, 4, 0])
+def test_the_account_s_own_price_is_held_and_charged(federation, account, runtime, credits):
+    runtime.script = lambda request: outcome(artifacts=ANSWER)
+    price = pricing.Price("inference", pricing.Shape.PER_UNIT, credits * UCR, name="Inferences", unit="inference")
+    now = timezone.now()
+    books.publish_next(name="Own", prices=[price], valid_from=now, now=now, account_id=account.pk)
+    predict(federation)
+    start(federation, after=1)
+    assert held(account) == max(1, credits * UCR)
+
+    finish()
+    wages.charge_all(now=timezone.now())
+
+    assert (inferences(), held(account)) == ([credits], 0)
+
+
+def test_an_own_price_that_cannot_be_paid_keeps_it_waiting(federation, account):
+    price = pricing.Price("inference", pricing.Shape.PER_UNIT, 101 * UCR, name="Inferences", unit="inference")
+    now = timezone.now()
+    books.publish_next(name="Own", prices=[price], valid_from=now, now=now, account_id=account.pk)
+    task = predict(federation)
+
+    start(federation, after=1)
+
+    task.refresh_from_db()
+    assert (task.state, held(account), "Insufficient credits: need 101" in task.reason) == ("queued", 0, True)
 
 
 @pytest.mark.parametrize("script", [lambda request: outcome(exit_code=1), lost])

@@ -5,7 +5,7 @@ from django.db import IntegrityError, connection, transaction
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
-from billing import ledger
+from billing import books, ledger, pricing
 from sandboxes import claims, engine, executions, executor, lifecycle, programs, setbacks, tasks
 from sandboxes.models import Execution, Pool
 from sandboxes.runtimes import RuntimeLost
@@ -33,7 +33,17 @@ def test_submitting_queues_with_the_worst_case_held():
 
     assert (execution.state, execution.attempt, execution.turn) == ("queued", 0, 1)
     assert execution.pool.name == execution.template.name == "python"
-    assert ledger.balance(account_id=account.pk, now=timezone.now()).held_ucr == executions.most_cost_ucr(30)
+    assert ledger.balance(account_id=account.pk, now=timezone.now()).held_ucr == 833_334  # of 833,333 and a third
+
+
+def test_the_account_s_own_price_is_held():
+    account, now = factories.make_account(), timezone.now()
+    price = pricing.Price("sandbox_second", pricing.Shape.PER_UNIT, 3_000_000, name="Sandbox time", unit="second")
+    books.publish_next(name="Own", prices=[price], valid_from=now, now=now, account_id=account.pk)
+
+    submit(account, timeout_seconds=30)
+
+    assert ledger.balance(account_id=account.pk, now=timezone.now()).held_ucr == 90_000_000
 
 
 def test_e1_a_fresh_execution_has_used_nothing():

@@ -353,7 +353,7 @@ def test_no_second_beyond_its_time_is_charged(account):
     lifetimes.sweep(now=later(sandbox, 300))
 
     sandbox.refresh_from_db()
-    assert held == 833_333
+    assert held == 833_334
     assert (sandbox.state, sandbox.error, sandbox.why_ended) == ("gone", "", "Its time-to-live is over.")
     assert sum(sandbox_seconds()) == 90
 

@@ -46,7 +46,7 @@ def test_what_was_submitted_is_the_row_with_every_column_as_it_was_given():
     assert row.file_contents() == asked["files"]
 
 
-def test_to_submit_is_two_queries_and_to_claim_one():
+def test_to_submit_is_three_queries_and_to_claim_one():
     account = factories.make_account()
     factories.make_execution(account)
 
@@ -54,7 +54,8 @@ def test_to_submit_is_two_queries_and_to_claim_one():
         connection,
     ) as queries:
         factories.make_execution(account)
-    assert len(queries) == 2, [query["sql"][:80] for query in queries]
+    # Where, at what price, and in line.
+    assert len(queries) == 3, [query["sql"][:80] for query in queries]
     with CaptureQueriesContext(connection) as queries:
         claims.claim(now=timezone.now())
     assert len(queries) == 1
