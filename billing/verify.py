@@ -199,6 +199,13 @@ STATEMENTS = {
          where d.taken_ucr <> -coalesce(e.amount_ucr, 0)
             or (d.state = 'lost' and d.credits_ucr <> -coalesce(e.amount_ucr, 0) - coalesce(r.amount_ucr, 0))
             or (d.state = 'won' and d.taken_ucr <> coalesce(g.amount_ucr, 0))""",
+    "kept_cards_are_their_accounts": """
+        select m.id::text from billing_paymentmethod m
+          join billing_stripecustomer c on c.customer_id = split_part(m.token, ':', 1)
+         where m.gateway = 'stripe' and m.account_id <> c.account_id
+        union all
+        select s.id::text from billing_cardsetup s join billing_paymentmethod m on m.id = s.method_id
+         where m.account_id <> s.account_id""",
     # Budgets
     "budgets_hold_what_their_holds_reserve": """
         select c.id::text from billing_budgetcounter c

@@ -14,6 +14,7 @@ from billing.models import (
     BankReturn,
     BankStatement,
     BankTransfer,
+    CardSetup,
     CoinQuote,
     CoinTransfer,
     CreditNote,
@@ -33,6 +34,7 @@ from billing.models import (
     PriceBook,
     PriceDraft,
     Refund,
+    StripeCustomer,
     Transaction,
     UsageRecord,
     X402Authorization,
@@ -92,6 +94,8 @@ _look_at(
     search=("number",),
 )
 _look_at(CreditNoteLine, ("note", "line", "amount"))
+_look_at(StripeCustomer, ("account", "customer_id", "created_at"), search=("customer_id",))
+_look_at(CardSetup, ("id", "account", "state", "method", "created_at", "ended_at"), filters=("state",))
 _look_at(PaymentMethod, ("label", "account", "gateway", "is_default", "removed_at"), search=("label",))
 _look_at(
     Payment,

@@ -36,6 +36,10 @@ BREAKS = {
     "open_payments_are_asked_about": "update billing_payment set ask_at = now()",
     "disputes_add_up_to_what_is_disputed": "update billing_payment set disputed = 0",
     "disputes_took_what_they_say": "update billing_dispute set taken_ucr = taken_ucr - 1",
+    "kept_cards_are_their_accounts": """
+        insert into billing_stripecustomer (account_id, customer_id, created_at) select id, 'cus_1', now() from billing_account;
+        insert into billing_paymentmethod (id, account_id, gateway, token, label, is_default, created_at)
+        values (gen_random_uuid(), gen_random_uuid(), 'stripe', 'cus_1:pm_1', 'Card', false, now())""",
     "budgets_hold_what_their_holds_reserve": "update billing_budgetcounter set held_ucr = held_ucr + 1",
     "wallets_know_whether_budgets_watch_them": "update billing_ledgeraccount set has_budgets = false",
     "usage_is_given_back_once": """
