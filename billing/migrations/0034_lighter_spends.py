@@ -33,6 +33,8 @@ class Migration(migrations.Migration):
     ]
 
     operations = [
+        # Ids are in the order of writing.
+        migrations.RemoveIndex("transaction", "transaction_newest"),
         migrations.RemoveConstraint(
             model_name="entry",
             name="one_entry_per_statement_line",
