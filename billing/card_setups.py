@@ -30,6 +30,8 @@ BATCH = 50
 # A slow Stripe must not keep a sweep from ending; the rest is asked in the next.
 MOST_SECONDS = 15.0
 FORGET_AGAIN = timedelta(hours=1)
+# What Stripe refuses a page with whose customer it does not have.
+NO_SUCH_THING = "resource_missing"
 NOT_OPENED = "Stripe did not open its page; no card was kept. Try again."
 UNKNOWN_THERE = "Stripe does not know this page any more; no card was kept."
 State = CardSetup.State
@@ -79,6 +81,9 @@ def ask(*, setup: CardSetup, now: datetime) -> CardSetup:
     try:
         page = _page(cards, setup, now)
     except Refused as no:
+        if no.reason == NO_SUCH_THING:  # the customer is gone there; the next page gets a new one
+            named = (setup.params or {}).get("customer")
+            StripeCustomer.objects.filter(account=setup.account_id, customer_id=named).delete()
         return _close(setup, str(no), now)
     except NotFound:
         return _close(setup, UNKNOWN_THERE, now)
@@ -97,7 +102,7 @@ def _params(cards: stripe_cards.Cards, setup: CardSetup) -> dict[str, object]:
     """As they were asked with first, which is what Stripe knows the key by."""
     if setup.params is None:
         made = stripe_cards.params(
-            customer=_customer(cards, setup.account),
+            customer=_customer(cards, setup),
             reference=str(setup.pk),
             currency=settings.CREDIT_CURRENCY,
             return_url=settings.BASE_URL + reverse("billing:card-setup-returned", args=[setup.account, setup.pk]),
@@ -108,15 +113,16 @@ def _params(cards: stripe_cards.Cards, setup: CardSetup) -> dict[str, object]:
     return found
 
 
-def _customer(cards: stripe_cards.Cards, account: Account) -> str:
+def _customer(cards: stripe_cards.Cards, setup: CardSetup) -> str:
     """Who the account is at Stripe; the first name stays."""
-    found = StripeCustomer.objects.filter(account=account).first()
+    mine = {"account_id": setup.account_id}
+    found = StripeCustomer.objects.filter(**mine).first()
     if found is not None:
         return str(found.customer_id)
-    named = cards.customer(str(account.pk))
+    named = cards.customer(str(setup.account_id), key=str(setup.pk))
     try:
         with transaction.atomic():
-            return str(StripeCustomer.objects.get_or_create(account=account, defaults={"customer_id": named})[0])
+            return str(StripeCustomer.objects.get_or_create(**mine, defaults={"customer_id": named})[0])
     except IntegrityError as taken:
         raise AnswerLost("Stripe names another account's customer.") from taken
 

@@ -30,7 +30,7 @@ class CreditsField(forms.CharField):
 
 def choices(account: Account) -> list[tuple[str, str]]:
     """What the account can pay with: kept methods, the default first, then a bank transfer and simulated methods."""
-    kept = [(str(method.pk), method.label) for method in methods.kept(account) if method.gateway in registry.names()]
+    kept = [(str(method.pk), method.choice) for method in methods.kept(account) if method.gateway in registry.names()]
     kept += methods.on_the_spot().items()
     tokens = {method.token for method in methods.kept(account)}
     if bank.NAME in registry.names():
@@ -147,5 +147,5 @@ class AutoTopUpForm(forms.Form):
 
     def __init__(self, *args: Any, account: Account, **options: Any) -> None:
         super().__init__(*args, **options)
-        kept = [(str(method.pk), method.label) for method in methods.kept(account)]
+        kept = [(str(method.pk), method.choice) for method in methods.kept(account)]
         self.fields["method"].choices = kept

@@ -23,6 +23,7 @@ from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
 from tests.fake_gateway import answer
+from tests.fake_stripe_cards import Answer, FakeCards, Form, No, card_page, shown
 
 KEY = "sk_test_fake0123456789"
 SECRET = "whsec_ZmFrZS1zdHJpcGUtc2VjcmV0LWZvci10ZXN0cw"
@@ -67,33 +68,19 @@ EVIDENCE = {
     "access_activity_log", "customer_email_address", "customer_name", "customer_purchase_ip", "product_description",
     "refund_policy_disclosure", "refund_refusal_explanation", "service_date", "uncategorized_text",
 }  # fmt: skip
-Form = dict[str, str]
-Answer = tuple[int, dict[str, Any]]
-
-
-class No(Exception):
-    def __init__(self, status: int, code: str, message: str, type: str = "invalid_request_error", **more: Any) -> None:
-        self.answer: Answer = (status, {"error": {"type": type, "code": code, "message": message, **more}})
-        super().__init__(code)
 
 
 @dataclass
-class FakeStripe:
+class FakeStripe(FakeCards):
     intents: dict[str, dict[str, Any]] = field(default_factory=dict)
     refunds: dict[str, dict[str, Any]] = field(default_factory=dict)
     disputes: dict[str, dict[str, Any]] = field(default_factory=dict)
-    sessions: dict[str, dict[str, Any]] = field(default_factory=dict)
-    customers: dict[str, dict[str, Any]] = field(default_factory=dict)
-    # Cards it keeps, and what each pays as: one of METHODS.
-    cards: dict[str, dict[str, Any]] = field(default_factory=dict)
-    pays_as: dict[str, str] = field(default_factory=dict)
     by_key: dict[str, tuple[str, Answer]] = field(default_factory=dict)
     events: list[dict[str, Any]] = field(default_factory=list)
     headers: list[dict[str, str]] = field(default_factory=list)
     mischief: Callable[[BaseHTTPRequestHandler], None] | None = None
     # Whether its search sees what was made; the real one needs some seconds.
     is_indexed: bool = True
-    url: str = ""
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     # --- requests
@@ -347,56 +334,6 @@ class FakeStripe:
             about["setup_intent"] = about["setup_intent"]["id"]
         self.events.append({**event, "created": moment, "data": {"object": about}})
 
-    # --- cards it keeps
-
-    def new_customer(self, form: Form) -> dict[str, Any]:
-        id = f"cus_{len(self.customers) + 1}"
-        self.customers[id] = {"id": id, "object": "customer", "metadata": {"account": form["metadata[account]"]}}
-        return shown(self.customers[id])
-
-    def open_card_page(self, form: Form) -> dict[str, Any]:
-        if form["customer"] not in self.customers:
-            raise No(400, "resource_missing", "No such customer.", param="customer")
-        if any(name.startswith("line_items") for name in form) or form["allowed_payment_method_types[0]"] != "card":
-            raise No(400, "", "You cannot buy anything in `setup` mode, and pay with a card only.")
-        id = f"cs_test_{len(self.sessions) + 1}"
-        self.sessions[id] = {
-            "id": id, "object": "checkout.session", "mode": "setup", "status": "open",
-            "payment_status": "no_payment_required", "amount_total": None, "currency": form["currency"],
-            "payment_intent": None, "setup_intent": None, "customer": form["customer"], "livemode": False,
-            "client_reference_id": form["client_reference_id"], "success_url": form["success_url"],
-            "metadata": {"reference": form["metadata[reference]"]}, "url": f"{self.url}/pay/{id}",
-            "cancel_url": form["cancel_url"],
-        }  # fmt: skip
-        return self.page(id)
-
-    def give_card(self, id: str, pays_as: str = "pm_card_visa", **changes: Any) -> str:
-        """The customer, on Stripe's page, gives a card that pays as one of METHODS."""
-        page, card = self.sessions[id], f"pm_kept{len(self.cards) + 1}"
-        if page["status"] != "open":
-            return ""
-        shown = {"brand": "visa", "last4": "4242", "exp_month": 12, "exp_year": 2034, **changes}
-        self.cards[card] = {
-            "id": card, "object": "payment_method", "type": "card", "card": shown, "customer": page["customer"]
-        }  # fmt: skip
-        self.pays_as[card] = pays_as
-        intent = {"id": f"seti_{card}", "object": "setup_intent", "status": "succeeded", "usage": "off_session"}
-        page |= {"status": "complete", "setup_intent": {**intent, "payment_method": card}}
-        self.tell_page(id, "completed")
-        return card
-
-    def card(self, id: str) -> dict[str, Any]:
-        if id not in self.cards:
-            raise No(404, "resource_missing", f"No such PaymentMethod: '{id}'", param="payment_method")
-        return self.cards[id]
-
-    def detach(self, id: str) -> dict[str, Any]:
-        if self.card(id)["customer"] is None:
-            sentence = "The payment method you provided is not attached to a customer so detachment is impossible."
-            raise No(400, "", sentence)
-        self.cards[id]["customer"] = None
-        return shown(self.cards[id])
-
     # --- disputes
 
     def dispute(self, intent_id: str, status: str = "needs_response") -> dict[str, Any]:
@@ -486,10 +423,6 @@ def amount_is_right(form: Form) -> None:
         raise No(400, "invalid_amount", "The last digit of a three-decimal amount must be 0.", param="amount")
 
 
-def shown(intent: dict[str, Any]) -> dict[str, Any]:
-    return json.loads(json.dumps(intent))  # type: ignore[no-any-return]
-
-
 def signature(body: bytes, *, at: datetime | None = None, secret: str = SECRET) -> str:
     """As docs.stripe.com/webhooks/signature says."""
     seconds = int((at or datetime.now(UTC)).timestamp())
@@ -532,7 +465,7 @@ class Handler(BaseHTTPRequestHandler):
         """What a customer sees there, who pays, is declined, or goes back."""
         page, how = fake.sessions[id], dict(parse_qsl(body)).get("how", "")
         if page["mode"] == "setup":
-            self._card_page(fake, page, how)
+            card_page(self, fake, page, how, METHODS)
             return
         if how in ("succeeded", "processing"):
             fake.pay_page(id, how)
@@ -546,21 +479,6 @@ class Handler(BaseHTTPRequestHandler):
         shown = "".join(f'<button name="how" value="{value}">{label}</button>' for value, label in buttons.items())
         text = f"<!doctype html><title>Stripe</title><h1>{page['amount_total']} {page['currency']}</h1>"
         answer(self, 200, f'{text}<form method="post">{shown}</form>'.encode(), Content_Type="text/html")
-
-    def _card_page(self, fake: FakeStripe, page: dict[str, Any], how: str) -> None:
-        """Where a card is given, by a customer who may also go back."""
-        if how in METHODS:
-            fake.give_card(page["id"], how)
-        if how:
-            answer(self, 303, b"", Location=page["success_url"])
-            return
-        buttons = {"pm_card_visa": "Save card", "pm_card_threeDSecure2Required": "Save a card whose bank asks"}
-        shown = "".join(
-            f'<button name="how" value="{value}">{label}</button>'
-            for value, label in {**buttons, "back": "Go back"}.items()
-        )
-        text = f'<!doctype html><title>Stripe</title><h1>A card</h1><form method="post">{shown}</form>'
-        answer(self, 200, text.encode(), Content_Type="text/html")
 
 
 @contextmanager

@@ -24,10 +24,10 @@ class Cards:
         self._sessions = client.checkout.sessions
         self._methods = client.payment_methods
 
-    def customer(self, account: str) -> str:
-        """A customer for this account; within a day the same one again. Raises Refused, AnswerLost."""
+    def customer(self, account: str, *, key: str) -> str:
+        """A customer for this account; the same key answers the same one. Raises Refused, AnswerLost."""
         params: Any = {"metadata": {"account": account}, "description": f"Account {account}"}
-        options = {"idempotency_key": f"customer:{account}"}
+        options = {"idempotency_key": f"customer:{key}"}
         said = stripe_calls.said(lambda: self._customers.create(params, options))
         return stripe_calls.believed(words.customer, said)
 

@@ -77,6 +77,11 @@ class PaymentMethod(models.Model):
         """A card's last month, as it is printed on it: `12/30`; empty for what is no card."""
         return f"{self.exp_month:02}/{self.exp_year % 100:02}" if self.exp_month and self.exp_year else ""
 
+    @property
+    def choice(self) -> str:
+        """As it is chosen among others: two cards may end in the same digits."""
+        return f"{self.label}, until {self.expires}" if self.expires else str(self.label)
+
     def has_expired(self, now: datetime) -> bool:
         """A card is good to the end of its month, somewhere on earth."""
         if self.exp_month is None or self.exp_year is None:

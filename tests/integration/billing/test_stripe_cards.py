@@ -204,6 +204,17 @@ def test_a_customer_of_another_account_is_not_believed(server, account):  # noqa
     assert StripeCustomer.objects.count() == 1
 
 
+def test_a_customer_that_is_gone_at_stripe_is_made_anew(server, account):  # noqa: F811
+    begin(account, "one")
+    server.customers = {"cus_of_others": {}}
+    gone = begin(account, "two")
+    assert (gone.state, "No such customer" in gone.failure_message) == ("closed", True)
+
+    assert begin(account, "three").state == "open"
+
+    assert StripeCustomer.objects.get().customer_id == "cus_2"
+
+
 def test_too_many_and_closed_accounts_get_no_page(server, account, monkeypatch):  # noqa: F811
     keep(server, account)
     other = begin(account, "other")
@@ -354,5 +365,7 @@ def test_the_pages_lead_to_stripe_and_back(server, account, client):  # noqa: F8
 
     assert back.endswith(reverse("billing:card-setup-returned", args=[account, setup.pk]))
     assert ("Visa …4242 is kept." in kept, "12/34" in kept) == (True, True)
+    top_up = client.get(reverse("billing:top-up", args=[account])).content.decode()
+    assert "Visa …4242, until 12/34" in top_up
     client.post(reverse("billing:payment-method-remove", args=[account, PaymentMethod.objects.get().pk]))
     assert "is removed again" in client.get(reverse("billing:card-setup", args=[account, setup.pk])).content.decode()
