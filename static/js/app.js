@@ -240,7 +240,13 @@
   const skew = new Date(root.dataset.now || Date.now()) - Date.now();
   const UNITS = [[86400, "d"], [3600, "h"], [60, "min"], [1, "s"]];
   const zone = root.dataset.tz || undefined;
-  const exact = new Intl.DateTimeFormat("sv-SE", { dateStyle: "short", timeStyle: "medium", timeZone: zone });
+  const exact = new Intl.DateTimeFormat("en-US", { day: "numeric", month: "short", year: "numeric", hour: "2-digit", minute: "2-digit", second: "2-digit", hourCycle: "h23", timeZone: zone });
+
+  // 26 Nov 2026, 21:33:43: as the server writes it, in the reader's zone.
+  function clock(moment) {
+    const part = Object.fromEntries(exact.formatToParts(moment).map(({ type, value }) => [type, value]));
+    return `${part.day} ${part.month} ${part.year}, ${part.hour}:${part.minute}:${part.second}`;
+  }
 
   function distance(moment) {
     const seconds = (Date.now() + skew - moment) / 1000;
@@ -258,7 +264,7 @@
       if (element.textContent !== text) element.textContent = text;
     }
     for (const element of $$("time[data-clock]:not([data-told])")) {
-      element.textContent = exact.format(Date.parse(element.dateTime));
+      element.textContent = clock(Date.parse(element.dateTime));
       element.dataset.told = "";
     }
   }
