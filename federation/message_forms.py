@@ -59,7 +59,7 @@ def choosing(federation: Federation, name: str) -> dict[str, str]:
         "autocomplete": "off",
         "spellcheck": "false",
         "hx-get": f"{address}?of={name}",
-        "hx-trigger": "input changed delay:150ms, focus once",
+        "hx-trigger": "input changed delay:150ms, focus",
         "hx-target": "#agent-names",
         "hx-swap": "innerHTML",
         "hx-sync": "this:replace",

@@ -125,7 +125,7 @@ def credits_column(ucr: int | None, places: int = FINE_PLACES) -> str:
     else:
         text = _quiet_zeros(_credits_text(amount, places))
     if round(amount, places) == amount:
-        return text
+        return format_html("<span>{}</span>", text)
     return format_html('<span title="{}">{}</span>', exact_credits(ucr), text)
 
 
