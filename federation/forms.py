@@ -116,6 +116,11 @@ class SettingsForm(FederationForm):
     def groups(self) -> list[tuple[str, list[Any]]]:
         return [(title, [self[name] for name in names]) for title, names in self.GROUPS]
 
+    def words(self) -> list[tuple[str, Any]]:
+        """For those who may only read: what each field is called, and says."""
+        chosen = {name: dict(getattr(field, "choices", ())) for name, field in self.fields.items()}
+        return [(bound.label, chosen[bound.name].get(bound.initial, bound.initial)) for bound in self]
+
     def clean(self) -> dict[str, Any]:
         found = super().clean() or {}
         beat, timeout = found.get("heartbeat_seconds"), found.get("agent_timeout_seconds")
