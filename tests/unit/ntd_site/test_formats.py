@@ -318,3 +318,22 @@ def test_a_nav_line_is_current_on_its_page_and_below(monkeypatch, path, exact, c
     line = formats.nav_link(context, "billing:overview", "Credits", "coins", exact=exact)
 
     assert line["current"] is current
+
+
+def test_a_nav_line_is_current_on_pages_that_belong_under_it(monkeypatch):
+    monkeypatch.setattr(formats, "reverse", lambda name, args: f"/o/acme/{name}/")
+    context = Context({"account": "acme", "request": SimpleNamespace(path="/o/acme/books/")})
+
+    current = [
+        formats.nav_link(context, "accounts", "Money", "coins", also=also)["current"] for also in ("books x", "")
+    ]
+
+    assert current == [True, False]
+
+
+@pytest.mark.parametrize(
+    ("code", "text"),
+    [("revenue:agent_second", "Revenue: Agent time"), ("promo", "Promo"), ("revenue:no_such", "Revenue: No such")],
+)
+def test_accounts_of_the_ledger_and_meters_have_words(code, text):
+    assert formats.ledger_word(code) == text
