@@ -59,6 +59,8 @@ class Document:
     totals: tuple[Total, ...]
     notes: tuple[str, ...]
     issued_at: datetime | None = None
+    # What matters most, in large letters: 272.20 EUR due 10 Dec 2026
+    headline: str = ""
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -88,6 +90,7 @@ def of_invoice(invoice: Invoice) -> Document:
         totals=_totals(invoice),
         notes=tuple(_notes(invoice, zone)),
         issued_at=invoice.finalized_at,
+        headline=_headline(invoice, zone),
     )
 
 
@@ -195,6 +198,12 @@ def _settled(note: CreditNote) -> Iterable[str]:
         yield f"{money(note.refund_amount, note.currency)} of it goes back to {note.payment.method_label}."
     if note.granted:
         yield f"{money(note.granted, note.currency)} of it was given back as credits."
+
+
+def _headline(invoice: Invoice, zone: ZoneInfo) -> str:
+    if not invoice.is_unpaid or invoice.due_at is None:
+        return ""
+    return f"{money(invoice.open_amount, invoice.currency)} due {day(invoice.due_at, zone)}"
 
 
 def _notes(invoice: Invoice, zone: ZoneInfo) -> Iterable[str]:

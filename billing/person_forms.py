@@ -8,7 +8,7 @@ from typing import Any
 
 from django import forms
 from django.contrib.auth import password_validation
-from django.contrib.auth.forms import AuthenticationForm
+from django.contrib.auth.forms import AuthenticationForm, PasswordResetForm
 from django.core.exceptions import ValidationError
 from django.http import HttpRequest
 
@@ -31,6 +31,12 @@ AREA_WORDS = {
     "scaling": "Nodes and scaling",
     "account": "Account, members and keys",
 }
+
+
+class ResetForm(PasswordResetForm):
+    """Whom to send a link that sets a new password."""
+
+    email = forms.EmailField(label="E-mail", max_length=254, widget=forms.EmailInput(attrs={"autocomplete": "email"}))
 
 
 class SignInForm(AuthenticationForm):

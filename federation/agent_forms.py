@@ -84,9 +84,11 @@ class HandlerForm(AgentForm):
     """The editor: what a handler is and within what it runs."""
 
     code = forms.CharField(strip=False, widget=forms.Textarea(attrs=EDITOR), label="Handler")
-    types = Words(required=False, help_text="Task types it handles, such as: price risk. None: every type of your own.")
+    types = Words(
+        required=False, help_text="Task types it handles, such as: price risk. Empty: every type of your own."
+    )
     template = forms.ChoiceField(initial="python", help_text="What its sandbox starts from.")
-    timeout_seconds = forms.FloatField(min_value=1, max_value=3600, initial=60)
+    timeout_seconds = forms.FloatField(min_value=1, max_value=3600, initial=60, label="Time-out (seconds)")
     memory_mb = forms.IntegerField(min_value=16, max_value=16_384, initial=512, label="Memory (MB)")
     network = forms.BooleanField(required=False, label="It may use the network")
 
@@ -100,14 +102,16 @@ class HandlerForm(AgentForm):
 class ManagedForm(HandlerForm):
     runtime = Agent.Runtime.MANAGED
     template = forms.ChoiceField(initial="python", required=False)
-    timeout_seconds = forms.FloatField(min_value=1, max_value=3600, initial=60, required=False)
+    timeout_seconds = forms.FloatField(
+        min_value=1, max_value=3600, initial=60, required=False, label="Time-out (seconds)"
+    )
     memory_mb = forms.IntegerField(min_value=16, max_value=16_384, initial=512, required=False, label="Memory (MB)")
     code = forms.CharField(
         strip=False,
         required=False,
         label="Handler",
         widget=forms.Textarea(attrs={**CODE, "rows": 12, "placeholder": HANDLER}),
-        help_text="For tasks of your own types. Without one it does execute, backtest, strategy and train.",
+        help_text="For tasks of your own types. Without one it does execute, backtest, strategy, train and infer.",
     )
 
     def asked(self) -> dict[str, Any]:

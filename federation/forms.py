@@ -11,7 +11,6 @@ from django import forms
 
 from federation import topology, workloads
 from federation.models import Agent, Event, Federation, Task
-from federation.models.traffic import MESSAGE_TYPES, OUTCOMES
 from federation.sample import shelf
 
 TEMPLATE = '''import pandas as pd
@@ -53,7 +52,7 @@ class FederationForm(forms.Form):
     name = forms.CharField(max_length=120)
     topology = forms.ChoiceField(choices=list(SHAPE_WORDS.items()))
     strategy = forms.ChoiceField(choices=list(STRATEGY_WORDS.items()), help_text="Who gets the next task.")
-    max_agents = forms.IntegerField(min_value=1, max_value=2000)
+    max_agents = forms.IntegerField(min_value=1, max_value=2000, label="Agents at most")
 
 
 class SettingsForm(FederationForm):
@@ -69,25 +68,45 @@ class SettingsForm(FederationForm):
         ),
     )
     redelivery_seconds = forms.IntegerField(
-        min_value=1, max_value=3600, help_text="A message that is not acknowledged is offered again after this time."
+        min_value=1,
+        max_value=3600,
+        label="Redelivery (seconds)",
+        help_text="A message that is not acknowledged is offered again after this time.",
     )
-    fan_out = forms.IntegerField(min_value=2, max_value=64, help_text="Children of each member of a hierarchy.")
+    fan_out = forms.IntegerField(
+        min_value=2, max_value=64, label="Fan-out", help_text="Children of each member of a hierarchy."
+    )
     lease_seconds = forms.IntegerField(
-        min_value=2, max_value=3600, help_text="How long a remote agent may keep a task without a sign of life."
+        min_value=2,
+        max_value=3600,
+        label="Lease (seconds)",
+        help_text="How long a remote agent may keep a task without a sign of life.",
     )
     ageing_seconds = forms.IntegerField(
-        min_value=1, max_value=86_400, help_text="A waiting task gains one step of priority in this time."
+        min_value=1,
+        max_value=86_400,
+        label="Ageing (seconds)",
+        help_text="A waiting task gains one step of priority in this time.",
     )
     heartbeat_seconds = forms.IntegerField(
         min_value=1,
         max_value=300,
+        label="Heartbeat (seconds)",
         help_text="How often agents say they are alive. A leader that misses two is replaced.",
     )
-    agent_timeout_seconds = forms.IntegerField(min_value=2, max_value=3600, help_text="Silent longer: lost.")
+    agent_timeout_seconds = forms.IntegerField(
+        min_value=2,
+        max_value=3600,
+        label="Agent time-out (seconds)",
+        help_text="An agent that is silent for longer is lost.",
+    )
     inbox_limit = forms.IntegerField(min_value=1, max_value=1_000_000, help_text="Messages an inbox takes.")
     delivery = forms.ChoiceField(choices=list(DELIVERY_WORDS.items()))
     max_hops = forms.IntegerField(
-        min_value=0, max_value=1000, help_text="Links a message may go over; 0 is no limit, or 5 where relayed."
+        min_value=0,
+        max_value=1000,
+        label="Hops at most",
+        help_text="Links a message may go over; 0 is no limit, or 5 where relayed.",
     )
 
     @classmethod
@@ -96,6 +115,11 @@ class SettingsForm(FederationForm):
 
     def groups(self) -> list[tuple[str, list[Any]]]:
         return [(title, [self[name] for name in names]) for title, names in self.GROUPS]
+
+    def words(self) -> list[tuple[str, Any]]:
+        """For those who may only read: what each field is called, and says."""
+        chosen = {name: dict(getattr(field, "choices", ())) for name, field in self.fields.items()}
+        return [(bound.label, chosen[bound.name].get(bound.initial, bound.initial)) for bound in self]
 
     def clean(self) -> dict[str, Any]:
         found = super().clean() or {}
@@ -143,11 +167,11 @@ class TaskForm(forms.Form):
         required=False,
         widget=forms.Textarea(attrs={**CODE, "rows": 8}),
         initial=SAMPLES["execute"],
-        help_text="JSON.",
+        help_text="JSON: what the agent gets.",
     )
-    priority = forms.IntegerField(min_value=0, max_value=9, initial=5)
-    max_attempts = forms.IntegerField(min_value=1, max_value=100, initial=3)
-    required_capabilities = Words(required=False)
+    priority = forms.IntegerField(min_value=0, max_value=9, initial=5, help_text="9 is most urgent.")
+    max_attempts = forms.IntegerField(min_value=1, max_value=100, initial=3, label="Attempts at most")
+    required_capabilities = Words(required=False, help_text="Only an agent with all of these gets it.")
     strategy = forms.ChoiceField(
         required=False, choices=[("", "As the federation"), *STRATEGY_WORDS.items()], help_text="Who gets it."
     )
@@ -161,7 +185,7 @@ class TaskForm(forms.Form):
 
     def clean_payload(self) -> Any:
         try:
-            value = json.loads(self.cleaned_data["payload"] or "{}", parse_constant=_no_constant)
+            value = json.loads(self.cleaned_data["payload"] or "{}", parse_constant=no_constant)
         except (ValueError, RecursionError) as wrong:
             raise forms.ValidationError(f"This is not JSON: {str(wrong)[:200]}") from wrong
         if "\\u0000" in json.dumps(value):
@@ -178,7 +202,7 @@ class TaskForm(forms.Form):
         return found
 
 
-def _no_constant(name: str) -> None:
+def no_constant(name: str) -> None:
     raise ValueError(f"{name} is no JSON number")
 
 
@@ -221,33 +245,6 @@ class StrategyForm(forms.Form):
         return {name: self.cleaned_data[name] for name in ("name", "symbols", "code")}
 
 
-class MessageForm(forms.Form):
-    sender = forms.ChoiceField(label="From")
-    recipient = forms.ChoiceField(label="To", required=False)
-    type = forms.ChoiceField(choices=[(kind, kind.replace("_", " ")) for kind in MESSAGE_TYPES], initial="custom")
-    payload = forms.CharField(required=False, widget=forms.Textarea(attrs={"class": "textarea code", "rows": 3}))
-    ttl_seconds = forms.IntegerField(min_value=1, max_value=604_800, initial=300, label="Lives for (seconds)")
-    priority = forms.IntegerField(min_value=0, max_value=9, initial=5, required=False, help_text="9 is most urgent.")
-
-    def __init__(self, *given: Any, agents: list[Agent], **named: Any) -> None:
-        super().__init__(*given, **named)
-        names = [(str(agent.pk), agent.name) for agent in agents]
-        self.fields["sender"].choices = names
-        self.fields["recipient"].choices = [("", "Everyone"), *names]
-
-    def clean_priority(self) -> int:
-        given = self.cleaned_data["priority"]
-        return 5 if given is None else int(given)
-
-    def clean_payload(self) -> Any:
-        """JSON, or else the text itself."""
-        text = self.cleaned_data["payload"].strip()
-        try:
-            return json.loads(text, parse_constant=_no_constant) if text else None
-        except (ValueError, RecursionError):
-            return text
-
-
 class AgentFilter(forms.Form):
     """Query parameters of a list; what makes no sense filters nothing."""
 
@@ -288,30 +285,6 @@ class EventFilter(forms.Form):
         if found.get("q"):
             rows = rows.filter(text__icontains=found["q"])
         return rows
-
-    @property
-    def is_used(self) -> bool:
-        return any(self.cleaned_data.values())
-
-
-class MessageFilter(forms.Form):
-    """Query parameters of the messages' page; what makes no sense filters nothing."""
-
-    q = forms.CharField(required=False, max_length=200)
-    type = forms.ChoiceField(required=False, choices=[("", ""), *((kind, kind) for kind in MESSAGE_TYPES)])
-    state = forms.ChoiceField(required=False, choices=[("", ""), *((outcome, outcome) for outcome in OUTCOMES)])
-    agent = forms.UUIDField(required=False)
-
-    def narrow(self, rows: Any) -> Any:
-        self.is_valid()
-        found = self.cleaned_data
-        if found.get("type"):
-            rows = rows.filter(type=found["type"])
-        if found.get("agent"):
-            rows = rows.of_agent(found["agent"])
-        if found.get("state"):
-            rows = rows.in_outcome(found["state"])
-        return rows.saying(found["q"]) if found.get("q") else rows
 
     @property
     def is_used(self) -> bool:

@@ -126,7 +126,7 @@ def job(asked: Asked, model: Model) -> dict[str, Any]:
 def label(payload: Mapping[str, Any]) -> str:
     asked = parse(payload)
     of, on = ", ".join(asked.symbols) or "the model's symbols", f" on {asked.day}" if asked.day else ""
-    return f"prediction of {of}{on}"
+    return f"Prediction of {of}{on}"
 
 
 def execution_request(asked: Asked, model: Model) -> dict[str, Any]:

@@ -29,6 +29,10 @@ class Ranked:
     def name(self) -> str:
         return name_of(self.found)
 
+    @property
+    def strategy(self) -> str:
+        return sweep.title(self.found.strategy)
+
 
 @dataclass(frozen=True, slots=True)
 class Table:
@@ -104,14 +108,14 @@ def _best(ranked: Sequence[Ranked], width: int) -> SafeString | None:
         return None
     curves = [_curve(name_of(row.found), row.found.out_of_sample) for row in ranked[:DRAWN]]
     best = ranked[0].found.out_of_sample
-    curves.append(svg.Curve("buy and hold", best.dates, best.benchmark_curve))
+    curves.append(svg.Curve("Buy and hold", best.dates, best.benchmark_curve))
     return _drawn(curves, title="The best so far, out of sample, costs included", chart_id="results-chart", width=width)
 
 
 def curves_of(found: result.Result) -> SafeString:
     """A strategy beside buying and holding."""
     period = found.out_of_sample
-    curves = [_curve(name_of(found), period), svg.Curve("buy and hold", period.dates, period.benchmark_curve)]
+    curves = [_curve(name_of(found), period), svg.Curve("Buy and hold", period.dates, period.benchmark_curve)]
     return _drawn(curves, title="Growth out of sample, costs included", chart_id="task-chart", width=BESIDE)
 
 
@@ -131,6 +135,6 @@ def _drawn(curves: Iterable[svg.Curve], *, title: str, chart_id: str, width: int
 def name_of(found: result.Result) -> str:
     """A strategy and what sets it apart."""
     if found.kind == sweep.WALK_FORWARD:
-        return f"{found.strategy} walk-forward"
-    values = " ".join(f"{name} {value}" for name, value in found.parameters.items())
-    return f"{found.strategy} {values}".strip()[:80]
+        return f"{sweep.title(found.strategy)}, walk-forward"
+    values = (f"{name} {value}" for name, value in found.parameters.items())
+    return ", ".join((sweep.title(found.strategy), *values))[:80]

@@ -66,7 +66,7 @@ def check_symbols(symbols: object, refusal: type[ValueError]) -> None:
 
 def label(payload: Mapping[str, Any]) -> str:
     job = parse(payload)
-    return f"{job['model']} model of {', '.join(job['symbols'])}, {job['horizon']} days ahead"
+    return f"{job['model'].capitalize()} model of {', '.join(job['symbols'])}, {job['horizon']} days ahead"
 
 
 def execution_request(job: Mapping[str, Any]) -> dict[str, Any]:

@@ -22,6 +22,7 @@ urlpatterns = [
     path(f"{one}/memory/", remembered.memory, name="memory"),
     path(f"{one}/memory/<namespace:namespace>/<key:key>/", remembered.entry, name="memory-entry"),
     path(f"{one}/messages/", traffic.message_list, name="messages"),
+    path(f"{one}/agents/names/", traffic.agent_names, name="agent-names"),
     path(f"{one}/dead-letters/replay/", traffic.letters_replay, name="letters-replay"),
     path(f"{one}/events/", federations.events, name="events"),
     path(f"{one}/versions/", federations.versions, name="versions"),

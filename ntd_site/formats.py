@@ -20,12 +20,14 @@ from pygments.formatters import HtmlFormatter
 from pygments.lexers import get_lexer_by_name
 from pygments.util import ClassNotFound
 
-from billing import amounts
+from billing import amounts, pricing
 
 register = template.Library()
 
 MICRO = 1_000_000
 NOTHING = "–"
+# Of a credit, where less than one is spoken of.
+FINE_PLACES = 4
 NBSP = "\u00a0"
 UUID_LIKE = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
@@ -83,20 +85,57 @@ def percent_column(share: float | None, places: int = 1) -> str:
 
 @register.filter
 def credits(ucr: int | None, places: int | None = None) -> str:  # noqa: A001 - the word of the glossary
-    """Micro-credits as credits: 184200000 -> 184.20 cr. Small amounts keep the places they need."""
+    """Micro-credits as credits: 184200000 -> 184.20 cr. Below one credit up to four places: 2667 -> 0.0027 cr."""
     if ucr is None or ucr == "":
         return NOTHING
     amount = Decimal(ucr) / MICRO
-    wanted = _credit_places(amount) if places is None else int(places)
-    rounded = amount.quantize(Decimal(1).scaleb(-wanted), rounding=ROUND_HALF_EVEN)
-    return f"{rounded:,f}{NBSP}cr"
+    return _credits_text(amount, _credit_places(amount) if places is None else int(places))
 
 
 def _credit_places(amount: Decimal) -> int:
-    """Two places; below one credit as many of six as say something."""
+    """Two; below one credit up to four, and all six where four would say nothing."""
     if abs(amount) >= 1:
         return 2
-    return max(2, -int(amount.normalize().as_tuple().exponent))
+    shown = round(amount, FINE_PLACES) or amount
+    return max(2, -int(shown.normalize().as_tuple().exponent))
+
+
+def _credits_text(amount: Decimal, places: int) -> str:
+    return f"{round(amount, places):,f}{NBSP}cr"
+
+
+@register.filter
+def exact_credits(ucr: int | None) -> str:
+    """Every place there is, at least two: what a page about one thing says, and every price. 2667 -> 0.002667 cr"""
+    if ucr is None or ucr == "":
+        return NOTHING
+    amount = Decimal(ucr) / MICRO
+    return _credits_text(amount, max(2, -int(amount.normalize().as_tuple().exponent)))
+
+
+@register.filter
+def credits_column(ucr: int | None, places: int = FINE_PLACES) -> str:
+    """In a column every row has as many places, so that the points stand below each other: four where single things
+    cost, two for balances and sums. The exact amount is the title where it says more."""
+    if ucr is None or ucr == "":
+        return NOTHING
+    amount, least = Decimal(ucr) / MICRO, Decimal(1).scaleb(-places)
+    if amount and not round(amount, places):
+        text = f"{'<' if amount > 0 else '>'}{NBSP}{_credits_text(least.copy_sign(amount), places)}"
+    else:
+        text = _quiet_zeros(_credits_text(amount, places))
+    if round(amount, places) == amount:
+        return format_html("<span>{}</span>", text)
+    return format_html('<span title="{}">{}</span>', exact_credits(ucr), text)
+
+
+def _quiet_zeros(text: str) -> SafeString:
+    """Those that stand there only to line up with other rows do not shout: 12.50<span>00</span> cr"""
+    figure, _, unit = text.partition(NBSP)
+    said = re.fullmatch(r"(.+\.[0-9]{2,}?)(0*)", figure)
+    if said is None or not said[2]:
+        return format_html("{}", text)
+    return format_html('{}<span class="muted">{}</span>{}{}', said[1], said[2], NBSP, unit)
 
 
 @register.filter
@@ -187,10 +226,10 @@ def ago(moment: datetime | None) -> str:
 
 @register.filter
 def clock(moment: datetime | None) -> str:
-    """A <time> with date and time, shown in the reader's zone where scripts run, else in UTC."""
+    """A <time> as 26 Nov 2026, 21:33:43, shown in the reader's zone where scripts run, else in UTC."""
     if not moment:
         return NOTHING
-    return _time_tag(moment, f"{moment.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC", "data-clock")
+    return _time_tag(moment, _clock_text(moment), "data-clock")
 
 
 def _time_tag(moment: datetime, words: str, kind: str) -> SafeString:
@@ -199,10 +238,16 @@ def _time_tag(moment: datetime, words: str, kind: str) -> SafeString:
     return format_html(
         '<time datetime="{}" title="{}" {}>{}</time>',
         utc.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
-        f"{utc:%Y-%m-%d %H:%M:%S} UTC",
+        _clock_text(utc),
         kind,
         words,
     )
+
+
+def _clock_text(moment: datetime) -> str:
+    """Dates read the same everywhere: on pages, invoices and in mails."""
+    utc = moment.astimezone(UTC)
+    return f"{utc.day} {utc:%b %Y, %H:%M:%S} UTC"
 
 
 def _distance(moment: datetime, now: datetime) -> str:
@@ -237,6 +282,20 @@ def state_word(state: object) -> str:
     """timed_out -> Timed out"""
     word = str(state or "unknown")
     return "MCP" if word == "mcp" else word.replace("_", " ").replace("-", " ").capitalize()
+
+
+@register.filter
+def meter_word(meter: object) -> str:
+    """agent_second -> Agent time"""
+    price = pricing.DEFAULT_BOOK.get(str(meter))
+    return price.name if price else state_word(meter)
+
+
+@register.filter
+def ledger_word(code: object) -> str:
+    """An account of the ledger: revenue:agent_second -> Revenue: Agent time"""
+    kind, _, meter = str(code).partition(":")
+    return f"{state_word(kind)}: {meter_word(meter)}" if meter else state_word(kind)
 
 
 @register.simple_tag
@@ -343,13 +402,18 @@ def nav_link(
     picture: str,
     key: str = "",
     *,
+    also: str = "",
     exact: bool = False,
     boost: bool = True,
 ) -> dict[str, object]:
-    """One line of the navigation, left out when the page does not exist; key is its `g` shortcut."""
+    """One line of the navigation, left out when the page does not exist; key is its `g` shortcut.
+
+    `also` names pages that belong under it and have addresses elsewhere.
+    """
     url = address(context, name)
     path = getattr(context.get("request"), "path", "")
-    current = bool(url) and (path == url or (not exact and path.startswith(url)))
+    below = tuple(filter(None, (address(context, each) for each in also.split()))) + (() if exact else (url,))
+    current = bool(url) and (path == url or path.startswith(below))
     return {
         "url": url,
         "label": label,

@@ -94,11 +94,11 @@ def _executions(account: Account) -> dict[str, Any]:
 
 def _credits(account: Account) -> dict[str, Any]:
     wallet = LedgerAccount.objects.filter(account=account).order_by("pk").first()
-    posted, held = (wallet.posted_ucr, wallet.held_ucr) if wallet else (0, 0)
+    available, held = (wallet.available_ucr, wallet.held_ucr) if wallet else (0, 0)
     return {
         "id": "kpi-credits",
         "label": "Credits available",
-        "value": formats.credits(posted - held, 2),
+        "value": formats.credits(available, 2),
         "note": f"{formats.credits(held)} on hold" if held else "none on hold",
         "url": reverse("billing:overview", args=[account]),
     }

@@ -34,7 +34,7 @@ def pdf(document: Document) -> bytes:
     import typst  # several megabytes, which only the process that prints needs
 
     said = _printable(document.as_dict())
-    said["language"], said["han"] = _language(document.language), _han(document.language)
+    said["han"] = _han(document.language)
     made = typst.compile(
         TEMPLATE.read_bytes(),
         font_paths=_fonts(),
@@ -58,12 +58,6 @@ def _folders() -> Iterator[str]:
         spec = find_spec(package)
         assert spec is not None
         yield from spec.submodule_search_locations or ()
-
-
-def _language(locale: str) -> str:
-    """Two or three letters, which is what hyphenation and shaping ask for."""
-    first = locale.replace("_", "-").split("-")[0].lower()
-    return first if first.isascii() and first.isalpha() and 2 <= len(first) <= 3 else "en"
 
 
 def _han(locale: str) -> str:

@@ -108,7 +108,7 @@ def _narrowed(rows: Any, request: Request) -> Any:
         if name in asked:
             rows = rows.filter(**{column: doors.ident(request, name)})
     if "agent" in asked:
-        rows = rows.of_agent(doors.ident(request, "agent"))
+        rows = rows.of_agents([doors.ident(request, "agent")])
     if "correlation_id" in asked:
         rows = rows.filter(correlation_id=doors.text(request, "correlation_id"))
     if "state" in asked:

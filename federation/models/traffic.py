@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import Any
 from uuid import UUID
 
@@ -45,9 +46,9 @@ class MessageQuerySet(models.QuerySet["Message"]):
             return rows.filter(dead__gt=0)
         return rows.filter(dead=0, **{"expired__gt" if outcome == "expired" else "expired": 0})
 
-    def of_agent(self, agent_id: UUID) -> MessageQuerySet:
-        """Those it sent or that were for it alone."""
-        return self.filter(Q(sender=agent_id) | Q(recipient=agent_id))
+    def of_agents(self, ids: Sequence[UUID]) -> MessageQuerySet:
+        """Those one of them sent or that were for one alone."""
+        return self.filter(Q(sender__in=ids) | Q(recipient__in=ids))
 
     def saying(self, text: str) -> MessageQuerySet:
         """Those with this in their payload or correlation id."""

@@ -39,6 +39,17 @@ GRID: dict[str, Grid] = {
 }
 
 
+# Where the words of a name that ships would not do.
+TITLES = {"ma_crossover": "Moving-average crossover"}
+
+
+def title(strategy: str) -> str:
+    """As people read it: mean_reversion -> Mean reversion. A customer's own name stays as it was given."""
+    if strategy not in GRID:
+        return strategy
+    return TITLES.get(strategy, strategy.replace("_", " ").capitalize())
+
+
 class InvalidJob(ValueError):
     """Raised for a sweep or a payload no backtest can be made of; the text says what to change."""
 
@@ -69,8 +80,8 @@ class Job:
     @property
     def label(self) -> str:
         if self.kind == WALK_FORWARD:
-            return f"{self.strategy}, walk-forward over {len(self.grid)} parameter sets"
-        return ", ".join((self.strategy, *(f"{name} {value}" for name, value in self.parameters.items())))
+            return f"{title(self.strategy)}, walk-forward over {len(self.grid)} parameter sets"
+        return ", ".join((title(self.strategy), *(f"{name} {value}" for name, value in self.parameters.items())))
 
     def as_payload(self) -> dict[str, object]:
         return {**asdict(self), "symbols": list(self.symbols), "grid": list(self.grid)}

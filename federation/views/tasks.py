@@ -21,6 +21,7 @@ from federation import (
     lanes,
     pages,
     predictions,
+    readings,
     results,
     submission,
     workloads,
@@ -124,6 +125,7 @@ def _about(task: Task) -> dict[str, Any]:
         "code": code,
         "payload": _pretty(payload),
         "result": None if found else _pretty(task.result),
+        "reading": None if found else readings.of(type=task.type, result=task.result),
     }
 
 

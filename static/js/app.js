@@ -240,7 +240,13 @@
   const skew = new Date(root.dataset.now || Date.now()) - Date.now();
   const UNITS = [[86400, "d"], [3600, "h"], [60, "min"], [1, "s"]];
   const zone = root.dataset.tz || undefined;
-  const exact = new Intl.DateTimeFormat("sv-SE", { dateStyle: "short", timeStyle: "medium", timeZone: zone });
+  const exact = new Intl.DateTimeFormat("en-US", { day: "numeric", month: "short", year: "numeric", hour: "2-digit", minute: "2-digit", second: "2-digit", hourCycle: "h23", timeZone: zone });
+
+  // 26 Nov 2026, 21:33:43: as the server writes it, in the reader's zone.
+  function clock(moment) {
+    const part = Object.fromEntries(exact.formatToParts(moment).map(({ type, value }) => [type, value]));
+    return `${part.day} ${part.month} ${part.year}, ${part.hour}:${part.minute}:${part.second}`;
+  }
 
   function distance(moment) {
     const seconds = (Date.now() + skew - moment) / 1000;
@@ -258,7 +264,7 @@
       if (element.textContent !== text) element.textContent = text;
     }
     for (const element of $$("time[data-clock]:not([data-told])")) {
-      element.textContent = exact.format(Date.parse(element.dateTime));
+      element.textContent = clock(Date.parse(element.dateTime));
       element.dataset.told = "";
     }
   }
@@ -304,8 +310,8 @@
   // --- the palette
 
   function destinations() {
-    const links = $$("#nav .links a").map((link) => ({ name: link.innerText.trim(), hint: link.dataset.key ? `g ${link.dataset.key}` : "", picture: $("use", link), act: () => link.click() }));
-    const accounts = $$("#account-menu a:not([aria-current])").map((link) => ({ name: `Switch to ${link.innerText.trim()}`, hint: "", act: () => link.click() }));
+    const links = $$("#nav .links a").map((link) => ({ name: link.textContent.trim(), hint: link.dataset.key ? `g ${link.dataset.key}` : "", picture: $("use", link), act: () => link.click() }));
+    const accounts = $$("#account-menu a:not([aria-current])").map((link) => ({ name: `Switch to ${link.dataset.name}`, hint: "", act: () => link.click() }));
     const here = $$("main .page-head .actions a.btn, main .tabs a").map((link) => ({ name: link.innerText.trim(), hint: "on this page", act: () => link.click() }));
     const acts = [["Light theme", () => choose("theme", "light")], ["Dark theme", () => choose("theme", "dark")], ["Theme of the system", () => choose("theme", "")], ["Compact rows", ACTIONS.density], ["Pause or resume live updates", ACTIONS["live-pause"]], ["Keyboard shortcuts", ACTIONS.keys]];
     return [...links, ...here, ...accounts, ...acts.map(([name, act]) => ({ name, hint: "", act }))];
@@ -414,6 +420,12 @@
     if (tab) tab.parentElement.scrollLeft = tab.offsetLeft - tab.parentElement.offsetLeft - (tab.parentElement.clientWidth - tab.offsetWidth) / 2;
   }
 
+  // Where a form was refused: the first field that is wrong, or the first choice of a list nothing was chosen in.
+  function toFirstFault(box) {
+    const wrong = $('[aria-invalid="true"], .field:has(.errors)', box);
+    (wrong?.matches(".field") ? $("input, select, textarea", wrong) : wrong)?.focus();
+  }
+
   document.addEventListener("htmx:after:swap", (event) => {
     const { ctx } = event.detail;
     if (ctx.sourceElement?._htmx?.boosted || ctx.sourceElement?.closest?.("#nav")) {
@@ -424,14 +436,15 @@
     }
     const drawer = $("#drawer");
     if (ctx.target === drawer && drawer.childElementCount && !drawer.open) drawer.showModal();
-    if (ctx.request?.method === "POST" && ctx.target?.isConnected) $('[aria-invalid="true"]', ctx.target)?.focus();
+    if (ctx.request?.method === "POST" && ctx.target?.isConnected) toFirstFault(ctx.target);
     settle();
   });
   $("#drawer")?.addEventListener("close", (event) => event.target.replaceChildren());
 
   const go = $("[data-keys-go]");
-  for (const link of $$("#nav [data-key]")) go?.append(make("dt", { textContent: link.innerText.trim() }), make("dd", {}, make("kbd", { textContent: "g" }), " ", make("kbd", { textContent: link.dataset.key })));
+  for (const link of $$("#nav [data-key]")) go?.append(make("dt", { textContent: link.textContent.trim() }), make("dd", {}, make("kbd", { textContent: "g" }), " ", make("kbd", { textContent: link.dataset.key })));
   showChoices();
   settle();
   showTab();
+  toFirstFault($("main"));
 })();

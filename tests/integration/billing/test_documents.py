@@ -43,6 +43,7 @@ def test_an_invoice_says_who_when_what_and_how_much(invoice):
         ("Amount due", "0.71\xa0EUR"),
     ]
     assert said.notes == ("Please pay 0.71\xa0EUR by 15 Apr 2026.",)
+    assert said.headline == "0.71\xa0EUR due 15 Apr 2026"
 
 
 def test_a_credit_note_names_its_invoice_and_the_invoice_its_credit_note(invoice):

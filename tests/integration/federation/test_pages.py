@@ -221,6 +221,39 @@ def test_sending_a_message_from_the_page(alice, account, federation):
     assert oneself.status_code == 422
 
 
+@pytest.mark.parametrize(
+    ("sender", "said"),
+    [
+        ("one", ""),
+        ("nobody", "There is no agent nobody here."),
+        ("twin", "Several agents are called twin."),
+        ("", "This field is required."),
+    ],
+)
+def test_an_agent_is_named_as_people_call_it(alice, account, federation, sender, said):
+    for name in ("one", "two", "twin", "twin"):
+        factories.make_agent(federation, name)
+
+    form = {"sender": sender, "recipient": "two", "type": "custom", "ttl_seconds": "60"}
+    answer = alice.post(address(account, "messages", federation.pk), form)
+
+    assert answer.status_code == (422 if said else 302)
+    assert said in answer.content.decode()
+
+
+def test_the_page_of_messages_offers_the_first_agents_that_fit_and_lists_none(alice, account, federation):
+    for number in range(25):
+        factories.make_agent(federation, f"scout-{number:02}")
+    factories.make_agent(federation, "chief")
+
+    offered = alice.get(address(account, "agent-names", federation.pk), {"of": "sender", "sender": "SCOUT-1"})
+
+    assert offered.content.decode().count("<option") == 10
+    everyone = alice.get(address(account, "agent-names", federation.pk), {"of": "agent"})
+    assert everyone.content.decode().count("<option") == 20
+    assert b"scout-" not in alice.get(address(account, "messages", federation.pk)).content
+
+
 def test_messages_are_found_by_text_agent_type_and_state(alice, account, federation):
     one, two = factories.make_agent(federation, "one"), factories.make_agent(federation, "two")
     for payload, kind in (("buy AAPL", "custom"), ("sell MSFT", "error")):
@@ -231,9 +264,17 @@ def test_messages_are_found_by_text_agent_type_and_state(alice, account, federat
         body = alice.get(address(account, "messages", federation.pk), query).content.decode()
         return [text in body for text in ("buy AAPL", "sell MSFT")]
 
-    assert shown() == shown(agent=two.pk) == shown(state="queued") == shown(state="nonsense") == [True, True]
+    assert (
+        shown()
+        == shown(agent=two.pk)
+        == shown(agent="two")
+        == shown(agent="tw")
+        == shown(state="queued")
+        == shown(state="nonsense")
+        == [True, True]
+    )
     assert shown(q="aapl") == shown(type="custom") == [True, False]
-    assert shown(state="dead") == shown(agent=federation.pk) == [False, False]
+    assert shown(state="dead") == shown(agent=federation.pk) == shown(agent="three") == [False, False]
 
 
 def test_the_page_shows_that_the_accounts_of_messages_balance(alice, account, federation):
@@ -349,6 +390,6 @@ def test_the_page_of_the_topology_shows_what_the_agents_found(alice, account, fe
     part = alice.get(brief, headers={"HX-Request": "true"}).content.decode()
 
     assert "1 backtest of 1 strategy, shared out over 1 agent." in part
-    assert "momentum n 1" in part
+    assert "Momentum, n 1" in part
     assert part.count('<svg class="chart"') == 2
     assert "<html" not in part

@@ -97,7 +97,7 @@ def test_a_prediction_runs_with_the_models_weights_and_is_charged_once_when_it_s
     assert (task.state, task.result, task.label) == (
         "succeeded",
         {"predictions": []},
-        "prediction of MSFT on 2010-07-05",
+        "Prediction of MSFT on 2010-07-05",
     )
     (request,) = runtime.requests
     assert json.loads(request.files["job.json"]) == {

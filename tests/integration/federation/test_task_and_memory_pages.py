@@ -1,6 +1,7 @@
 """A task's page with its dependencies, time and progress; dead tasks sent on; what is remembered."""
 
 from datetime import timedelta
+from uuid import uuid4
 
 import pytest
 from django.urls import reverse
@@ -158,3 +159,27 @@ def test_listing_memory_costs_the_same_however_much(alice, account, federation, 
 
     with django_assert_max_num_queries(18):
         read(alice, address(account, "memory", federation.pk))
+
+
+LINE = {"symbol": "IBM", "close": 175.27, "up": True, "score": 0.4, "chance_up": 0.6}
+PREDICTED = {"model": str(uuid4()), "kind": "logistic", "horizon": 5, "day": "2013-03-01", "predictions": [LINE]}
+
+
+@pytest.mark.parametrize(
+    ("type", "result", "said"),
+    [
+        ("infer", PREDICTED, ["1 of 1 rise in the 5 days", "IBM", ">Up<", "60.0\xa0%", "All of it as JSON"]),
+        ("infer", {**PREDICTED, "day": "<b>"}, ["&lt;b&gt;", "All of it as JSON"]),
+        ("execute", {"exit_code": 3, "stdout": "<b>42"}, ["exit code 3", "&lt;b&gt;42"]),
+        ("price", {"fair_value": 12.5}, ["<dt>Fair value</dt><dd>12.5</dd>"]),
+        ("price", {"deep": {"<b>": 1}}, ["&lt;b&gt;", "<details", " open>"]),
+    ],
+)
+def test_a_result_says_what_it_means_and_never_more_than_it_is(alice, account, federation, type, result, said):
+    task = factories.make_task(federation)
+    Task.objects.filter(pk=task.pk).update(type=type, state="succeeded", result=result, finished_at=NOW)
+
+    page = read(alice, address(account, "task", task.pk))
+
+    assert all(words in page for words in said)
+    assert "<b>" not in page

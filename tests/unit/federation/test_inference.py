@@ -158,7 +158,7 @@ def test_chances_stay_chances(score, expected):
 
 def test_a_label_says_what_is_predicted():
     asked = {"model": ID, "symbols": ["IBM"], "day": "2010-07-02"}
-    assert workloads.label(type="infer", payload=asked) == "prediction of IBM on 2010-07-02"
-    assert workloads.label(type="infer", payload={"model": ID}) == "prediction of the model's symbols"
+    assert workloads.label(type="infer", payload=asked) == "Prediction of IBM on 2010-07-02"
+    assert workloads.label(type="infer", payload={"model": ID}) == "Prediction of the model's symbols"
     assert workloads.label(type="infer", payload={"model": 7}) == "infer"
     assert inference.parse(asked).model == UUID(ID)

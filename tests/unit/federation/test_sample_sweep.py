@@ -160,3 +160,11 @@ def test_luck_alone_grows_with_the_tries_and_shrinks_with_the_years():
     assert sweep.best_by_luck(tries=28, years=40) == pytest.approx(sweep.best_by_luck(tries=28, years=10) / 2)
     # The expected maximum of 10 standard normal draws is 1.5388 (tables of order statistics).
     assert sweep.best_by_luck(tries=10, years=1) == pytest.approx(1.5388, abs=0.05)
+
+
+@pytest.mark.parametrize(
+    ("name", "title"),
+    [("mean_reversion", "Mean reversion"), ("ma_crossover", "Moving-average crossover"), ("my_own", "my_own")],
+)
+def test_strategies_that_ship_have_words_and_others_keep_their_names(name, title):
+    assert sweep.title(name) == title

@@ -101,6 +101,6 @@ def test_windows_follow_each_other_and_never_pass_the_end():
 def test_a_label_says_what_is_trained():
     assert (
         workloads.label(type="train", payload={"model": "logistic", "symbols": ["IBM"]})
-        == "logistic model of IBM, 5 days ahead"
+        == "Logistic model of IBM, 5 days ahead"
     )
     assert workloads.label(type="train", payload={"model": 7}) == "train"

@@ -90,6 +90,8 @@ def test_an_agent_that_is_no_id_reads_as_it_was_given(text):
         (4_218_400_000, "4,218.40 cr"),
         (840_000, "0.84 cr"),
         (12_300, "0.0123 cr"),
+        (2_667, "0.0027 cr"),
+        (999_999, "1.00 cr"),
         (1, "0.000001 cr"),
         (-36_200_000, "-36.20 cr"),
         (1_005_000, "1.00 cr"),
@@ -102,8 +104,33 @@ def test_micro_credits_read_as_credits(ucr, text):
     assert spaced(formats.credits(ucr)) == text
 
 
-def test_credits_can_be_held_to_fixed_places_so_columns_line_up():
+def test_credits_can_be_held_to_fixed_places():
     assert spaced(formats.credits(1_500_000, 6)) == "1.500000 cr"
+
+
+@pytest.mark.parametrize(
+    ("ucr", "places", "text", "title"),
+    [
+        (2_667, 4, "0.0027 cr", "0.002667 cr"),
+        (12_500_000, 4, '12.50<span class="muted">00</span> cr', ""),
+        (416_667, 2, "0.42 cr", "0.416667 cr"),
+        (0, 4, '0.00<span class="muted">00</span> cr', ""),
+        (12, 4, "&lt; 0.0001 cr", "0.000012 cr"),
+        (-12, 2, "&gt; -0.01 cr", "-0.000012 cr"),
+        (1_234_567_890_000, 2, "1,234,567.89 cr", ""),
+        (None, 4, "–", ""),
+    ],
+)
+def test_in_a_column_every_row_has_as_many_places_and_says_the_rest_in_its_title(ucr, places, text, title):
+    shown = spaced(render("{{ ucr|credits_column:places }}", ucr=ucr, places=places))
+
+    about = f' title="{title}"' if title else ""
+    assert shown == (text if ucr is None else f"<span{about}>{text}</span>")
+
+
+@pytest.mark.parametrize(("ucr", "text"), [(1_255_000, "1.255 cr"), (2_667, "0.002667 cr"), (10**8, "100.00 cr")])
+def test_a_price_and_what_one_thing_cost_keep_every_place(ucr, text):
+    assert spaced(formats.exact_credits(ucr)) == text
 
 
 def test_money_has_two_places_and_its_currency():
@@ -177,12 +204,12 @@ def test_a_moment_carries_its_exact_time_in_utc(noon):
     tag = formats.ago(moment)
 
     assert 'datetime="2026-11-24T11:30:00.000Z"' in tag
-    assert 'title="2026-11-24 11:30:00 UTC"' in tag
+    assert 'title="24 Nov 2026, 11:30:00 UTC"' in tag
     assert "data-ago" in tag
 
 
 def test_a_clock_time_is_whole_without_scripts(noon):
-    assert formats.clock(NOON).endswith(" data-clock>2026-11-24 12:00:00 UTC</time>")
+    assert formats.clock(NOON).endswith(" data-clock>24 Nov 2026, 12:00:00 UTC</time>")
 
 
 def test_no_moment_is_a_dash():
@@ -291,3 +318,22 @@ def test_a_nav_line_is_current_on_its_page_and_below(monkeypatch, path, exact, c
     line = formats.nav_link(context, "billing:overview", "Credits", "coins", exact=exact)
 
     assert line["current"] is current
+
+
+def test_a_nav_line_is_current_on_pages_that_belong_under_it(monkeypatch):
+    monkeypatch.setattr(formats, "reverse", lambda name, args: f"/o/acme/{name}/")
+    context = Context({"account": "acme", "request": SimpleNamespace(path="/o/acme/books/")})
+
+    current = [
+        formats.nav_link(context, "accounts", "Money", "coins", also=also)["current"] for also in ("books x", "")
+    ]
+
+    assert current == [True, False]
+
+
+@pytest.mark.parametrize(
+    ("code", "text"),
+    [("revenue:agent_second", "Revenue: Agent time"), ("promo", "Promo"), ("revenue:no_such", "Revenue: No such")],
+)
+def test_accounts_of_the_ledger_and_meters_have_words(code, text):
+    assert formats.ledger_word(code) == text
