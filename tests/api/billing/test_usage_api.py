@@ -66,6 +66,10 @@ def test_bad_events_are_refused_by_name(alice, change, field):
     assert (answer.status_code, list(answer.json()["errors"])) == (400, [field])
 
 
+def test_a_backslash_that_somebody_typed_is_no_null_character(alice):
+    assert alice.post("usage/events", event(properties={"path": "C:\\x00\\u0000"})).status_code == 201
+
+
 def test_several_events_are_answered_one_by_one_in_order(db):
     caller = Caller(ledger_cast.make_account(10))
     events = [
@@ -77,6 +81,7 @@ def test_several_events_are_answered_one_by_one_in_order(db):
         event(id="d", quantity="6"),
         event(id="e", colour="red"),
         "not an event",
+        None,
     ]
 
     answer = caller.post("usage/events", {"events": events})
@@ -85,6 +90,7 @@ def test_several_events_are_answered_one_by_one_in_order(db):
     results = answer.json()["results"]
     assert [row["status"] for row in results] == [
         "accepted", "duplicate", "conflict", "insufficient_credits", "invalid", "accepted", "invalid", "invalid",
+        "invalid",
     ]  # fmt: skip
     assert results[3]["detail"] == "Insufficient credits: need 7, have 6"
     assert caller.get("account/balance").json()["available"] == "0.000000"
@@ -150,6 +156,7 @@ def test_usage_is_grouped_and_chosen_by_key_and_by_agent(alice):
     key = str(alice.account.api_keys.get().pk)
 
     by_key = alice.get("usage", by="key").json()["results"]
+    assert all("api_key" not in row for row in alice.get("usage").json()["results"])
     by_agent = alice.get("usage", by="agent", window="day").json()["results"]
     only = alice.get("usage", api_key=key).json()["results"]
     lines = list(csv.DictReader(io.StringIO(alice.get("usage/export").getvalue().decode())))
