@@ -11,13 +11,13 @@ from typing import Any
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
-from django.db.models import QuerySet, Sum
-from django.db.models.functions import TruncDay, TruncHour, TruncMonth
+from django.db.models import DateTimeField, F, Func, QuerySet, Sum, Value
+from django.db.models.functions import TruncDay, TruncMonth
 
 from billing import ledger, periods
 from billing.models import Account, ApiKey, UsageRecord
 
-WINDOWS = {"hour": TruncHour, "day": TruncDay, "month": TruncMonth}
+WINDOWS = {"day": TruncDay, "month": TruncMonth}
 LONGEST = {"hour": timedelta(days=62), "day": timedelta(days=732), "month": timedelta(days=7320), "": None}
 BURN_DAYS = 7
 
@@ -51,10 +51,18 @@ def used(wanted: Range, *, zone: ZoneInfo, window: str = "", by_whom: str = "") 
     records = wanted.records()
     by = ["meter", by_whom] if by_whom else ["meter"]
     if window:
-        records = records.annotate(window_start=WINDOWS[window]("occurred_at", tzinfo=zone))
+        records = records.annotate(window_start=_window_start(window, zone))
         by = ["window_start", *by]
     sums = records.values(*by).annotate(quantity=Sum("quantity"), cost_ucr=Sum("cost_ucr"))
     return list(sums.order_by(*by))
+
+
+def _window_start(window: str, zone: ZoneInfo) -> Any:
+    """An hour by PostgreSQL itself: Django takes the zone off, and then two hours have one name when clocks go back."""
+    if window == "hour":
+        moment = [Value("hour"), F("occurred_at"), Value(zone.key)]
+        return Func(*moment, function="date_trunc", output_field=DateTimeField())
+    return WINDOWS[window]("occurred_at", tzinfo=zone)
 
 
 def used_by_agent(wanted: Range) -> list[dict[str, Any]]:
@@ -162,7 +170,7 @@ def outlook(*, account: Account, now: datetime) -> Outlook:
 
 
 def _burn_a_day(account: Account, now: datetime) -> int:
-    """What the last week cost by the day; of an account that is younger, its days so far, and its first is a whole one."""
+    """What the last week cost by the day; of an account that is younger, its days so far, one at least."""
     lived = min(timedelta(days=BURN_DAYS), max(timedelta(days=1), now - account.created_at))
     cost = _cost(Range(account.pk, now - timedelta(days=BURN_DAYS), now + timedelta(minutes=5)))
     return cost * 86_400 // int(lived.total_seconds())

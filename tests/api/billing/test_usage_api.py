@@ -130,6 +130,27 @@ def test_usage_is_grouped_by_the_days_of_the_accounts_zone(db):
 
 
 @pytest.mark.parametrize(
+    ("zone", "starts"),
+    [
+        ("America/New_York", ["05:00", "06:00"]),  # both are one o'clock there
+        ("Australia/Lord_Howe", ["05:00", "06:00"]),
+        ("Asia/Kathmandu", ["05:15", "06:15"]),
+    ],
+)
+def test_hours_are_told_apart_when_clocks_go_back(db, zone, starts):
+    caller = Caller(ledger_cast.make_account(100, time_zone=zone))
+    for hour in (5, 6):
+        ledger_cast.use(caller.account, "mcp_call", 1, now=datetime(2026, 11, 1, hour, 30, tzinfo=UTC))
+
+    answer = caller.get("usage", **{"from": "2026-11-01T00:00:00Z", "to": "2026-11-02T00:00:00Z", "window": "hour"})
+
+    rows = answer.json()["results"]
+    assert [(row["window_start"], row["quantity"]) for row in rows] == [
+        (f"2026-11-01T{start}:00Z", "1") for start in starts
+    ]
+
+
+@pytest.mark.parametrize(
     "query",
     [{"meter": "minutes"}, {"window": "week"}, {"by": "name"}, {"api_key": "x"}, {"from": "x"}, {"from": "2026-07-02T00:00:00Z", "to": "2026-07-01T00:00:00Z"},
      {"from": "2020-01-01T00:00:00Z", "to": "2026-07-01T00:00:00Z", "window": "hour"}],
