@@ -12,9 +12,10 @@ from uuid import UUID
 
 from django.db.models import QuerySet, Sum
 
+from billing import statements
 from billing.models import Entry, GrantConsumption, Invoice, Transaction
 
-METER = "other"
+METER = statements.OTHER
 HOUSE = f"revenue:{METER}"
 
 

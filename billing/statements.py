@@ -13,6 +13,9 @@ from fractions import Fraction
 
 from billing import amounts, pricing
 
+# What holds for no meter captured.
+OTHER, OTHER_NAME = "other", "Captured from holds"
+
 
 @dataclass(frozen=True)
 class Used:
@@ -103,8 +106,8 @@ def _line(used: Used, *, credit_price: str, currency: str) -> Line:
 
 def _captured(cost_ucr: int, *, credit_price: str, currency: str) -> Line:
     return Line(
-        meter="other",
-        description="Captured from holds",
+        meter=OTHER,
+        description=OTHER_NAME,
         quantity=Decimal(cost_ucr) / amounts.UCR,
         unit="credit",
         unit_price=amounts.exact_money_text(Fraction(credit_price), currency),
