@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
+from itertools import takewhile
 
 from django.db import transaction
 
@@ -53,11 +54,22 @@ def note(*, payment: Payment, now: datetime) -> None:
         return
     if payment.state in (State.FAILED, State.CANCELLED):
         why = payment.failure_message or f"It was {payment.state}."
-        pause = {"paused_until": now + replenishing.PAUSE, "last_error": why}
-        AutoTopUp.objects.filter(account=payment.account_id).update(**pause)
-        _tell(payment, "The automatic top-up failed", f"{why} The next attempt is in an hour at the earliest.")
+        wait = replenishing.pause(_failed_in_a_row(payment))
+        AutoTopUp.objects.filter(account=payment.account_id).update(paused_until=now + wait, last_error=why)
+        hours = int(wait.total_seconds()) // 3600
+        again = "in an hour" if hours == 1 else f"in {hours} hours"
+        _tell(payment, "The automatic top-up failed", f"{why} The next attempt is {again} at the earliest.")
     elif payment.state == State.REQUIRES_ACTION:
         _tell(payment, "The automatic top-up needs you", "The bank asks you to confirm this payment.")
+
+
+def _failed_in_a_row(payment: Payment) -> int:
+    """With this method, this one among them; as many as make a difference."""
+    mine = Payment.objects.filter(
+        account=payment.account_id, purpose=Payment.Purpose.AUTO_TOP_UP, method=payment.method_id
+    )
+    states = mine.order_by("-created_at", "-pk").values_list("state", flat=True)[:10]
+    return max(1, len(list(takewhile(lambda state: state in (State.FAILED, State.CANCELLED), states))))
 
 
 def _tell(payment: Payment, subject: str, why: str) -> None:

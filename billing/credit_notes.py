@@ -16,7 +16,7 @@ from django.conf import settings
 from django.db import transaction
 from django.db.models import F, Sum
 
-from billing import amounts, announcements, crediting, ledger, live, numbering, payment_states, refunds
+from billing import amounts, announcements, captures, crediting, ledger, live, numbering, payment_states, refunds
 from billing.models import CreditNote, CreditNoteLine, Grant, Invoice, Payment, UsageRecord
 from billing.payment_states import State
 
@@ -132,8 +132,10 @@ def _reversed(invoice: Invoice, standing: crediting.Standing) -> dict[int, int]:
         account=invoice.account_id, billed_at__gte=invoice.period_start, billed_at__lt=invoice.period_end,
         transaction__reversed_by__created_at__gt=invoice.finalized_at,
     )  # fmt: skip
-    found = {}
-    for meter, reversed_ucr in usage.values_list("meter").annotate(sum=Sum("cost_ucr")):
+    reversed_of = dict(usage.values_list("meter").annotate(sum=Sum("cost_ucr")))
+    reversed_of[captures.METER] = captures.reversed_since(invoice)
+    found: dict[int, int] = {}
+    for meter, reversed_ucr in reversed_of.items():
         lines = list(invoice.lines.filter(meter=meter).order_by("position"))
         share = crediting.reversed_share(
             sum(line.amount for line in lines), cost_ucr=sum(line.cost_ucr for line in lines), reversed_ucr=reversed_ucr

@@ -20,7 +20,7 @@ from django.conf import settings
 from django.db import transaction
 from django.db.models import Max, Min, QuerySet, Sum
 
-from billing import announcements, ledger, live, numbering, periods, pricing, rating, statements
+from billing import announcements, captures, ledger, live, numbering, owners, periods, pricing, rating, statements
 from billing.models import Account, Grant, Invoice, InvoiceLine, LedgerAccount, Price, UsageRecord
 
 LONGEST = timedelta(days=400)
@@ -92,9 +92,11 @@ def _refuse_overlap(account: Account, period: periods.Period) -> None:
 def statement(*, account: Account, period: periods.Period) -> statements.Statement:
     """What the account used in a period, in money, as of now."""
     usage = _billed(account.pk, period)
-    drawn = usage.aggregate(sum=Sum("overdraft_ucr"))["sum"] or 0
+    captured = captures.captured(account_id=account.pk, start=period.start, end=period.end)
+    drawn = _drawn(usage) + captured.drawn_ucr
     return statements.state(
         _used(usage),
+        captured_ucr=captured.cost_ucr,
         due_ucr=_owed(account.pk, period, drawn) if drawn else 0,
         tax_rate=account.tax_rate,
         credit_price=settings.CREDIT_PRICE,
@@ -105,12 +107,15 @@ def statement(*, account: Account, period: periods.Period) -> statements.Stateme
 
 def _billed(account_id: UUID, period: periods.Period) -> QuerySet[UsageRecord]:
     """The usage of a period whose charge was not reversed."""
-    return UsageRecord.objects.filter(
-        account_id=account_id,
-        billed_at__gte=period.start,
-        billed_at__lt=period.end,
-        transaction__reversed_by=None,
-    )
+    return _billed_since(account_id, period.start).filter(billed_at__lt=period.end)
+
+
+def _billed_since(account_id: UUID, start: datetime) -> QuerySet[UsageRecord]:
+    return UsageRecord.objects.filter(account_id=account_id, billed_at__gte=start, transaction__reversed_by=None)
+
+
+def _drawn(usage: QuerySet[UsageRecord]) -> int:
+    return usage.aggregate(sum=Sum("overdraft_ucr"))["sum"] or 0
 
 
 def _used(usage: QuerySet[UsageRecord]) -> list[statements.Used]:
@@ -124,8 +129,8 @@ def _used(usage: QuerySet[UsageRecord]) -> list[statements.Used]:
 
 def _owed(account_id: UUID, period: periods.Period, drawn_ucr: int) -> int:
     debt = LedgerAccount.objects.values_list("debt_ucr", flat=True).get(account_id=account_id)
-    later = UsageRecord.objects.filter(account_id=account_id, billed_at__gte=period.end)
-    drawn_later = later.aggregate(sum=Sum("overdraft_ucr"))["sum"] or 0
+    captured_later = captures.captured(account_id=account_id, start=period.end)
+    drawn_later = _drawn(_billed_since(account_id, period.end)) + captured_later.drawn_ucr
     return statements.still_owed(debt_ucr=debt, drawn_later_ucr=drawn_later, drawn_ucr=drawn_ucr)
 
 
@@ -165,12 +170,29 @@ def running_period(*, account: Account, now: datetime) -> periods.Period:
 
 
 def period_to_close(*, account: Account, now: datetime) -> periods.Period:
-    """The account's last period that is over; of pay-as-you-go, all from the last invoice until now."""
+    """The account's first period that is over, was used in, and has no invoice; else its last one that is over.
+
+    Of pay-as-you-go, all from the last invoice until now. What is older than the last invoice is staff's to look at.
+    """
     cadence, zone = periods.Cadence(account.billing_period), ZoneInfo(account.time_zone)
     if cadence == periods.Cadence.PAY_AS_YOU_GO:
         return _since_last(account, now)
-    last = periods.preceding(periods.containing(now, cadence, zone), cadence, zone)
-    return periods.Period(min(rating.open_moment(account_id=account.pk, at=last.start), last.end), last.end)
+    over = periods.preceding(periods.containing(now, cadence, zone), cadence, zone)
+    oldest = _oldest_usage(account, before=over.start)
+    if oldest is not None:
+        over = periods.containing(oldest, cadence, zone)
+    return periods.Period(min(rating.open_moment(account_id=account.pk, at=over.start), over.end), over.end)
+
+
+def _oldest_usage(account: Account, *, before: datetime) -> datetime | None:
+    """When the oldest of what was used since the last numbered invoice was, if that is before a moment."""
+    numbered = Invoice.objects.filter(account=account, number__isnull=False)
+    since = numbered.aggregate(last=Max("period_end"))["last"]
+    usage = UsageRecord.objects.filter(account=account, billed_at__lt=before, cost_ucr__gt=0)
+    if since is not None:
+        usage = usage.filter(billed_at__gte=since)
+    oldest: datetime | None = usage.aggregate(first=Min("billed_at"))["first"]
+    return oldest
 
 
 def _since_last(account: Account, now: datetime) -> periods.Period:
@@ -206,8 +228,18 @@ def finalize(*, invoice_id: UUID, now: datetime) -> Invoice:
     invoice.customer = customer(invoice.account)
     invoice.save()
     announcements.invoice_moved(invoice, now=now)
+    if not is_settled:
+        _write_to_owners(invoice)
     live.invoice_changed(invoice.account_id, invoice.pk)
     return invoice
+
+
+def _write_to_owners(invoice: Invoice) -> None:
+    assert invoice.due_at is not None
+    day = invoice.due_at.astimezone(ZoneInfo(invoice.account.time_zone))
+    owed = f"{invoice.money(invoice.amount_due)} {invoice.currency}"
+    text = f"Invoice {invoice.number} over {owed} is due on {day.day} {day:%B %Y}."
+    owners.tell(invoice.account, f"Invoice {invoice.number}", text, page=("billing:invoice", invoice.pk))
 
 
 def seller() -> dict[str, str]:

@@ -9,9 +9,12 @@ from uuid import UUID
 
 from django.db.models import Count, Q, QuerySet, Sum
 
-from billing import periods, pricing
+from billing import periods, pricing, statements
 from billing.models import CreditNoteLine, Entry, Grant, Hold, LedgerAccount, Transaction
 
+NAMES = {meter.value: price.name for meter, price in pricing.DEFAULT_BOOK.items()} | {
+    statements.OTHER: statements.OTHER_NAME
+}
 # A hold that has been active for so long belongs to work that should have ended.
 LONG_HELD = timedelta(hours=24)
 # The sweep ends holds within seconds of their expiry; this late it does not.
@@ -51,7 +54,7 @@ def revenue(period: periods.Period) -> list[Revenue]:
     return [
         Revenue(
             meter=meter,
-            name=pricing.DEFAULT_BOOK[meter].name if meter in pricing.DEFAULT_BOOK else meter or "Other",
+            name=NAMES.get(meter, meter),
             charged_ucr=by_meter[meter]["charged"] if meter in by_meter else 0,
             reversed_ucr=-by_meter[meter]["undone"] if meter in by_meter else 0,
             credited=credited.get(meter, 0),

@@ -83,6 +83,8 @@ class PriceForm(forms.Form):
     def clean(self) -> dict[str, Any]:
         given = super().clean() or {}
         if not given.get("shape"):
+            if any(given.get(name) for name in self.changed_data if name != "shape"):
+                self.add_error("shape", "Choose how it is priced: what was typed for it is not in this book yet.")
             return given
         shape, default = pricing.Shape(given["shape"]), pricing.DEFAULT_BOOK[self.meter]
         has_tiers = shape in (pricing.Shape.GRADUATED, pricing.Shape.VOLUME)

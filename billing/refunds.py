@@ -39,7 +39,8 @@ class RefundExceedsPayment(Exception):
     def __init__(self, payment: Payment) -> None:
         left = f"{payment.money(payment.refundable)} {payment.currency}"
         self.extras = {"left": {"amount": payment.money(payment.refundable), "currency": payment.currency}}
-        super().__init__(f"Of this payment {left} is left to refund. Refund at most that.")
+        some = f"Of this payment {left} is left to refund. Refund at most that."
+        super().__init__(some if payment.refundable else "Nothing of this payment is left to refund.")
 
 
 @transaction.atomic(durable=True)

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-# After a payment that failed.
+# After a payment that failed, twice as long after each that fails in a row: banks mind a card that is tried all day.
 PAUSE = timedelta(hours=1)
+LONGEST_PAUSE = timedelta(hours=24)
 # More than this looks like a loop, not like work.
 MOST = 3
 WITHIN = timedelta(minutes=10)
@@ -31,6 +32,12 @@ class Decision:
     reason: str
 
 
+def pause(failed_in_a_row: int) -> timedelta:
+    """How long to wait after so many failures: 1 h, 2 h, 4 h .. a day."""
+    doubled: int = 2 ** min(failed_in_a_row - 1, 5)
+    return min(LONGEST_PAUSE, PAUSE * doubled)
+
+
 def decide(facts: Facts, *, now: datetime) -> Decision:
     if facts.available_ucr >= facts.threshold_ucr:
         return Decision(False, "enough is left")
@@ -39,7 +46,7 @@ def decide(facts: Facts, *, now: datetime) -> Decision:
     if facts.is_open:
         return Decision(False, "the outcome of the last one is open")
     if facts.paused_until is not None and now < facts.paused_until:
-        return Decision(False, "the last one failed less than an hour ago")
+        return Decision(False, "it is paused since the last one failed")
     if sum(1 for made_at in facts.made_at if now - made_at < WITHIN) >= MOST:
         return Decision(False, f"there were {MOST} in ten minutes")
     return Decision(True, "few credits are left")

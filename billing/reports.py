@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
@@ -10,13 +11,13 @@ from typing import Any
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
-from django.db.models import QuerySet, Sum
-from django.db.models.functions import TruncDay, TruncHour, TruncMonth
+from django.db.models import DateTimeField, F, Func, QuerySet, Sum, Value
+from django.db.models.functions import TruncDay, TruncMonth
 
 from billing import ledger, periods
 from billing.models import Account, ApiKey, UsageRecord
 
-WINDOWS = {"hour": TruncHour, "day": TruncDay, "month": TruncMonth}
+WINDOWS = {"day": TruncDay, "month": TruncMonth}
 LONGEST = {"hour": timedelta(days=62), "day": timedelta(days=732), "month": timedelta(days=7320), "": None}
 BURN_DAYS = 7
 
@@ -50,10 +51,18 @@ def used(wanted: Range, *, zone: ZoneInfo, window: str = "", by_whom: str = "") 
     records = wanted.records()
     by = ["meter", by_whom] if by_whom else ["meter"]
     if window:
-        records = records.annotate(window_start=WINDOWS[window]("occurred_at", tzinfo=zone))
+        records = records.annotate(window_start=_window_start(window, zone))
         by = ["window_start", *by]
     sums = records.values(*by).annotate(quantity=Sum("quantity"), cost_ucr=Sum("cost_ucr"))
     return list(sums.order_by(*by))
+
+
+def _window_start(window: str, zone: ZoneInfo) -> Any:
+    """An hour by PostgreSQL itself: Django takes the zone off, and then two hours have one name when clocks go back."""
+    if window == "hour":
+        moment = [Value("hour"), F("occurred_at"), Value(zone.key)]
+        return Func(*moment, function="date_trunc", output_field=DateTimeField())
+    return WINDOWS[window]("occurred_at", tzinfo=zone)
 
 
 def used_by_agent(wanted: Range) -> list[dict[str, Any]]:
@@ -66,7 +75,7 @@ def used_by_key(wanted: Range) -> list[dict[str, Any]]:
     """Which API keys used most, with their names, dearest first."""
     sums = wanted.records().exclude(api_key=None).values("api_key").annotate(cost_ucr=Sum("cost_ucr"))
     rows = list(sums.order_by("-cost_ucr", "api_key")[:20])
-    names = names_of_keys(account_id=wanted.account_id, keys=[row["api_key"] for row in rows])
+    names = labels_of_keys(account_id=wanted.account_id, keys=[row["api_key"] for row in rows])
     return [{**row, "name": names[row["api_key"]]} for row in rows]
 
 
@@ -76,6 +85,15 @@ def names_of_keys(*, account_id: UUID, keys: Iterable[UUID]) -> dict[UUID, str]:
     found = ApiKey.objects.filter(pk__in=wanted).values_list("pk", "name", "account", "revoked_at")
     known = {pk: _key_name(name, owner == account_id, revoked_at) for pk, name, owner, revoked_at in found}
     return {pk: known.get(pk, f"Deleted key …{str(pk)[-4:]}") for pk in wanted}
+
+
+def labels_of_keys(*, account_id: UUID, keys: Iterable[UUID]) -> dict[UUID, str]:
+    """For people: as names_of_keys, and what a key ends in where several have one name."""
+    names = names_of_keys(account_id=account_id, keys=keys)
+    often = Counter(names.values())
+    alike = [pk for pk, name in names.items() if often[name] > 1]
+    hints = dict(ApiKey.objects.filter(pk__in=alike, account=account_id).values_list("pk", "hint"))
+    return {pk: f"{name} ({hints[pk]})" if pk in hints else name for pk, name in names.items()}
 
 
 def _key_name(name: str, is_own: bool, revoked_at: datetime | None) -> str:
@@ -135,7 +153,7 @@ def outlook(*, account: Account, now: datetime) -> Outlook:
     same_stretch = min(before.start + (now - period.start), before.end)
     today = periods.containing(now, periods.Cadence.DAILY, zone)
     week = days(Range(account.pk, today.start - timedelta(days=BURN_DAYS - 1), today.end), zone=zone)
-    burn = _cost(Range(account.pk, now - timedelta(days=BURN_DAYS), now + timedelta(minutes=5))) // BURN_DAYS
+    burn = _burn_a_day(account, now)
     left = max(0, balance.available_ucr) // burn if burn else None
     # Beyond ten years it is not a forecast.
     left = left if left is not None and left <= 3650 else None
@@ -149,6 +167,13 @@ def outlook(*, account: Account, now: datetime) -> Outlook:
         used_before_ucr=_cost(Range(account.pk, before.start, same_stretch)),
         last_days_ucr=tuple(day.total_ucr for day in week),
     )
+
+
+def _burn_a_day(account: Account, now: datetime) -> int:
+    """What the last week cost by the day; of an account that is younger, its days so far, one at least."""
+    lived = min(timedelta(days=BURN_DAYS), max(timedelta(days=1), now - account.created_at))
+    cost = _cost(Range(account.pk, now - timedelta(days=BURN_DAYS), now + timedelta(minutes=5)))
+    return cost * 86_400 // int(lived.total_seconds())
 
 
 def _cost(wanted: Range) -> int:

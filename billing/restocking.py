@@ -48,7 +48,8 @@ def _decide(each: AutoTopUp, now: datetime) -> replenishing.Decision:
 
 
 def _buy(each: AutoTopUp, now: datetime) -> bool:
-    mine = AutoTopUp.objects.filter(pk=each.pk, last_bought_at=each.last_bought_at)
+    # As it was read: somebody else has not bought since, nor failed and paused it.
+    mine = AutoTopUp.objects.filter(pk=each.pk, last_bought_at=each.last_bought_at, paused_until=each.paused_until)
     if not mine.update(last_bought_at=now):
         return False
     chosen = methods.Chosen(each.method.gateway, each.method.token, each.method.label, each.method)

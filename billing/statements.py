@@ -13,6 +13,9 @@ from fractions import Fraction
 
 from billing import amounts, pricing
 
+# What holds for no meter captured.
+OTHER, OTHER_NAME = "other", "Captured from holds"
+
 
 @dataclass(frozen=True)
 class Used:
@@ -57,10 +60,13 @@ class Statement:
 
 
 def state(
-    used: Iterable[Used], *, due_ucr: int, tax_rate: Decimal, credit_price: str, currency: str, tax_note: str = ""
-) -> Statement:
-    """The statement of what was used, of which `due_ucr` is owed."""
+    used: Iterable[Used], *, due_ucr: int, tax_rate: Decimal, credit_price: str, currency: str, tax_note: str = "",
+    captured_ucr: int = 0,
+) -> Statement:  # fmt: skip
+    """The statement of what was used, and captured of holds for no meter, of which `due_ucr` is owed."""
     lines = tuple(_line(each, credit_price=credit_price, currency=currency) for each in used)
+    if captured_ucr:
+        lines += (_captured(captured_ucr, credit_price=credit_price, currency=currency),)
     subtotal = sum(line.amount for line in lines)
     due_ucr = min(due_ucr, sum(line.cost_ucr for line in lines))
     due_net = min(subtotal, amounts.money_of_ucr(due_ucr, credit_price=credit_price, currency=currency))
@@ -95,6 +101,20 @@ def _line(used: Used, *, credit_price: str, currency: str) -> Line:
         per_unit=price.unit,
         cost_ucr=used.cost_ucr,
         amount=amounts.money_of_ucr(used.cost_ucr, credit_price=credit_price, currency=currency),
+    )
+
+
+def _captured(cost_ucr: int, *, credit_price: str, currency: str) -> Line:
+    return Line(
+        meter=OTHER,
+        description=OTHER_NAME,
+        quantity=Decimal(cost_ucr) / amounts.UCR,
+        unit="credit",
+        unit_price=amounts.exact_money_text(Fraction(credit_price), currency),
+        per=Decimal(1),
+        per_unit="credit",
+        cost_ucr=cost_ucr,
+        amount=amounts.money_of_ucr(cost_ucr, credit_price=credit_price, currency=currency),
     )
 
 

@@ -130,11 +130,25 @@ STATEMENTS = {
     # L11
     "final_invoices_hold_the_usage_of_their_period": """
         select i.number from billing_invoice i where i.state in ('open', 'paid', 'uncollectible')
-           and (select coalesce(sum(l.cost_ucr), 0) from billing_invoiceline l where l.invoice_id = i.id)
+           and (select coalesce(sum(l.cost_ucr), 0) from billing_invoiceline l
+                 where l.invoice_id = i.id and l.meter <> 'other')
             <> (select coalesce(sum(u.cost_ucr), 0) from billing_usagerecord u
                  where u.account_id = i.account_id and u.billed_at >= i.period_start and u.billed_at < i.period_end
                    and not exists (select 1 from billing_transaction r
                                     where r.reverses_id = u.transaction_id and r.created_at <= i.finalized_at))""",
+    # Invoices of before November 2026 have no such line.
+    "final_invoices_hold_what_was_captured": """
+        select i.number from billing_invoice i join billing_invoiceline l on l.invoice_id = i.id and l.meter = 'other'
+         where i.state in ('open', 'paid', 'uncollectible')
+           and l.cost_ucr <> (select coalesce(-sum(w.amount_ucr), 0) from billing_ledgeraccount a
+                 join billing_entry e on e.ledger_account_id = a.id and e.created_at >= i.period_start
+                                     and e.created_at < i.period_end
+                 join billing_transaction t on t.id = e.transaction_id and t.account_id = i.account_id
+                                           and t.kind = 'capture'
+                 join billing_entry w on w.transaction_id = t.id and w.line is not null
+                where a.code = 'revenue:other'
+                  and not exists (select 1 from billing_transaction r
+                                   where r.reverses_id = t.id and r.created_at <= i.finalized_at))""",
     # Payments
     "succeeded_payments_granted_what_they_bought": """
         select p.id::text from billing_payment p

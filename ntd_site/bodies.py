@@ -53,7 +53,9 @@ def _sentence(wrong: Exception) -> str:
 def read(raw: bytes) -> Any:
     """The value of a JSON text; raises NotJSON (a ValueError) or RecursionError."""
     text = raw.decode("utf-8")
-    value = json.loads(text, parse_constant=_refuse_constant, parse_float=_finite, object_pairs_hook=_object)
+    value = json.loads(
+        text, parse_constant=_refuse_constant, parse_float=_finite, parse_int=_whole, object_pairs_hook=_object
+    )
     if not isinstance(value, dict):
         raise NotJSON("send a JSON object.")
     if _depth(value) > MOST_DEPTH:
@@ -72,6 +74,13 @@ def _finite(text: str) -> float:
     if not math.isfinite(value):
         raise NotJSON(f"{text[:40]} is too large a number.")
     return value
+
+
+def _whole(text: str) -> int:
+    try:
+        return int(text)
+    except ValueError as wrong:  # Python's limit of digits
+        raise NotJSON(f"a number of {len(text)} digits is too large.") from wrong
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -36,6 +36,12 @@ def hold(account: Account, credits: int, **changes: Any) -> Hold:
     return ledger.hold(account_id=account.pk, amount_ucr=credits * UCR, **wanted)
 
 
+def capture(held: Hold, credits: int, **changes: Any) -> ledger.Receipt:
+    """As a hold of the API is captured: for no meter."""
+    wanted = {"key": f"capture {next(_number)}", "source": "api:holds", "now": NOON} | changes
+    return ledger.capture(hold_key=held.key, amount_ucr=credits * UCR, **wanted)
+
+
 def charge(account: Account, credits: int, **changes: Any) -> ledger.Receipt:
     wanted = {"key": f"charge {next(_number)}", "source": "test", "now": NOON} | changes
     return ledger.charge(account_id=account.pk, amount_ucr=credits * UCR, **wanted)

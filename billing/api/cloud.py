@@ -24,7 +24,10 @@ class BatchParser(_StrictJSON):
         return self.events(b'{"events": %b}', stream, media_type, parser_context)
 
     def events(self, frame: bytes, stream: Any, media_type: str | None, parser_context: Any) -> Any:
-        return super().parse(io.BytesIO(frame % stream.read()), media_type, parser_context)
+        body = super().parse(io.BytesIO(frame % stream.read()), media_type, parser_context)
+        if len(body) != 1:
+            raise exceptions.ParseError("The body is not valid JSON: it goes on after its end.")
+        return body
 
 
 class SingleParser(BatchParser):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from decimal import Decimal
 from typing import Any
@@ -149,10 +150,11 @@ class PropertiesField(serializers.Field[Any, Any, Any, Any]):
     def to_internal_value(self, given: Any) -> dict[str, Any]:
         if not isinstance(given, dict):
             raise serializers.ValidationError("Send a JSON object.")
-        text = str(given)
+        text = json.dumps(given, ensure_ascii=False)
         if len(text) > self.MOST:
             raise serializers.ValidationError(f"Must be at most {self.MOST} characters.")
-        if "\\x00" in text:
+        # JSON writes the character so, and a backslash that somebody typed as two.
+        if "\\u0000" in text.replace("\\\\", ""):
             raise serializers.ValidationError("Text must not hold the null character.")
         return given
 

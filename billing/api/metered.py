@@ -97,11 +97,20 @@ class WindowQuery(UsageQuery):
     by = serializers.ChoiceField(choices=["agent", "key"], required=False)
 
 
+class KeyThatUsed(serializers.UUIDField):
+    """Null is an answer, that no key used it; where nobody asked `by=key` there is none."""
+
+    def get_attribute(self, instance: Any) -> Any:
+        if self.field_name not in instance:
+            raise serializers.SkipField
+        return super().get_attribute(instance)
+
+
 class UsageRow(serializers.Serializer[Any]):
     window_start = serializers.DateTimeField(required=False)
     meter = serializers.CharField()
     agent = serializers.CharField(required=False)
-    api_key = serializers.UUIDField(required=False, allow_null=True)
+    api_key = KeyThatUsed(required=False, allow_null=True)
     api_key_name = serializers.CharField(required=False)
     quantity = AmountUsedField()
     credits = SixPlacesField(source="cost_ucr")

@@ -197,7 +197,7 @@ class PaymentDetail(PaymentAnswer):
 
 
 class PaidInvoice(InvoiceAnswer):
-    payment = PaymentAnswer()
+    payment = PaymentDetail()
 
     class Meta(InvoiceAnswer.Meta):
         fields = (*InvoiceAnswer.Meta.fields, "payment")

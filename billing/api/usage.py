@@ -103,17 +103,19 @@ class UsageViewSet(acting.BillingViewSet):
 def _cloud_event(item: Any) -> dict[str, Any]:
     try:
         given = metered.EventRequest(data=cloud_events.event_of(item))
-    except ValueError as wrong:
-        name, _, sentence = str(wrong).rpartition(": ")
-        raise exceptions.ValidationError({name or "non_field_errors": [sentence]}) from wrong
-    given.is_valid(raise_exception=True)
+    except cloud_events.NoUsageEvent as wrong:
+        raise exceptions.ValidationError({wrong.attribute or "non_field_errors": [wrong.sentence]}) from wrong
+    if not given.is_valid():
+        raise exceptions.ValidationError(
+            {cloud_events.NAMES.get(name, name): said for name, said in given.errors.items()}
+        )
     return dict(given.validated_data)
 
 
 def _checked_cloud(item: Any) -> Checked:
     try:
         return _checked(cloud_events.event_of(item))
-    except ValueError as wrong:
+    except cloud_events.NoUsageEvent as wrong:
         return _invalid(item, str(wrong))
 
 
@@ -166,7 +168,8 @@ def _shown(found: intake.Accepted) -> dict[str, Any]:
 
 
 def _first(errors: Any) -> str:
-    name, messages = next(iter(errors.items()))
+    # What is no object at all (null) has a list of errors, of no field.
+    name, messages = next(iter(errors.items())) if isinstance(errors, dict) else ("non_field_errors", errors)
     message = messages[0] if isinstance(messages, list) else messages
     return str(message) if name == "non_field_errors" else f"{name}: {message}"
 

@@ -84,7 +84,7 @@ def transaction(request: HttpRequest, account: Account, pk: UUID) -> HttpRespons
 
 def _key_names(account: Account, usages: list[UsageRecord]) -> str:
     """The API keys that asked for what was charged."""
-    names = reports.names_of_keys(account_id=account.pk, keys={each.api_key for each in usages if each.api_key})
+    names = reports.labels_of_keys(account_id=account.pk, keys={each.api_key for each in usages if each.api_key})
     return ", ".join(sorted(names.values()))
 
 
@@ -136,6 +136,6 @@ def _usage_form(request: HttpRequest, account: Account) -> UsageForm:
     days = list(periods.days(period, zone))
     given = {"start": days[0], "end": days[-1], "meter": "", "agent": "", "api_key": ""}
     keys = ApiKey.objects.filter(account=account).order_by("name", "pk").values_list("pk", flat=True)
-    names = reports.names_of_keys(account_id=account.pk, keys=keys)
+    names = reports.labels_of_keys(account_id=account.pk, keys=keys)
     asked = {name: request.GET[name] for name in given if request.GET.get(name)}
     return UsageForm({**given, **asked}, keys=[(str(pk), names[pk]) for pk in keys])

@@ -27,10 +27,13 @@ def gateways(request: HttpRequest, account: Account) -> HttpResponse:
     if state in GatewayWebhook.State.values:
         rows = rows.filter(state=state)
     open_ones = Payment.objects.filter(state__in=LIVE).select_related("account")
+    open_refunds = Refund.objects.filter(state__in=REFUND_LIVE).select_related("payment__account")
     context = {
         "gateways": registry.names(),
+        # They tell us, and nobody can be asked.
+        "told": registry.TOLD,
         "open_payments": open_ones.order_by("created_at", "pk")[:100],
-        "open_refunds": Refund.objects.filter(state__in=REFUND_LIVE).select_related("payment__account")[:100],
+        "open_refunds": open_refunds.order_by("created_at", "pk")[:100],
         "page": paging.page(request, rows),
         "state": state,
         "states": GatewayWebhook.State.choices,

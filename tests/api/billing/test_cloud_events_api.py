@@ -57,6 +57,7 @@ def test_a_batch_is_answered_one_by_one(alice):
         (EVENT, BATCH),
         ([EVENT] * 1001, BATCH),
         (b'[], "more": []', BATCH),
+        (json.dumps([EVENT]).encode() + b', "id": "x"', BATCH),
         ({"events": [EVENT]}, BATCH),
     ],
 )
@@ -65,6 +66,21 @@ def test_what_is_no_cloud_event_is_refused_and_nothing_is_written(alice, body, k
 
     assert (answer.status_code, answer.json()["code"]) == (400, "validation_error")
     assert not UsageRecord.objects.exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "name"),
+    [
+        ({"specversion": "0.3"}, "specversion"),
+        ({"type": "minutes"}, "type"),
+        ({"type": "x" * 300}, "type"),
+        ({"time": "yesterday"}, "time"),
+        ({"data": {"amount": "1", "b: c": 2}}, "data"),
+        ({"data": {"quantity": 2}}, "quantity"),
+    ],
+)
+def test_an_error_names_the_attribute(alice, change, name):
+    assert list(send(alice, EVENT | change).json()["errors"]) == [name]
 
 
 def test_other_kinds_are_not_taken(alice):

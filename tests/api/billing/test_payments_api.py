@@ -270,6 +270,15 @@ def test_an_open_invoice_is_paid_by_its_customer(alice, stella):
     assert (again.status_code, again.json()["state"]) == (409, "paid")
 
 
+def test_who_pays_an_invoice_by_bank_is_told_where_to(alice, stella, settings):
+    settings.BANK_IBAN, settings.BANK_ACCOUNT_HOLDER = "DE89370400440532013000", "ntd GmbH"
+    invoice = open_invoice(alice, stella)
+
+    payment = alice.post(f"invoices/{invoice['id']}/pay", {"payment_method": "bank_transfer"}).json()["payment"]
+
+    assert payment["bank_transfer"]["reference"].startswith("RF")
+
+
 def test_no_second_payment_of_an_invoice_starts_while_the_first_is_not_known(alice, stella):
     invoice = open_invoice(alice, stella)
     alice.post(f"invoices/{invoice['id']}/pay", {"payment_method": "sim_unknown"})

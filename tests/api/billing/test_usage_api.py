@@ -66,6 +66,10 @@ def test_bad_events_are_refused_by_name(alice, change, field):
     assert (answer.status_code, list(answer.json()["errors"])) == (400, [field])
 
 
+def test_a_backslash_that_somebody_typed_is_no_null_character(alice):
+    assert alice.post("usage/events", event(properties={"path": "C:\\x00\\u0000"})).status_code == 201
+
+
 def test_several_events_are_answered_one_by_one_in_order(db):
     caller = Caller(ledger_cast.make_account(10))
     events = [
@@ -77,6 +81,7 @@ def test_several_events_are_answered_one_by_one_in_order(db):
         event(id="d", quantity="6"),
         event(id="e", colour="red"),
         "not an event",
+        None,
     ]
 
     answer = caller.post("usage/events", {"events": events})
@@ -85,6 +90,7 @@ def test_several_events_are_answered_one_by_one_in_order(db):
     results = answer.json()["results"]
     assert [row["status"] for row in results] == [
         "accepted", "duplicate", "conflict", "insufficient_credits", "invalid", "accepted", "invalid", "invalid",
+        "invalid",
     ]  # fmt: skip
     assert results[3]["detail"] == "Insufficient credits: need 7, have 6"
     assert caller.get("account/balance").json()["available"] == "0.000000"
@@ -124,6 +130,27 @@ def test_usage_is_grouped_by_the_days_of_the_accounts_zone(db):
 
 
 @pytest.mark.parametrize(
+    ("zone", "starts"),
+    [
+        ("America/New_York", ["05:00", "06:00"]),  # both are one o'clock there
+        ("Australia/Lord_Howe", ["05:00", "06:00"]),
+        ("Asia/Kathmandu", ["05:15", "06:15"]),
+    ],
+)
+def test_hours_are_told_apart_when_clocks_go_back(db, zone, starts):
+    caller = Caller(ledger_cast.make_account(100, time_zone=zone))
+    for hour in (5, 6):
+        ledger_cast.use(caller.account, "mcp_call", 1, now=datetime(2026, 11, 1, hour, 30, tzinfo=UTC))
+
+    answer = caller.get("usage", **{"from": "2026-11-01T00:00:00Z", "to": "2026-11-02T00:00:00Z", "window": "hour"})
+
+    rows = answer.json()["results"]
+    assert [(row["window_start"], row["quantity"]) for row in rows] == [
+        (f"2026-11-01T{start}:00Z", "1") for start in starts
+    ]
+
+
+@pytest.mark.parametrize(
     "query",
     [{"meter": "minutes"}, {"window": "week"}, {"by": "name"}, {"api_key": "x"}, {"from": "x"}, {"from": "2026-07-02T00:00:00Z", "to": "2026-07-01T00:00:00Z"},
      {"from": "2020-01-01T00:00:00Z", "to": "2026-07-01T00:00:00Z", "window": "hour"}],
@@ -150,6 +177,7 @@ def test_usage_is_grouped_and_chosen_by_key_and_by_agent(alice):
     key = str(alice.account.api_keys.get().pk)
 
     by_key = alice.get("usage", by="key").json()["results"]
+    assert all("api_key" not in row for row in alice.get("usage").json()["results"])
     by_agent = alice.get("usage", by="agent", window="day").json()["results"]
     only = alice.get("usage", api_key=key).json()["results"]
     lines = list(csv.DictReader(io.StringIO(alice.get("usage/export").getvalue().decode())))

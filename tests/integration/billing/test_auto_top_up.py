@@ -73,7 +73,7 @@ def test_three_in_ten_minutes_are_the_most(account):
     assert counts == [1, 1, 1, 0, 0, 1]
 
 
-def test_a_decline_pauses_for_an_hour_and_the_owner_gets_an_e_mail(account, django_capture_on_commit_callbacks):
+def test_a_decline_pauses_ever_longer_and_the_owner_gets_an_e_mail(account, django_capture_on_commit_callbacks):
     set_up(account, "sim_declined")
     cast.charge(account, 100, now=now())
     began = now()
@@ -87,7 +87,9 @@ def test_a_decline_pauses_for_an_hour_and_the_owner_gets_an_e_mail(account, djan
     assert mail.outbox[0].to == [account.memberships.get().user.email]
     auto = auto_top_ups.of(account)
     assert auto.last_error == "The card was declined."
-    assert auto.paused_until == began + timedelta(minutes=120)
+    assert auto.paused_until == began + timedelta(minutes=180)
+    assert "in an hour at" in mail.outbox[0].body
+    assert "in 2 hours at" in mail.outbox[1].body
 
 
 def test_setting_it_up_again_ends_the_pause(account):
@@ -170,6 +172,18 @@ def test_the_database_lets_no_two_be_open_and_none_be_zero(account):
         second.save(force_insert=True)
     with pytest.raises(IntegrityError), transaction.atomic():
         AutoTopUp.objects.update(threshold_ucr=0)
+
+
+def test_who_read_it_before_another_failed_and_paused_it_buys_nothing(account):
+    auto = set_up(account, "sim_declined")
+    cast.charge(account, 100, now=now())
+    AutoTopUp.objects.update(last_bought_at=now())
+    (read_before,) = restocking._low(now(), ["simulated"])
+
+    AutoTopUp.objects.filter(pk=auto.pk).update(paused_until=now() + timedelta(hours=1))
+
+    assert not restocking._buy(read_before, now())
+    assert bought() == []
 
 
 @pytest.mark.django_db(transaction=True)

@@ -57,6 +57,46 @@ def test_every_period_is_closed_where_the_next_begins_in_the_accounts_zone(zone,
     assert (closed.period_start, closed.period_end, closed.total) == (running.start, running.end, 1)
 
 
+def test_periods_that_nobody_closed_in_time_are_closed_one_by_one_and_only_the_used_ones():
+    account = cast.make_account(100, billing_period="daily")
+    for days in (0, 1, 3):
+        cast.use(account, "mcp_call", days + 1, now=NOON + timedelta(days=days))
+
+    made = closing.close_all(now=NOON + timedelta(days=6))
+
+    assert [(each.period_start.day, each.total, each.number) for each in made] == [
+        (18, 1, "2026-0001"),
+        (19, 2, "2026-0002"),
+        (21, 4, "2026-0003"),
+    ]
+    assert closing.close_all(now=NOON + timedelta(days=6)) == []
+
+
+def test_what_is_older_than_the_last_invoice_waits_for_staff():
+    account = cast.make_account(100, billing_period="daily")
+    cast.use(account, "mcp_call", 1)
+    cast.use(account, "mcp_call", 2, now=NOON + timedelta(days=2))
+    period = invoicing.periods.containing(NOON + timedelta(days=2), account.billing_period, UTC)
+    draft, _ = invoicing.generate(account=account, period=period, now=period.end)
+    voided = invoicing.finalize(invoice_id=draft.pk, now=period.end)
+    cast.use(account, "mcp_call", 4, now=NOON + timedelta(days=4))
+
+    made = closing.close_all(now=NOON + timedelta(days=9))
+
+    assert (voided.total, [each.total for each in made]) == (2, [4])
+
+
+def test_a_period_with_nothing_but_a_captured_hold_is_closed():
+    account = cast.make_account(100)
+    held = cast.hold(account, 40)
+    cast.capture(held, 30)
+
+    made = closing.close_all(now=APRIL)
+
+    assert [(each.total, each.amount_due) for each in made] == [(30, 0)]
+    cast.assert_books_are_right()
+
+
 def test_pay_as_you_go_is_invoiced_from_the_last_invoice_until_now():
     account = cast.make_account(100, billing_period="pay_as_you_go")
     cast.use(account, "mcp_call", 10)

@@ -57,6 +57,19 @@ def test_a_note_for_all_takes_off_what_was_not_reversed() -> None:
     assert available(account) == 1000
 
 
+def test_captured_holds_are_given_back_once_too() -> None:
+    account = cast.make_account()
+    one, two = (cast.capture(cast.hold(account, 50), credits).transaction_id for credits in (30, 50))
+    invoice = final_of(account)
+    said = {"key": "r", "reason": "", "now": LATER}
+    ledger.reverse(transaction_id=one, **said)
+
+    assert credit(invoice) == 50
+    with pytest.raises(ledger.NotReversible, match="Credit notes"):
+        ledger.reverse(transaction_id=two, **said | {"key": "r2"})
+    assert available(account) == 1000
+
+
 def test_nothing_is_left_to_credit_when_all_was_reversed() -> None:
     account, records, invoice = invoiced(30, 70)
     for each in records:

@@ -41,6 +41,44 @@ def test_an_invoice_covers_its_half_open_period_only():
     assert draft_of(account).total == 2
 
 
+def test_what_was_captured_of_holds_is_a_line_and_due_where_it_was_drawn_on_the_overdraft():
+    account = post_paid(credits=10)
+    cast.use(account, "mcp_call", 5)
+    cast.capture(cast.hold(account, 40), 30)
+
+    invoice = final_of(account)
+
+    assert [(line.meter, line.cost_ucr, line.amount) for line in invoice.lines.order_by("position")] == [
+        ("mcp_call", 5 * UCR, 5),
+        ("other", 30 * UCR, 30),
+    ]
+    assert (invoice.total, invoice.credits_applied, invoice.amount_due, invoice.due_ucr) == (35, 10, 25, 25 * UCR)
+    cast.assert_books_are_right()
+
+
+def test_owners_are_written_to_of_what_is_due_and_of_nothing_else(mailoutbox, django_capture_on_commit_callbacks):
+    account = post_paid()
+    with django_capture_on_commit_callbacks(execute=True):
+        cast.use(account, "mcp_call", 100)
+        invoice = final_of(account)
+        cast.give(account, 200, now=MARCH.end)
+        cast.use(account, "mcp_call", 5, now=MARCH.end)
+        final_of(account, periods.Period(MARCH.end, MARCH.end + timedelta(days=1)))
+
+    (mail,) = mailoutbox
+    assert mail.subject == f"Invoice {invoice.number}: Acme Capital"
+    assert f"Invoice {invoice.number} over 1.00 EUR is due on 15 April 2026." in mail.body
+
+
+def test_what_was_drawn_later_and_reversed_leaves_the_older_debt_due():
+    account = post_paid()
+    cast.use(account, "mcp_call", 100)
+    wrong = cast.use(account, "mcp_call", 10, now=MARCH.end)
+    ledger.reverse(transaction_id=wrong.transaction_id, key="r", reason="", now=MARCH.end)
+
+    assert final_of(account).amount_due == 100
+
+
 def test_a_reversed_charge_is_not_invoiced():
     account = cast.make_account(100)
     record = cast.use(account, "mcp_call", 10)

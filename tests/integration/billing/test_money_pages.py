@@ -5,7 +5,7 @@ from django.urls import reverse
 from django.utils import timezone
 
 from billing import ledger
-from billing.models import Grant, Invoice, Transaction
+from billing.models import Account, Grant, Invoice, Transaction
 from tests import factories, payment_cast
 from tests import ledger_cast as cast
 from tests.ledger_cast import UCR
@@ -54,8 +54,21 @@ def test_staffs_pages_open_for_staff(stella, name):
     assert page(stella, name).status_code == 200
 
 
+def grow_old(account, days=30):
+    Account.objects.filter(pk=account.pk).update(created_at=timezone.now() - timedelta(days=days))
+
+
+@pytest.mark.parametrize(("days", "a_day"), [(0, 70), (1, 70), (2, 35), (7, 10), (400, 10)])
+def test_a_young_account_burns_by_the_days_it_has_had(alice, days, a_day):
+    grow_old(alice.account, days)
+    cast.use(alice.account, "mcp_call", 70, now=timezone.now())
+
+    assert page(alice, "overview").context["outlook"].burn_ucr_a_day == pytest.approx(a_day * UCR, rel=0.001)
+
+
 def test_the_overview_says_what_is_there_and_how_long_it_lasts(alice):
     now = timezone.now()
+    grow_old(alice.account)
     cast.charge(alice.account, 10, now=now)
     cast.use(alice.account, "mcp_call", 70, now=now)
 
@@ -78,6 +91,7 @@ def test_the_overview_says_what_is_there_and_how_long_it_lasts(alice):
 )
 def test_the_overview_says_in_words_when_credits_run_out(alice, spent, used, says):
     now = timezone.now()
+    grow_old(alice.account)
     if used:
         cast.use(alice.account, "mcp_call", used, now=now)
     if spent:

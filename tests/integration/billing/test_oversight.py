@@ -24,12 +24,14 @@ def test_revenue_is_what_the_ledger_earned_by_meter():
     cast.use(other, "inference", 2)
     cast.use(other, "inference", 1, now=MARCH.end)
     ledger.reverse(transaction_id=record.transaction_id, key="r", reason="", now=NOON)
+    cast.capture(cast.hold(other, 9), 7)
 
     rows = oversight.revenue(MARCH)
 
-    assert [(row.meter, row.charged_ucr // UCR, row.net_ucr // UCR) for row in rows] == [
-        ("mcp_call", 35, 5),
-        ("inference", 20, 20),
+    assert [(row.name, row.charged_ucr // UCR, row.net_ucr // UCR) for row in rows] == [
+        ("MCP calls", 35, 5),
+        ("Inferences", 20, 20),
+        ("Captured from holds", 7, 7),
     ]
 
 

@@ -225,6 +225,17 @@ def test_an_accounts_own_draft_starts_empty_and_its_book_can_be_ended(stella):
     assert book.valid_until is not None
 
 
+def test_a_price_typed_for_what_is_not_in_the_book_is_not_lost_without_a_word(stella):
+    draft = price_drafts.start(account=stella.account, now=NOON)
+    page = stella.get(at(stella, "price-draft", draft.pk))
+
+    answer = stella.post(at(stella, "price-draft", draft.pk), filled(page, **{"inference-credits": "12.5"}))
+
+    assert answer.status_code == 422
+    assert "Choose how it is priced" in answer.content.decode()
+    assert "12.5" in answer.content.decode()
+
+
 def test_a_draft_that_is_discarded_is_gone(stella):
     draft = price_drafts.start(account=None, now=NOON)
     stella.post(at(stella, "price-discard", draft.pk))

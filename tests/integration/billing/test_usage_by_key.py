@@ -9,7 +9,7 @@ import pytest
 from django.urls import reverse
 from django.utils import timezone
 
-from billing import batches, budgets, keys, ledger, metering
+from billing import batches, budgets, keys, ledger, metering, reports
 from billing.models import Account, ApiKey, UsageRecord
 from tests import factories
 from tests import ledger_cast as cast
@@ -108,3 +108,11 @@ def test_the_page_shows_keys_by_name_also_those_that_ended(client, account):
     assert client.get(reverse("billing:usage", args=[account]), {"api_key": str(staff.pk)}).status_code == 422
     page = client.get(reverse("billing:transaction", args=[account, charged.transaction_id])).content.decode()
     assert "<dt>API key</dt><dd>robot</dd>" in page
+
+
+def test_keys_of_one_name_are_told_apart_by_what_they_end_in(account):
+    one, two, other = (factories.make_key(account, name=name)[0] for name in ("robot", "robot", "spider"))
+
+    labels = reports.labels_of_keys(account_id=account.pk, keys=[one.pk, two.pk, other.pk])
+
+    assert labels == {one.pk: f"robot ({one.hint})", two.pk: f"robot ({two.hint})", other.pk: "spider"}

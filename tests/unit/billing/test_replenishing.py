@@ -3,7 +3,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from billing.replenishing import Facts, decide
+from billing.replenishing import Facts, decide, pause
 
 NOON = datetime(2026, 3, 18, 12, tzinfo=UTC)
 LOW = Facts(available_ucr=99, threshold_ucr=100, is_active=True, is_open=False, paused_until=None, made_at=[])
@@ -23,7 +23,7 @@ def test_credits_are_bought_when_few_are_left():
         ({"available_ucr": 100}, "enough is left"),
         ({"is_active": False}, "the account is not active"),
         ({"is_open": True}, "the outcome of the last one is open"),
-        ({"paused_until": NOON + timedelta(seconds=1)}, "the last one failed less than an hour ago"),
+        ({"paused_until": NOON + timedelta(seconds=1)}, "it is paused since the last one failed"),
         ({"made_at": minutes_ago(0, 5, 9)}, "there were 3 in ten minutes"),
     ],
 )
@@ -36,3 +36,9 @@ def test_and_not_when_something_speaks_against_it(change, reason):
 @pytest.mark.parametrize("change", [{"paused_until": NOON}, {"made_at": minutes_ago(1, 5, 10)}])
 def test_a_pause_ends_and_the_ten_minutes_pass(change):
     assert decide(replace(LOW, **change), now=NOON).buys
+
+
+def test_a_pause_is_twice_as_long_after_each_failure_and_at_most_a_day():
+    hours = [pause(failed).total_seconds() / 3600 for failed in (1, 2, 3, 4, 5, 6, 7, 1000)]
+
+    assert hours == [1, 2, 4, 8, 16, 24, 24, 24]
