@@ -3,6 +3,16 @@
 import django.db.models.expressions
 from django.db import migrations, models
 
+# Before, no wallet could be below its floor, whatever had to be taken of it.
+BACKWARDS = """
+do $$ begin
+    if exists (select 1 from billing_ledgeraccount where arrears_ucr > 0) then
+        raise exception 'Wallets are in arrears. No version before can keep that: have them paid, or go back by a backup '
+            'from before.' using errcode = 'restrict_violation';
+    end if;
+end $$;
+"""
+
 
 class Migration(migrations.Migration):
     dependencies = [("billing", "0006_usage_functions")]
@@ -55,4 +65,5 @@ class Migration(migrations.Migration):
                 name="wallet_above_floor",
             ),
         ),
+        migrations.RunSQL(migrations.RunSQL.noop, reverse_sql=BACKWARDS),
     ]

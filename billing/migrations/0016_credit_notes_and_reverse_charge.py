@@ -7,6 +7,10 @@ import uuid_utils.compat
 from django.db import migrations, models
 
 
+# Taken back, who paid as it went along is invoiced by the month, as everybody is at first.
+BACKWARDS = "update billing_account set billing_period = 'monthly' where billing_period = 'pay_as_you_go'"
+
+
 class Migration(migrations.Migration):
 
     dependencies = [
@@ -72,6 +76,7 @@ class Migration(migrations.Migration):
             name='billing_period',
             field=models.CharField(choices=[('daily', 'daily'), ('weekly', 'weekly'), ('monthly', 'monthly'), ('yearly', 'yearly'), ('pay_as_you_go', 'pay_as_you_go')], default=billing.periods.Cadence['MONTHLY'], max_length=13),
         ),
+        migrations.RunSQL(migrations.RunSQL.noop, reverse_sql=BACKWARDS),
         migrations.AddConstraint(
             model_name='account',
             constraint=models.CheckConstraint(condition=models.Q(('reverse_charge', False), models.Q(('tax_rate', 0), models.Q(('tax_id', ''), _negated=True)), _connector='OR'), name='account_reverse_charge_has_a_tax_id_and_no_tax'),

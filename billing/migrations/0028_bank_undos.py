@@ -21,8 +21,24 @@ def _before(name: str, file: str) -> str:
     return f"create or replace {text[text.index(f'function {name}()') :].split('$$;')[0]}$$;\n"
 
 
+# Taken back, a match that was undone is as if it had never been. Not one that had made a payment succeed: its credits were
+# taken back, which nothing would know any more, so the books would be wrong.
 REVERSE = """
+set constraints all immediate;
+do $$ begin
+    if exists (select 1 from billing_bankundo where payment_id is not null) then
+        raise exception 'Bank matches that had paid something are undone. No version before can keep that: '
+            'go back by a backup from before.' using errcode = 'restrict_violation';
+    end if;
+end $$;
 drop trigger append_only on billing_bankundo;
+alter table billing_bankmatch disable trigger append_only;
+alter table billing_bankreturn disable trigger never_deleted;
+with undone as (delete from billing_bankundo returning match_id),
+     dropped as (delete from billing_bankreturn where match_id in (select match_id from undone))
+delete from billing_bankmatch where id in (select match_id from undone);
+alter table billing_bankmatch enable trigger append_only;
+alter table billing_bankreturn enable trigger never_deleted;
 drop function billing_take_bank_match_off cascade;
 """ + "".join(_before(*each) for each in BEFORE.items())
 

@@ -1,5 +1,8 @@
 from django.db import migrations, models
 
+# Taken back, an agent that was drained has changed: its event had no word of its own before.
+BACKWARDS = "update federation_event set kind = 'changed' where kind = 'draining'"
+
 
 class Migration(migrations.Migration):
 
@@ -34,4 +37,5 @@ class Migration(migrations.Migration):
             model_name='event',
             constraint=models.CheckConstraint(condition=models.Q(('kind__in', ['created', 'changed', 'rewired', 'joined', 'draining', 'left', 'lost', 'returned', 'elected', 'leaderless', 'reassigned', 'dead'])), name='event_kind'),
         ),
+        migrations.RunSQL(migrations.RunSQL.noop, reverse_sql=BACKWARDS),
     ]

@@ -5,6 +5,9 @@ import django.db.models.deletion
 import uuid_utils.compat
 from django.db import migrations, models
 
+# Taken back, their servers are forgotten: somebody else has to answer for them, and is lost as long as nobody does.
+BACKWARDS = "update federation_agent set runtime = 'remote' where runtime = 'mcp'"
+
 
 class Migration(migrations.Migration):
 
@@ -43,6 +46,7 @@ class Migration(migrations.Migration):
             model_name='agent',
             constraint=models.CheckConstraint(condition=models.Q(('runtime__in', ['managed', 'remote', 'mcp'])), name='agent_runtime'),
         ),
+        migrations.RunSQL(migrations.RunSQL.noop, reverse_sql=BACKWARDS),
         migrations.AddField(
             model_name='mcpserver',
             name='agent',

@@ -5,6 +5,16 @@ import django.utils.timezone
 import uuid_utils.compat
 from django.db import migrations, models
 
+# Customers could make no templates before this; those that are there all the same lost their builds when this was taken back.
+FILL = """
+insert into sandboxes_build (id, address, language, packages, state, log, error, lock, attempt, claimed_by, node, created_at, finished_at)
+select id, 'lost:' || id, language, packages, 'failed', '', 'What was built is not known any more. Delete the template and create it again.',
+       '', 0, '', '', created_at, now()
+  from sandboxes_template where account_id is not null;
+update sandboxes_template set build_id = id, state = 'failed' where account_id is not null;
+set constraints all immediate;
+"""
+
 
 class Migration(migrations.Migration):
 
@@ -47,6 +57,7 @@ class Migration(migrations.Migration):
             name='build',
             field=models.ForeignKey(blank=True, null=True, on_delete=django.db.models.deletion.PROTECT, related_name='templates', to='sandboxes.build'),
         ),
+        migrations.RunSQL(FILL, reverse_sql=migrations.RunSQL.noop),
         migrations.AddConstraint(
             model_name='template',
             constraint=models.CheckConstraint(condition=models.Q(models.Q(('account', None), ('build', None)), models.Q(('account__isnull', False), ('build__isnull', False)), _connector='OR'), name='template_of_an_account_has_a_build'),

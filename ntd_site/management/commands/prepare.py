@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import json
 from argparse import ArgumentParser
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from django.conf import settings
@@ -16,6 +18,8 @@ from django.core.management.base import BaseCommand, CommandError
 from django.db import OperationalError, connection
 
 from ntd_site import first_run
+
+LOCK = 0x6D696772  # "migr"
 
 
 class Command(BaseCommand):
@@ -35,7 +39,8 @@ class Command(BaseCommand):
         if only_check:
             self.stdout.write("{}")
             return
-        call_command("migrate", verbosity=0, interactive=False)
+        with _alone():
+            call_command("migrate", verbosity=0, interactive=False)
         if not settings.DEBUG:
             call_command("collectstatic", verbosity=0, interactive=False)
         self.stdout.write(json.dumps(first_run.ensure(sample=not no_sample)))
@@ -49,3 +54,15 @@ class Command(BaseCommand):
             raise SystemExit(1) from error
         if connection.pg_version < 150000:
             raise CommandError("ntd needs PostgreSQL 15 or newer.")
+
+
+@contextmanager
+def _alone() -> Iterator[None]:
+    """Who comes second waits, and finds nothing left to do. A lock of this session, so nobody waits for the dead."""
+    with connection.cursor() as cursor:
+        cursor.execute("select pg_advisory_lock(%s)", [LOCK])
+    try:
+        yield
+    finally:
+        with connection.cursor() as cursor:
+            cursor.execute("select pg_advisory_unlock(%s)", [LOCK])
