@@ -136,6 +136,13 @@ class Transaction(models.Model):
         return f"{self.kind} {self.id}"
 
 
+class Entries(models.QuerySet["Entry"]):
+    def statement_of(self, account: Account) -> Entries:
+        """What came into a wallet and left it, the newest first: as its index has it, which a join would not use."""
+        wallet = LedgerAccount.objects.filter(account=account).values("pk")[:1]
+        return self.filter(ledger_account=wallet, line__isnull=False).order_by("-line")
+
+
 class Entry(models.Model):
     """One leg of a transaction. Wallet legs carry the balance after them and their line on the statement."""
 
@@ -150,6 +157,8 @@ class Entry(models.Model):
     balance_after_ucr = models.BigIntegerField(null=True)
     line = models.BigIntegerField(null=True)
     created_at = models.DateTimeField()
+
+    objects = Entries.as_manager()
 
     class Meta:
         constraints = [
