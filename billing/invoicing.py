@@ -20,7 +20,7 @@ from django.conf import settings
 from django.db import transaction
 from django.db.models import Max, Min, QuerySet, Sum
 
-from billing import announcements, ledger, live, numbering, periods, pricing, rating, statements
+from billing import announcements, ledger, live, metering, numbering, periods, pricing, statements
 from billing.models import Account, Grant, Invoice, InvoiceLine, LedgerAccount, Price, UsageRecord
 
 LONGEST = timedelta(days=400)
@@ -78,15 +78,19 @@ def generate(*, account: Account, period: periods.Period, now: datetime) -> tupl
 
 
 def _refuse_overlap(account: Account, period: periods.Period) -> None:
-    final = Invoice.objects.filter(
+    found = _final(account, period).order_by("period_start").first()
+    if found is not None:
+        raise IllegalMove(f"Invoice {found.number} covers part of this period already.", found.state)
+
+
+def _final(account: Account, period: periods.Period) -> QuerySet[Invoice]:
+    """Those that cover a part of a period."""
+    return Invoice.objects.filter(
         account=account,
         state__in=Invoice.FINAL_STATES,
         period_start__lt=period.end,
         period_end__gt=period.start,
     )
-    found = final.order_by("period_start").first()
-    if found is not None:
-        raise IllegalMove(f"Invoice {found.number} covers part of this period already.", found.state)
 
 
 def statement(*, account: Account, period: periods.Period) -> statements.Statement:
@@ -160,17 +164,50 @@ def running_period(*, account: Account, now: datetime) -> periods.Period:
     if cadence == periods.Cadence.PAY_AS_YOU_GO:
         return _since_last(account, now)
     period = periods.containing(now, cadence, ZoneInfo(account.time_zone))
-    start = rating.open_moment(account_id=account.pk, at=period.start)
+    start = max([period.start, *(each.end for each in _invoiced(account, period))])
     return periods.Period(min(start, now), max(period.end, start))
 
 
 def period_to_close(*, account: Account, now: datetime) -> periods.Period:
-    """The account's last period that is over; of pay-as-you-go, all from the last invoice until now."""
+    """Of the account's oldest period that is over and was used, what no final invoice covers; it may be without usage.
+
+    Before the last period only what usage may still be late for is looked at. Of pay-as-you-go it is all from the last
+    invoice until now.
+    """
     cadence, zone = periods.Cadence(account.billing_period), ZoneInfo(account.time_zone)
     if cadence == periods.Cadence.PAY_AS_YOU_GO:
         return _since_last(account, now)
     last = periods.preceding(periods.containing(now, cadence, zone), cadence, zone)
-    return periods.Period(min(rating.open_moment(account_id=account.pk, at=last.start), last.end), last.end)
+    oldest = periods.containing(last.start - metering.OLDEST, cadence, zone)
+    for gap in _gaps(account, periods.Period(oldest.start, last.end)):
+        first = charged_in(account.pk, gap).aggregate(first=Min("billed_at"))["first"]
+        if first is not None:
+            whole = periods.containing(first, cadence, zone)
+            return periods.Period(max(gap.start, whole.start), min(gap.end, whole.end))
+    return next(iter(_gaps(account, last)), periods.Period(last.end, last.end))
+
+
+def charged_in(account_id: UUID, period: periods.Period) -> QuerySet[UsageRecord]:
+    """The usage of a period that cost something."""
+    return UsageRecord.objects.filter(
+        account_id=account_id, billed_at__gte=period.start, billed_at__lt=period.end, cost_ucr__gt=0
+    )
+
+
+def _gaps(account: Account, period: periods.Period) -> list[periods.Period]:
+    """The stretches of a period that no final invoice covers."""
+    found, start = [], period.start
+    for each in [*_invoiced(account, period), periods.Period(period.end, period.end)]:
+        if start < each.start:
+            found.append(periods.Period(start, each.start))
+        start = max(start, each.end)
+    return found
+
+
+def _invoiced(account: Account, period: periods.Period) -> list[periods.Period]:
+    """What final invoices cover of a period, in order."""
+    rows = _final(account, period).order_by("period_start").values_list("period_start", "period_end")
+    return [periods.Period(start, end) for start, end in rows]
 
 
 def _since_last(account: Account, now: datetime) -> periods.Period:
