@@ -21,7 +21,7 @@ from django.db import transaction
 from django.db.models import Max, Min, QuerySet, Sum
 
 from billing import announcements, ledger, live, metering, numbering, periods, pricing, statements
-from billing.models import Account, Grant, Invoice, InvoiceLine, LedgerAccount, Price, UsageRecord
+from billing.models import Account, Grant, Invoice, InvoiceLine, LedgerAccount, Price, Transaction, UsageRecord
 
 LONGEST = timedelta(days=400)
 
@@ -236,7 +236,7 @@ def finalize(*, invoice_id: UUID, now: datetime) -> Invoice:
     invoice.series, invoice.sequence, invoice.number = number
     is_settled = invoice.amount_due == 0
     invoice.state = Invoice.State.PAID if is_settled else Invoice.State.OPEN
-    invoice.finalized_at = now
+    invoice.finalized_at = _after_reversals(invoice.account_id, now)
     invoice.due_at = now + timedelta(days=settings.PAYMENT_TERMS_DAYS)
     invoice.paid_at = now if is_settled else None
     invoice.seller = seller()
@@ -245,6 +245,13 @@ def finalize(*, invoice_id: UUID, now: datetime) -> Invoice:
     announcements.invoice_moved(invoice, now=now)
     live.invoice_changed(invoice.account_id, invoice.pk)
     return invoice
+
+
+def _after_reversals(account_id: UUID, now: datetime) -> datetime:
+    """What was reversed is not on it: reversals before `finalized_at` came before, whatever the clocks of both said."""
+    later = Transaction.objects.filter(account=account_id, created_at__gt=now, reverses__isnull=False)
+    last: datetime | None = later.aggregate(last=Max("created_at"))["last"]
+    return last or now
 
 
 def seller() -> dict[str, str]:
