@@ -412,3 +412,22 @@ def test_a_crash_in_the_middle_of_a_reversal_gives_nothing_back(
             ledger.reverse(transaction_id=receipt.transaction_id, key="r", reason="", now=NOON)
 
     assert stands(budget) == (10, 0)
+
+
+def test_who_changes_a_budget_keeps_what_somebody_else_changed_of_it_meanwhile(account: Account) -> None:
+    made = make(account)
+    as_it_was = Budget.objects.get(pk=made.pk)
+    budgets.change(budget=made, action="notify")
+
+    changed = budgets.change(budget=as_it_was, limit_ucr=7 * UCR)
+
+    assert (changed.action, changed.limit_ucr) == ("notify", 7 * UCR)
+
+
+def test_a_budget_that_somebody_removed_meanwhile_is_not_found(account: Account) -> None:
+    made = make(account)
+    as_it_was = Budget.objects.get(pk=made.pk)
+    budgets.remove(budget=made)
+
+    with pytest.raises(budgets.NoSuchBudget):
+        budgets.change(budget=as_it_was, limit_ucr=UCR)
