@@ -21,7 +21,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_stat
 
 from billing import gateway_webhooks, janitor, ledger, payments, refunds
 from billing.gateways import registry
-from billing.models import LedgerAccount, Payment, Refund, SimulatedPayment
+from billing.models import Dispute, LedgerAccount, Payment, Refund, SimulatedPayment
 from billing.payment_states import LIVE, RANK, REFUND_LIVE, State
 from tests import ledger_cast as cast
 from tests.ledger_cast import UCR
@@ -130,6 +130,23 @@ class PaymentMachine(RuleBasedStateMachine):
 
     # --- what the other side and the clock do
 
+    @rule(pick=PICK, statement=STATEMENTS)
+    def the_payer_disputes(self, pick, statement):
+        paid = self._one(Payment.objects.filter(account=self.account, state=State.SUCCEEDED), pick)
+        if paid is not None:
+            with crashing_at(statement):
+                payments.raise_dispute(payment=paid, now=self.now)
+
+    @rule(pick=PICK, word=st.sampled_from(["under_review", "won", "lost"]), statement=STATEMENTS)
+    def the_dispute_goes_on(self, pick, word, statement):
+        """Also after it was decided, which changes nothing any more."""
+        found = list(
+            Dispute.objects.filter(account=self.account).select_related("payment").order_by("created_at", "pk")
+        )
+        if found:
+            with crashing_at(statement):
+                payments.play_dispute(dispute=found[pick % len(found)], word=word, now=self.now)
+
     @rule(statement=STATEMENTS)
     def webhooks_arrive(self, statement):
         with crashing_at(statement):
@@ -206,6 +223,11 @@ class PaymentMachine(RuleBasedStateMachine):
             back += refunded
             # A cent a credit.
             credits += (captured - refunded) * UCR
+        for dispute in Dispute.objects.filter(account=self.account):
+            # What is taken until it is decided, nothing, or all of it.
+            credits -= {Dispute.State.WON: 0, Dispute.State.LOST: dispute.credits_ucr}.get(
+                dispute.state, dispute.taken_ucr
+            )
         wallet = LedgerAccount.objects.get(account=self.account)
         assert wallet.posted_ucr == credits - self.spent * UCR
         cast.assert_books_are_right()
