@@ -51,6 +51,15 @@ class BudgetExists(Exception):
         super().__init__("There is such a budget already. Change that one.")
 
 
+class NoSuchBudget(Exception):
+    """Raised when a budget was removed meanwhile."""
+
+    code = "not_found"
+
+    def __init__(self) -> None:
+        super().__init__("There is no such budget any more.")
+
+
 class TooManyBudgets(Exception):
     """Raised when an account has as many budgets as it may."""
 
@@ -151,8 +160,12 @@ def change(
     action: str | None = None,
     thresholds: Iterable[int] | None = None,
 ) -> Budget:
-    """What was spent so far still counts. Raises BadBudget, BudgetExists."""
+    """What was spent so far still counts. Raises BadBudget, BudgetExists, NoSuchBudget."""
     ledger.lock_wallet(budget.account_id)
+    found = Budget.objects.select_related("account").filter(pk=budget.pk).first()
+    if found is None:
+        raise NoSuchBudget
+    budget = found  # As it is now: somebody may have changed the rest of it.
     if limit_ucr is not None:
         budget.limit_ucr = limit_ucr
     if action is not None:

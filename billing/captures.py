@@ -10,7 +10,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from django.db.models import QuerySet, Sum
+from django.db.models import Min, QuerySet, Sum
 
 from billing import statements
 from billing.models import Entry, GrantConsumption, Invoice, Transaction
@@ -38,6 +38,12 @@ def captured(*, account_id: UUID, start: datetime, end: datetime | None = None) 
     )
 
 
+def first(*, account_id: UUID, start: datetime, end: datetime) -> datetime | None:
+    """When the first of them was."""
+    found: datetime | None = _legs(account_id, start, end).aggregate(first=Min("created_at"))["first"]
+    return found
+
+
 def reversed_since(invoice: Invoice) -> int:
     """What was given back, after an invoice, of what it has of captures, in micro-credits."""
     legs = _legs(invoice.account_id, invoice.period_start, invoice.period_end)
@@ -45,10 +51,10 @@ def reversed_since(invoice: Invoice) -> int:
 
 
 def _legs(account_id: UUID, start: datetime, end: datetime | None) -> QuerySet[Entry]:
-    kind = Transaction.Kind.CAPTURE
-    legs = Entry.objects.filter(ledger_account__code=HOUSE, transaction__account_id=account_id, transaction__kind=kind)
-    legs = legs.filter(created_at__gte=start)
-    return legs if end is None else legs.filter(created_at__lt=end)
+    """By the account's captures, of which there is an index: the house account has those of everybody."""
+    acts = Transaction.objects.filter(account_id=account_id, kind=Transaction.Kind.CAPTURE, created_at__gte=start)
+    acts = acts if end is None else acts.filter(created_at__lt=end)
+    return Entry.objects.filter(ledger_account__code=HOUSE, transaction__in=acts)
 
 
 def _sum(rows: QuerySet[Any]) -> int:

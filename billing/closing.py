@@ -1,4 +1,4 @@
-"""Closes periods: an account's periods that are over become final invoices, each in a transaction, the oldest first.
+"""Closes periods: what an account used until its last period was over becomes final invoices, each in one transaction.
 
 Safe to run twice, at once or after a crash: the wallet's lock lets one at a time look, and who comes second finds the
 period closed. A period in which nothing was used needs no invoice and takes no number.
@@ -12,27 +12,20 @@ from uuid import UUID
 from django.conf import settings
 from django.db import transaction
 
-from billing import captures, invoicing, ledger, periods
-from billing.models import Account, Invoice, UsageRecord
+from billing import invoicing, ledger, periods
+from billing.models import Account, Invoice
 
 
 @transaction.atomic
 def close(*, account_id: UUID, now: datetime, over_for: timedelta = timedelta()) -> Invoice | None:
-    """The final invoice of the first period that is over (for so long) and has none; None where nothing is left."""
+    """The final invoice of the oldest period that is over (for so long) and not invoiced; None without usage."""
     ledger.lock_wallet(account_id)
     account = Account.objects.get(pk=account_id)
     period = invoicing.period_to_close(account=account, now=now - over_for)
-    if period.start >= period.end or not _is_used(account_id, period):
+    if period.start >= period.end or invoicing.first_spent(account_id, period) is None:
         return None
     draft, _ = invoicing.generate(account=account, period=period, now=now)
     return invoicing.finalize(invoice_id=draft.pk, now=now)
-
-
-def _is_used(account_id: UUID, period: periods.Period) -> bool:
-    used = UsageRecord.objects.filter(
-        account_id=account_id, billed_at__gte=period.start, billed_at__lt=period.end, cost_ucr__gt=0
-    )
-    return used.exists() or captures.captured(account_id=account_id, start=period.start, end=period.end).cost_ucr > 0
 
 
 def close_all(*, now: datetime, over_for: timedelta = timedelta()) -> list[Invoice]:
@@ -43,7 +36,7 @@ def close_all(*, now: datetime, over_for: timedelta = timedelta()) -> list[Invoi
     accounts = Account.objects.exclude(billing_period=periods.Cadence.PAY_AS_YOU_GO).order_by("created_at", "pk")
     made = []
     for account_id in accounts.values_list("pk", flat=True).iterator():
-        while (invoice := close(account_id=account_id, now=now, over_for=over_for)) is not None:
+        while invoice := close(account_id=account_id, now=now, over_for=over_for):
             made.append(invoice)
     return made
 

@@ -68,7 +68,7 @@ def change(
     beyond = sorted(name.replace("_ucr", "_credits") for name in STAFFS & changes.keys())
     if beyond and not is_staff:
         raise StaffOnly(beyond)
-    current = Account.objects.select_for_update(no_key=True).get(pk=account.pk)
+    current = _locked(account, changes)
     if version is not None and current.version != version:
         raise StaleVersion(current.version)
     _check(current, changes)
@@ -86,6 +86,14 @@ def change(
         live.credits_changed(account.pk)
     current.refresh_from_db()
     return current
+
+
+def _locked(account: Account, changes: Mapping[str, Any]) -> Account:
+    """If its wallet changes too, that comes first, as for whoever suspends an account."""
+    if "overdraft_ucr" in changes:
+        ledger.lock_wallet(account.pk)
+    found: Account = Account.objects.select_for_update(no_key=True).get(pk=account.pk)
+    return found
 
 
 def _set_auto_top_up(account: Account, wanted: Mapping[str, Any] | None, now: datetime) -> None:

@@ -20,8 +20,8 @@ from django.conf import settings
 from django.db import transaction
 from django.db.models import Max, Min, QuerySet, Sum
 
-from billing import announcements, captures, ledger, live, numbering, owners, periods, pricing, rating, statements
-from billing.models import Account, Grant, Invoice, InvoiceLine, LedgerAccount, Price, UsageRecord
+from billing import announcements, captures, ledger, live, metering, numbering, owners, periods, pricing, statements
+from billing.models import Account, Grant, Invoice, InvoiceLine, LedgerAccount, Price, Transaction, UsageRecord
 
 LONGEST = timedelta(days=400)
 
@@ -78,15 +78,19 @@ def generate(*, account: Account, period: periods.Period, now: datetime) -> tupl
 
 
 def _refuse_overlap(account: Account, period: periods.Period) -> None:
-    final = Invoice.objects.filter(
+    found = _final(account, period).order_by("period_start").first()
+    if found is not None:
+        raise IllegalMove(f"Invoice {found.number} covers part of this period already.", found.state)
+
+
+def _final(account: Account, period: periods.Period) -> QuerySet[Invoice]:
+    """Those that cover a part of a period."""
+    return Invoice.objects.filter(
         account=account,
         state__in=Invoice.FINAL_STATES,
         period_start__lt=period.end,
         period_end__gt=period.start,
     )
-    found = final.order_by("period_start").first()
-    if found is not None:
-        raise IllegalMove(f"Invoice {found.number} covers part of this period already.", found.state)
 
 
 def statement(*, account: Account, period: periods.Period) -> statements.Statement:
@@ -165,44 +169,72 @@ def running_period(*, account: Account, now: datetime) -> periods.Period:
     if cadence == periods.Cadence.PAY_AS_YOU_GO:
         return _since_last(account, now)
     period = periods.containing(now, cadence, ZoneInfo(account.time_zone))
-    start = rating.open_moment(account_id=account.pk, at=period.start)
+    start = max([period.start, *(each.end for each in _invoiced(account, period))])
     return periods.Period(min(start, now), max(period.end, start))
 
 
 def period_to_close(*, account: Account, now: datetime) -> periods.Period:
-    """The account's first period that is over, was used in, and has no invoice; else its last one that is over.
+    """Of the account's oldest period that is over and was used, what no final invoice covers; it may be without usage.
 
-    Of pay-as-you-go, all from the last invoice until now. What is older than the last invoice is staff's to look at.
+    Looked at is what usage may still be late for, and all since the last numbered invoice. Of pay-as-you-go it is all
+    from the last invoice until now.
     """
     cadence, zone = periods.Cadence(account.billing_period), ZoneInfo(account.time_zone)
     if cadence == periods.Cadence.PAY_AS_YOU_GO:
         return _since_last(account, now)
-    over = periods.preceding(periods.containing(now, cadence, zone), cadence, zone)
-    oldest = _oldest_usage(account, before=over.start)
-    if oldest is not None:
-        over = periods.containing(oldest, cadence, zone)
-    return periods.Period(min(rating.open_moment(account_id=account.pk, at=over.start), over.end), over.end)
+    last = periods.preceding(periods.containing(now, cadence, zone), cadence, zone)
+    oldest = periods.containing(min(last.start - metering.OLDEST, _last_end(account)), cadence, zone)
+    for gap in _gaps(account, periods.Period(oldest.start, last.end)):
+        first = first_spent(account.pk, gap)
+        if first is not None:
+            whole = periods.containing(first, cadence, zone)
+            return periods.Period(max(gap.start, whole.start), min(gap.end, whole.end))
+    return next(iter(_gaps(account, last)), periods.Period(last.end, last.end))
 
 
-def _oldest_usage(account: Account, *, before: datetime) -> datetime | None:
-    """When the oldest of what was used since the last numbered invoice was, if that is before a moment."""
-    numbered = Invoice.objects.filter(account=account, number__isnull=False)
-    since = numbered.aggregate(last=Max("period_end"))["last"]
-    usage = UsageRecord.objects.filter(account=account, billed_at__lt=before, cost_ucr__gt=0)
-    if since is not None:
-        usage = usage.filter(billed_at__gte=since)
-    oldest: datetime | None = usage.aggregate(first=Min("billed_at"))["first"]
-    return oldest
+def first_spent(account_id: UUID, period: periods.Period) -> datetime | None:
+    """When a period first had something that cost credits and belongs on an invoice."""
+    used = UsageRecord.objects.filter(
+        account_id=account_id, billed_at__gte=period.start, billed_at__lt=period.end, cost_ucr__gt=0
+    ).aggregate(first=Min("billed_at"))["first"]
+    captured = captures.first(account_id=account_id, start=period.start, end=period.end)
+    return min(filter(None, (used, captured)), default=None)
+
+
+def _last_end(account: Account) -> datetime:
+    """Where the last numbered invoice ends; without one, when the account began to use anything."""
+    end: datetime | None = Invoice.objects.filter(account=account, number__isnull=False).aggregate(
+        last=Max("period_end")
+    )["last"]
+    return end or _began(account)
+
+
+def _began(account: Account) -> datetime:
+    first = UsageRecord.objects.filter(account=account).aggregate(first=Min("billed_at"))["first"]
+    return min(filter(None, (account.created_at, first)))
+
+
+def _gaps(account: Account, period: periods.Period) -> list[periods.Period]:
+    """The stretches of a period that no final invoice covers."""
+    found, start = [], period.start
+    for each in [*_invoiced(account, period), periods.Period(period.end, period.end)]:
+        if start < each.start:
+            found.append(periods.Period(start, each.start))
+        start = max(start, each.end)
+    return found
+
+
+def _invoiced(account: Account, period: periods.Period) -> list[periods.Period]:
+    """What final invoices cover of a period, in order."""
+    rows = _final(account, period).order_by("period_start").values_list("period_start", "period_end")
+    return [periods.Period(start, end) for start, end in rows]
 
 
 def _since_last(account: Account, now: datetime) -> periods.Period:
     """What pay-as-you-go has not invoiced yet: no calendar ends its period, an invoice does."""
     final = Invoice.objects.filter(account=account, state__in=Invoice.FINAL_STATES)
     start = final.aggregate(last=Max("period_end"))["last"]
-    if start is None:
-        first = UsageRecord.objects.filter(account=account).aggregate(first=Min("billed_at"))["first"]
-        start = min(filter(None, (account.created_at, first)))
-    start = min(start, now)
+    start = min(start or _began(account), now)
     return periods.Period(start, min(now, start + LONGEST))
 
 
@@ -221,7 +253,7 @@ def finalize(*, invoice_id: UUID, now: datetime) -> Invoice:
     invoice.series, invoice.sequence, invoice.number = number
     is_settled = invoice.amount_due == 0
     invoice.state = Invoice.State.PAID if is_settled else Invoice.State.OPEN
-    invoice.finalized_at = now
+    invoice.finalized_at = _after_reversals(invoice.account_id, now)
     invoice.due_at = now + timedelta(days=settings.PAYMENT_TERMS_DAYS)
     invoice.paid_at = now if is_settled else None
     invoice.seller = seller()
@@ -240,6 +272,13 @@ def _write_to_owners(invoice: Invoice) -> None:
     owed = f"{invoice.money(invoice.amount_due)} {invoice.currency}"
     text = f"Invoice {invoice.number} over {owed} is due on {day.day} {day:%B %Y}."
     owners.tell(invoice.account, f"Invoice {invoice.number}", text, page=("billing:invoice", invoice.pk))
+
+
+def _after_reversals(account_id: UUID, now: datetime) -> datetime:
+    """What was reversed is not on it: reversals before `finalized_at` came before, whatever the clocks of both said."""
+    later = Transaction.objects.filter(account=account_id, created_at__gt=now, reverses__isnull=False)
+    last: datetime | None = later.aggregate(last=Max("created_at"))["last"]
+    return last or now
 
 
 def seller() -> dict[str, str]:

@@ -68,8 +68,11 @@ def state(
     if captured_ucr:
         lines += (_captured(captured_ucr, credit_price=credit_price, currency=currency),)
     subtotal = sum(line.amount for line in lines)
-    due_ucr = min(due_ucr, sum(line.cost_ucr for line in lines))
+    cost_ucr = sum(line.cost_ucr for line in lines)
+    due_ucr = min(due_ucr, cost_ucr)
     due_net = min(subtotal, amounts.money_of_ucr(due_ucr, credit_price=credit_price, currency=currency))
+    if due_ucr == cost_ucr:
+        due_net = subtotal  # Credits covered nothing, also where the lines' rounding says otherwise.
     tax = _tax(subtotal, tax_rate)
     amount_due = due_net + min(tax, _tax(due_net, tax_rate))
     total = subtotal + tax

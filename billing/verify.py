@@ -51,6 +51,13 @@ STATEMENTS = {
     "wallets_are_above_their_floor": """
         select code from billing_ledgeraccount
          where kind = 'wallet' and (posted_ucr - held_ucr < floor_ucr - arrears_ucr or arrears_ucr > debt_ucr)""",
+    # What triggers hold of rows that a spend changes (sql/0034), asked again, since they do not look at what was there.
+    "wallets_and_grants_are_sound": """
+        select code from billing_ledgeraccount
+         where debt_ucr < 0 or arrears_ucr < 0 or floor_ucr > 0
+            or (kind = 'wallet') <> (account_id is not null) or (kind = 'wallet') <> (floor_ucr is not null)
+        union all
+        select id::text from billing_grant where amount_ucr <= 0 or priority not between 0 and 100""",
     # L5
     "grants_and_debt_make_up_the_wallet": """
         select w.code from billing_ledgeraccount w left join billing_grant g on g.wallet_id = w.id

@@ -39,7 +39,7 @@ class EntryViewSet(acting.BillingViewSet):
     @extend_schema(parameters=[serializers.EntryQuery], responses=serializers.EntryAnswer(many=True))
     def list(self, request: Request) -> Response:
         asked = self.asked(request)
-        rows = Entry.objects.filter(ledger_account__account=acting.account_of(request)).select_related("transaction")
+        rows = Entry.objects.statement_of(acting.account_of(request)).select_related("transaction")
         if "kind" in asked:
             rows = rows.filter(transaction__kind=asked["kind"])
         return self.page(acting.between(rows, asked), serializers.EntryAnswer)

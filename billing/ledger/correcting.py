@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from dataclasses import replace
+from datetime import datetime, timedelta
 from uuid import UUID
 
 from django.db import IntegrityError, transaction
-from django.db.models import QuerySet, Sum
+from django.db.models import Max, QuerySet, Sum
 
 from billing import live
 from billing.ledger import granting, posting, refusals, spending
-from billing.models import Grant, LedgerAccount, Transaction
+from billing.models import Grant, Invoice, LedgerAccount, Transaction
 
 # What a reversal gives back; credits that were taken for a refund, if the gateway refused it.
 GIVEN_BACK = (Transaction.Kind.CHARGE, Transaction.Kind.CAPTURE, Transaction.Kind.REFUND)
@@ -56,11 +57,18 @@ def _begin(original: Transaction, undo: posting.Cause) -> Transaction:
     """The database refuses what credit notes have given back (sql/0031). Raises NotReversible."""
     try:
         with transaction.atomic():
-            return posting.begin(original.account_id, undo)
+            return posting.begin(original.account_id, _after_invoices(original.account_id, undo))
     except IntegrityError as wrong:
         if "would be given back twice" not in str(wrong):
             raise
         raise refusals.NotReversible("Credit notes of its invoice have given this back already.") from wrong
+
+
+def _after_invoices(account_id: UUID, undo: posting.Cause) -> posting.Cause:
+    """A final invoice that is there says what it reverses, also if its clock went ahead (see invoicing.finalize)."""
+    final = Invoice.objects.filter(account=account_id, finalized_at__gte=undo.now)
+    last = final.aggregate(last=Max("finalized_at"))["last"]
+    return replace(undo, now=last + timedelta(microseconds=1)) if last else undo
 
 
 def _may_reverse(original: Transaction, wallet: LedgerAccount) -> bool:

@@ -130,9 +130,19 @@ class Transaction(models.Model):
                 condition=Exact(Q(kind="reversal"), Q(reverses__isnull=False)), name="reversals_name_what_they_reverse"
             ),
         ]
+        indexes = [
+            models.Index(fields=["account", "created_at"], condition=Q(kind="capture"), name="transaction_captures")
+        ]
 
     def __str__(self) -> str:
         return f"{self.kind} {self.id}"
+
+
+class Entries(models.QuerySet["Entry"]):
+    def statement_of(self, account: Account) -> Entries:
+        """What came into a wallet and left it, the newest first: as its index has it, which a join would not use."""
+        wallet = LedgerAccount.objects.filter(account=account).values("pk")[:1]
+        return self.filter(ledger_account=wallet, line__isnull=False).order_by("-line")
 
 
 class Entry(models.Model):
@@ -149,6 +159,8 @@ class Entry(models.Model):
     balance_after_ucr = models.BigIntegerField(null=True)
     line = models.BigIntegerField(null=True)
     created_at = models.DateTimeField()
+
+    objects = Entries.as_manager()
 
     class Meta:
         constraints = [

@@ -54,10 +54,9 @@ def credits(request: HttpRequest, account: Account) -> HttpResponse:
 
 
 def _statement(account: Account) -> QuerySet[Entry]:
-    lines = Entry.objects.filter(ledger_account__account=account).select_related("transaction__hold")
+    lines = Entry.objects.statement_of(account).select_related("transaction__hold")
     agent = UsageRecord.objects.filter(transaction=OuterRef("transaction")).order_by("pk").values("agent")[:1]
-    lines = lines.annotate(agent=Subquery(agent))
-    return lines.order_by("-line")
+    return lines.annotate(agent=Subquery(agent))
 
 
 @require_safe

@@ -107,11 +107,11 @@ def generate(request: HttpRequest, account: Account) -> HttpResponse:
 
 @require_POST
 def close(request: HttpRequest, account: Account) -> HttpResponse:
-    """Invoice the account's last period that is over."""
+    """Invoice the account's oldest period that is over and not invoiced."""
     roles.require_staff(request.user)
     final = closing.close(account_id=account.pk, now=timezone.now())
     if final is None:
-        messages.info(request, "Nothing is left to invoice: the last period is closed, or nothing was used in it.")
+        messages.info(request, "Nothing is left to invoice: what is over is invoiced, or nothing was used in it.")
         return redirect("billing:invoices", account)
     messages.success(request, f"Invoice {final.number} is {final.state}.")
     return redirect("billing:invoice", account, final.pk)

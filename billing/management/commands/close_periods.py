@@ -1,4 +1,4 @@
-"""`manage.py close_periods`: the last period of every account that is over becomes an invoice. Safe to repeat."""
+"""`manage.py close_periods`: what is over and not invoiced becomes invoices, of every account. Safe to repeat."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from billing import closing
 
 
 class Command(BaseCommand):
-    help = "Invoice the last period that is over, of every account. Safe to run twice and after a crash."
+    help = "Invoice what is over and not invoiced yet, of every account. Safe to run twice and after a crash."
 
     def handle(self, *args: Any, **options: Any) -> None:
         made = closing.close_all(now=timezone.now())

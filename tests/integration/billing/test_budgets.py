@@ -490,3 +490,22 @@ def test_no_clock_makes_a_forgotten_period_the_present_one(account: Account) -> 
         longest = dict(cursor.fetchall())
 
     assert all(longest[period] < lasts - timedelta(days=1) for period, lasts in budgets.OVER_AFTER.items())
+
+
+def test_who_changes_a_budget_keeps_what_somebody_else_changed_of_it_meanwhile(account: Account) -> None:
+    made = make(account)
+    as_it_was = Budget.objects.get(pk=made.pk)
+    budgets.change(budget=made, action="notify")
+
+    changed = budgets.change(budget=as_it_was, limit_ucr=7 * UCR)
+
+    assert (changed.action, changed.limit_ucr) == ("notify", 7 * UCR)
+
+
+def test_a_budget_that_somebody_removed_meanwhile_is_not_found(account: Account) -> None:
+    made = make(account)
+    as_it_was = Budget.objects.get(pk=made.pk)
+    budgets.remove(budget=made)
+
+    with pytest.raises(budgets.NoSuchBudget):
+        budgets.change(budget=as_it_was, limit_ucr=UCR)

@@ -44,6 +44,34 @@ def test_what_is_left_of_a_period_that_was_invoiced_in_part():
     assert (rest.period_start, rest.period_end, rest.total) == (half.end, APRIL, 5)
 
 
+def test_what_is_left_of_a_period_around_an_invoice_and_nobody_else_waits_for_it():
+    odd, other = cast.make_account(100), cast.make_account(100)
+    for day in (2, 11, 25):
+        cast.use(odd, "mcp_call", day, now=datetime(2026, 3, day, tzinfo=UTC))
+    cast.use(other, "mcp_call", 1)
+    middle = invoicing.periods.Period(datetime(2026, 3, 10, tzinfo=UTC), datetime(2026, 3, 20, tzinfo=UTC))
+    draft, _ = invoicing.generate(account=odd, period=middle, now=NOON)
+    invoicing.finalize(invoice_id=draft.pk, now=middle.end)
+    assert invoicing.running_period(account=odd, now=middle.end).start == middle.end
+
+    made = closing.close_all(now=APRIL)
+
+    assert [(each.account_id, each.total) for each in made] == [(odd.pk, 2), (odd.pk, 25), (other.pk, 1)]
+    assert closing.close_all(now=APRIL) == []
+    cast.assert_books_are_right()
+
+
+def test_late_usage_of_a_month_that_needed_no_invoice_is_invoiced_with_the_next():
+    account = cast.make_account(100)
+    cast.use(account, "mcp_call", 3, now=datetime(2026, 3, 3, tzinfo=UTC), occurred_at=datetime(2026, 2, 1, tzinfo=UTC))
+    cast.use(account, "mcp_call", 4)
+
+    made = closing.close_all(now=APRIL)
+
+    starts = [datetime(2026, month, 1, tzinfo=UTC) for month in (2, 3)]
+    assert [(each.period_start, each.total) for each in made] == list(zip(starts, (3, 4), strict=True))
+
+
 @pytest.mark.parametrize("cadence", ["daily", "weekly", "monthly", "yearly"])
 @pytest.mark.parametrize("zone", ["Europe/Berlin", "America/Sao_Paulo", "Pacific/Apia"])
 def test_every_period_is_closed_where_the_next_begins_in_the_accounts_zone(zone, cadence):

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from django.core import mail
 from django.db import connection
+from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 
 from billing import details, dunning, invoicing, ledger, payments, periods
@@ -194,3 +195,12 @@ def test_the_plan_of_reminders_is_in_the_api_and_on_the_page(invoice: Invoice, c
     assert "the account is suspended with it" in page
     invoicing.mark_paid(invoice_id=invoice.pk, reason="cash", now=after(invoice, 5))
     assert len(client.get(f"/api/v1/invoices/{invoice.pk}").json()["reminders"]) == 2
+
+
+def test_terms_are_changed_in_the_order_of_locks_that_reminders_have(invoice: Invoice) -> None:
+    """The wallet first; the other way round the database would break a deadlock of both."""
+    with CaptureQueriesContext(connection) as asked:
+        details.change(account=invoice.account, changes={"overdraft_ucr": 500 * UCR}, is_staff=True, now=NOON)
+
+    locked = [each["sql"] for each in asked if "FOR NO KEY UPDATE" in each["sql"]]
+    assert ["billing_ledgeraccount" in sql.partition("FROM")[2][:30] for sql in locked] == [True, False]

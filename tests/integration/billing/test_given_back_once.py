@@ -70,6 +70,29 @@ def test_captured_holds_are_given_back_once_too() -> None:
     assert available(account) == 1000
 
 
+@pytest.mark.parametrize("before", [timedelta(), timedelta(seconds=1)])
+def test_a_reversal_that_waited_for_its_invoice_comes_after_it_whatever_its_clock_says(before: timedelta) -> None:
+    """Times are taken before the lock, so they may tie or cross."""
+    account, (one, _), invoice = invoiced(30, 70)
+    assert invoice.finalized_at is not None
+    ledger.reverse(transaction_id=one.transaction_id, key="r", reason="", now=invoice.finalized_at - before)
+
+    cast.assert_books_are_right()
+    assert credit(invoice) == 70
+    assert available(account) == 1000
+
+
+def test_an_invoice_that_waited_for_a_reversal_comes_after_it_whatever_its_clock_says() -> None:
+    account = cast.make_account(1000)
+    one, _ = (cast.use(account, "mcp_call", each) for each in (30, 70))
+    reverse(one)  # a day after the clock that the invoice goes by
+    invoice = final_of(account)
+
+    cast.assert_books_are_right()
+    assert (invoice.total, credit(invoice)) == (70, 70)
+    assert available(account) == 1000
+
+
 def test_nothing_is_left_to_credit_when_all_was_reversed() -> None:
     account, records, invoice = invoiced(30, 70)
     for each in records:

@@ -2,7 +2,7 @@ import contextlib
 from datetime import timedelta
 
 import pytest
-from django.db import transaction
+from django.db import connection, transaction
 
 from billing import ledger
 from billing.models import Account, Entry, Grant, Hold, LedgerAccount, Transaction
@@ -468,3 +468,19 @@ def test_a_new_account_gets_its_sign_up_credits_once(settings):
 
 def test_an_account_opened_with_no_credits_has_an_empty_wallet():
     assert cast.available(cast.make_account(0)) == 0
+
+
+def test_a_statement_is_read_in_the_order_of_its_index():
+    """However long it is, its newest lines are found at once."""
+    account = cast.make_account(10)
+    cast.charge(account, 1)
+
+    lines = [line.line for line in Entry.objects.statement_of(account)]
+    with connection.cursor() as cursor:
+        cursor.execute("set local enable_seqscan = off")
+        cursor.execute("set local enable_sort = off")
+        plan = Entry.objects.statement_of(account).select_related("transaction")[:50].explain()
+
+    assert lines == [2, 1]
+    assert "one_entry_per_statement_line" in plan
+    assert "Sort" not in plan

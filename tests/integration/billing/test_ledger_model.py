@@ -11,6 +11,7 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from functools import partial
 from uuid import UUID
 
 import pytest
@@ -19,8 +20,8 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
 
-from billing import ledger
-from billing.models import Grant, Hold, LedgerAccount
+from billing import budgets, ledger
+from billing.models import Budget, BudgetCounter, Grant, Hold, LedgerAccount
 from tests import ledger_cast as cast
 from tests.ledger_cast import NOON, UCR
 
@@ -40,10 +41,26 @@ class Given:
 
 
 @dataclass
+class Limit:
+    """A budget that blocks, of everything that was spent since it was made."""
+
+    most: int
+    spent: int = 0
+    held: int = 0
+
+
+@dataclass
 class Set:
     amount: int
     expires_at: datetime
+    budget: Limit | None
     state: str = "active"
+
+    def end(self, state: str, captured: int = 0) -> None:
+        self.state = state
+        if self.budget:
+            self.budget.held -= self.amount
+            self.budget.spent += captured
 
 
 class Refused(Exception):
@@ -64,6 +81,7 @@ class Model:
     arrears: int = 0
     grants: list[Given] = field(default_factory=list)
     holds: list[Set] = field(default_factory=list)
+    budget: Limit | None = None
 
     @property
     def posted(self) -> int:
@@ -93,11 +111,13 @@ class Model:
                 if taken:
                     self.settle(self.arrears)
 
-    def need(self, amount: int) -> None:
-        """A refusal leaves everything as it was, what has expired included."""
+    def need(self, amount: int, *, is_own: bool = True) -> None:
+        """A refusal leaves everything as it was, what has expired included. An overdraft is for what one uses."""
         free = self.posted - self.held
         lapsed = sum(grant.left for grant in self.grants if self.lapsed(grant))
-        if free - min(lapsed, max(0, free)) + self.overdraft < amount:
+        if free - min(lapsed, max(0, free)) + (self.overdraft if is_own else 0) < amount:
+            raise Refused
+        if is_own and self.budget and self.budget.spent + self.budget.held + amount > self.budget.most:
             raise Refused
         self.expire()
 
@@ -140,7 +160,7 @@ class Model:
             raise Refused
 
 
-REFUSALS = (ledger.InsufficientCredits, ledger.HoldEnded, ledger.AmountOutOfRange, ledger.CreditsSpent)
+REFUSALS = (*ledger.CANNOT_SPEND, ledger.HoldEnded, ledger.AmountOutOfRange, ledger.CreditsSpent)
 Verb = Callable[[], object]
 
 
@@ -168,11 +188,12 @@ class LedgerMachine(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.account = cast.make_account(0)
+        self.other = cast.make_account(10**6)
         self.model = Model()
         self.numbers = itertools.count(1)
         self.holds: list[Hold] = []
         self.grants: list[Grant] = []
-        self.charges: list[tuple[int, UUID]] = []
+        self.charges: list[tuple[int, UUID, Limit | None]] = []
         self.asked: list[Asked] = []
 
     # --- helpers of the rules
@@ -223,13 +244,15 @@ class LedgerMachine(RuleBasedStateMachine):
         def in_model():
             self.model.need(credits)
             self.model.burn(credits, held=False)
+            if self.model.budget:
+                self.model.budget.spent += credits
 
         def in_ledger(amount=credits):
             return cast.charge(self.account, amount, key=key, now=self.model.now).transaction_id
 
         made = self.both(in_model, in_ledger, crash=crash, otherwise=lambda: in_ledger(credits + 1))
         if made:
-            self.charges.append((credits, made))
+            self.charges.append((credits, made, self.model.budget))
 
     @rule(credits=AMOUNTS, hours=st.sampled_from([1, 3]), crash=CRASH)
     def hold(self, credits, hours, crash):
@@ -237,7 +260,9 @@ class LedgerMachine(RuleBasedStateMachine):
 
         def in_model():
             self.model.need(credits)
-            self.model.holds.append(Set(credits, expires_at))
+            self.model.holds.append(Set(credits, expires_at, self.model.budget))
+            if self.model.budget:
+                self.model.budget.held += credits
 
         def in_ledger(amount=credits):
             return cast.hold(self.account, amount, key=key, expires_at=expires_at, now=self.model.now)
@@ -256,7 +281,7 @@ class LedgerMachine(RuleBasedStateMachine):
 
         def in_model():
             self.model.usable(wanted)
-            wanted.state = "captured"
+            wanted.end("captured", credits)
             self.model.burn(credits, held=True)
 
         def in_ledger():
@@ -276,7 +301,7 @@ class LedgerMachine(RuleBasedStateMachine):
 
         def in_model():
             self.model.usable(wanted)
-            wanted.state = "released"
+            wanted.end("released")
 
         self.both(in_model, lambda: ledger.release(key=held.key, now=self.model.now), crash=crash)
 
@@ -285,16 +310,19 @@ class LedgerMachine(RuleBasedStateMachine):
         if not self.charges:
             return
         place, key = pick % len(self.charges), self.key()
-        credits, charged = self.charges[place]
+        credits, charged, budget = self.charges[place]
 
         def in_ledger():
             return ledger.reverse(transaction_id=charged, key=key, reason="", now=self.model.now)
 
-        given = Given(50, None, next(self.numbers), credits)
-        if self.both(lambda: self.model.give(given), in_ledger, crash=crash):
-            del self.charges[place]
+        def in_model():
             # What it gave back is a grant that nobody asked for by itself.
-            self.model.grants[-1].is_bought = False
+            self.model.give(Given(50, None, next(self.numbers), credits, is_bought=False))
+            if budget:
+                budget.spent -= credits
+
+        if self.both(in_model, in_ledger, crash=crash):
+            del self.charges[place]
 
     @rule(pick=PICK, credits=AMOUNTS, debt=st.booleans(), crash=CRASH)
     def refund(self, pick, credits, debt, crash):
@@ -314,6 +342,53 @@ class LedgerMachine(RuleBasedStateMachine):
             lambda: self.model.take_back(given, credits, allow_debt=debt), in_ledger, crash=crash,
             otherwise=lambda: in_ledger(credits + 1),
         )  # fmt: skip
+
+    @rule(credits=AMOUNTS, crash=CRASH)
+    def give_away(self, credits, crash):
+        def in_model():
+            self.model.need(credits, is_own=False)
+            self.model.burn(credits, held=False)
+
+        self._move(self.account, self.other, credits, in_model, crash)
+
+    @rule(credits=AMOUNTS, crash=CRASH)
+    def get(self, credits, crash):
+        given = Given(50, None, next(self.numbers), credits, is_bought=False)
+        self._move(self.other, self.account, credits, lambda: self.model.give(given), crash)
+
+    def _move(self, sender, receiver, credits, in_model, crash):
+        key = self.key()
+
+        def in_ledger(amount=credits):
+            return ledger.transfer(
+                from_account_id=sender.pk, to_account_id=receiver.pk, amount_ucr=amount * UCR, key=key,
+                now=self.model.now,
+            )  # fmt: skip
+
+        self.both(in_model, in_ledger, crash=crash, otherwise=lambda: in_ledger(credits + 1))
+
+    @rule(most=st.integers(1, 150), crash=CRASH)
+    def set_a_budget(self, most, crash):
+        before = Budget.objects.filter(account=self.account).first()
+
+        def in_model():
+            self.model.budget = self.model.budget or Limit(most)
+            self.model.budget.most = most
+
+        def in_ledger():
+            if before:
+                return budgets.change(budget=before, limit_ucr=most * UCR)
+            said = {"scope": "account", "period": "total", "action": "block", "now": self.model.now}
+            return budgets.create(account=self.account, limit_ucr=most * UCR, **said)
+
+        self.both(in_model, in_ledger, crash=crash, has_key=False)
+
+    @rule(crash=CRASH)
+    def end_the_budget(self, crash):
+        before = Budget.objects.filter(account=self.account).first()
+        if before:
+            forget = partial(setattr, self.model, "budget", None)
+            self.both(forget, lambda: budgets.remove(budget=before), crash=crash, has_key=False)
 
     @rule(pick=PICK)
     def the_same_again_answers_the_first(self, pick):
@@ -349,7 +424,7 @@ class LedgerMachine(RuleBasedStateMachine):
         def in_model():
             for hold in self.model.holds:
                 if hold.state == "active" and hold.expires_at <= self.model.now:
-                    hold.state = "expired"
+                    hold.end("expired")
 
         self.both(in_model, lambda: ledger.expire_holds(now=self.model.now), crash=crash, has_key=False)
 
@@ -369,6 +444,9 @@ class LedgerMachine(RuleBasedStateMachine):
         assert left == sorted(grant.left * UCR for grant in self.model.grants)
         states = [hold.state for hold in Hold.objects.filter(account=self.account).order_by("pk")]
         assert sorted(states) == sorted(hold.state for hold in self.model.holds)
+        wanted = self.model.budget or Limit(0)
+        counted = BudgetCounter.objects.filter(budget__account=self.account).values_list("spent_ucr", "held_ucr")
+        assert (*counted, (0, 0))[0] == (wanted.spent * UCR, wanted.held * UCR)
 
     def teardown(self):
         cast.assert_books_are_right()

@@ -21,7 +21,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_stat
 
 from billing import gateway_webhooks, janitor, ledger, payments, refunds
 from billing.gateways import registry
-from billing.models import LedgerAccount, Payment, Refund, SimulatedPayment
+from billing.models import Dispute, LedgerAccount, Payment, Refund, SimulatedPayment
 from billing.payment_states import LIVE, RANK, REFUND_LIVE, State
 from tests import ledger_cast as cast
 from tests.ledger_cast import UCR
@@ -32,8 +32,10 @@ CREDITS = st.integers(1, 40)
 METHODS = st.sampled_from(
     ["sim_ok", "sim_declined", "sim_action_required", "sim_unknown", "sim_duplicate_webhook", "sim_reordered_webhook"]
 )
+WORDS = st.sampled_from(["under_review", "won", "lost"])
 # Rows written before the crash; more than any act writes, so that some acts finish.
 STATEMENTS = st.integers(0, 45)
+RARELY = st.one_of(st.just(10_000), st.just(10_000), STATEMENTS)
 
 
 class Crash(BaseException):
@@ -79,7 +81,7 @@ class PaymentMachine(RuleBasedStateMachine):
 
     # --- what customers do
 
-    @rule(credits=CREDITS, method=METHODS, statement=STATEMENTS)
+    @rule(credits=CREDITS, method=METHODS, statement=RARELY)
     def buy(self, credits, method, statement):
         key = f"{self.account.pk}:{next(self.numbers)}"
         self.asked[key] = Asked(credits, method)
@@ -129,6 +131,28 @@ class PaymentMachine(RuleBasedStateMachine):
         self.spent += credits
 
     # --- what the other side and the clock do
+
+    @rule(pick=PICK, words=st.lists(WORDS, max_size=2), statement=RARELY)
+    def the_payer_disputes(self, pick, words, statement):
+        paid = self._one(Payment.objects.filter(account=self.account, state=State.SUCCEEDED), pick)
+        if paid is not None:
+            with crashing_at(statement):
+                payments.raise_dispute(payment=paid, now=self.now)
+                for word in words:
+                    self._go_on(-1, word)
+
+    @rule(pick=PICK, word=WORDS, statement=RARELY)
+    def a_dispute_goes_on(self, pick, word, statement):
+        """Also after it was decided, which changes nothing any more."""
+        with crashing_at(statement):
+            self._go_on(pick, word)
+
+    def _go_on(self, pick, word):
+        found = list(
+            Dispute.objects.filter(account=self.account).select_related("payment").order_by("created_at", "pk")
+        )
+        if found:
+            payments.play_dispute(dispute=found[pick % len(found)], word=word, now=self.now)
 
     @rule(statement=STATEMENTS)
     def webhooks_arrive(self, statement):
@@ -206,6 +230,11 @@ class PaymentMachine(RuleBasedStateMachine):
             back += refunded
             # A cent a credit.
             credits += (captured - refunded) * UCR
+        for dispute in Dispute.objects.filter(account=self.account):
+            # What is taken until it is decided, nothing, or all of it.
+            credits -= {Dispute.State.WON: 0, Dispute.State.LOST: dispute.credits_ucr}.get(
+                dispute.state, dispute.taken_ucr
+            )
         wallet = LedgerAccount.objects.get(account=self.account)
         assert wallet.posted_ucr == credits - self.spent * UCR
         cast.assert_books_are_right()

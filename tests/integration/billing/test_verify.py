@@ -25,6 +25,7 @@ BREAKS = {
     "holds_are_captured_up_to_their_amount": "update billing_entry set amount_ucr = -1 where transaction_id in (select transaction_id from billing_hold)",
     "usage_is_charged_once": "update billing_usagerecord set cost_ucr = 1",
     "wallets_are_above_their_floor": "update billing_ledgeraccount set arrears_ucr = 1 where kind = 'wallet'",
+    "wallets_and_grants_are_sound": "update billing_ledgeraccount set floor_ucr = 1 where kind = 'wallet'",
     "succeeded_payments_granted_what_they_bought": "update billing_payment set credits_ucr = credits_ucr + 1",
     "credits_bought_have_their_payment": "update billing_payment set state = 'failed', captured = 0, refunded = 0, disputed = 0, grant_id = null",
     "credits_bought_sum_to_the_payments": "update billing_payment set credits_ucr = credits_ucr + 1",
@@ -91,6 +92,29 @@ def test_what_is_broken_is_named(busy, name):
         cursor.execute("set session_replication_role = origin")
 
     assert name in broken()
+
+
+@pytest.mark.parametrize(
+    "act",
+    [
+        "update billing_ledgeraccount set debt_ucr = -1",
+        "update billing_ledgeraccount set arrears_ucr = -1",
+        "update billing_ledgeraccount set floor_ucr = null, posted_ucr = 0, held_ucr = 0",
+        "update billing_ledgeraccount set account_id = null",
+        "update billing_ledgeraccount set floor_ucr = 0 where kind = 'revenue'",
+        "update billing_ledgeraccount set kind = 'wallet' where kind = 'revenue'",
+        "update billing_grant set amount_ucr = 0, remaining_ucr = 0",
+        "update billing_grant set priority = 101",
+        "update billing_grant set priority = -1",
+    ],
+)
+def test_a_row_that_is_not_sound_is_named(busy, act):
+    with connection.cursor() as cursor:
+        cursor.execute("set session_replication_role = replica")
+        cursor.execute(act)
+        cursor.execute("set session_replication_role = origin")
+
+    assert "wallets_and_grants_are_sound" in broken()
 
 
 def test_a_missing_guard_is_named(busy):

@@ -42,6 +42,13 @@ def test_what_was_drawn_on_the_overdraft_is_due_with_its_tax():
     assert (found.amount_due, found.credits_applied) == (476, 714)
 
 
+def test_credits_cover_nothing_where_all_is_due_however_its_lines_are_rounded():
+    """Two lines of 0.6 cents are two cents, and 1.2 cents that are owed would be one."""
+    found = state(used("mcp_call", "0.6", 0.6), used("inference", "0.06", 0.6), due=1.2)
+
+    assert (found.total, found.credits_applied, found.amount_due) == (2, 0, 2)
+
+
 def test_nothing_used_is_a_statement_of_nothing():
     found = state()
 
