@@ -53,9 +53,11 @@ def note(*, payment: Payment, now: datetime) -> None:
         return
     if payment.state in (State.FAILED, State.CANCELLED):
         why = payment.failure_message or f"It was {payment.state}."
-        pause = {"paused_until": now + replenishing.PAUSE, "last_error": why}
-        AutoTopUp.objects.filter(account=payment.account_id).update(**pause)
-        _tell(payment, "The automatic top-up failed", f"{why} The next attempt is in an hour at the earliest.")
+        pause = replenishing.pause_after(payment.failure_code)
+        until = {"paused_until": now + pause, "last_error": why}
+        AutoTopUp.objects.filter(account=payment.account_id).update(**until)
+        again = "in an hour" if pause == replenishing.PAUSE else "in a day"
+        _tell(payment, "The automatic top-up failed", f"{why} The next attempt is {again} at the earliest.")
     elif payment.state == State.REQUIRES_ACTION:
         _tell(payment, "The automatic top-up needs you", "The bank asks you to confirm this payment.")
 

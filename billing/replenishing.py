@@ -6,8 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-# After a payment that failed.
+# After a payment that failed; longer when the owner has to do something first, as a bank's asking anew helps nobody.
 PAUSE = timedelta(hours=1)
+PAUSE_TO_ACT = timedelta(days=1)
+NEEDS_THE_OWNER = ("authentication_required",)
 # More than this looks like a loop, not like work.
 MOST = 3
 WITHIN = timedelta(minutes=10)
@@ -31,6 +33,11 @@ class Decision:
     reason: str
 
 
+def pause_after(failure_code: str) -> timedelta:
+    """How long nothing is bought after a payment that failed for this."""
+    return PAUSE_TO_ACT if failure_code in NEEDS_THE_OWNER else PAUSE
+
+
 def decide(facts: Facts, *, now: datetime) -> Decision:
     if facts.available_ucr >= facts.threshold_ucr:
         return Decision(False, "enough is left")
@@ -39,7 +46,7 @@ def decide(facts: Facts, *, now: datetime) -> Decision:
     if facts.is_open:
         return Decision(False, "the outcome of the last one is open")
     if facts.paused_until is not None and now < facts.paused_until:
-        return Decision(False, "the last one failed less than an hour ago")
+        return Decision(False, "the last one failed a short while ago")
     if sum(1 for made_at in facts.made_at if now - made_at < WITHIN) >= MOST:
         return Decision(False, f"there were {MOST} in ten minutes")
     return Decision(True, "few credits are left")

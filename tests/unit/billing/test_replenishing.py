@@ -3,7 +3,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from billing.replenishing import Facts, decide
+from billing.replenishing import Facts, decide, pause_after
 
 NOON = datetime(2026, 3, 18, 12, tzinfo=UTC)
 LOW = Facts(available_ucr=99, threshold_ucr=100, is_active=True, is_open=False, paused_until=None, made_at=[])
@@ -23,7 +23,7 @@ def test_credits_are_bought_when_few_are_left():
         ({"available_ucr": 100}, "enough is left"),
         ({"is_active": False}, "the account is not active"),
         ({"is_open": True}, "the outcome of the last one is open"),
-        ({"paused_until": NOON + timedelta(seconds=1)}, "the last one failed less than an hour ago"),
+        ({"paused_until": NOON + timedelta(seconds=1)}, "the last one failed a short while ago"),
         ({"made_at": minutes_ago(0, 5, 9)}, "there were 3 in ten minutes"),
     ],
 )
@@ -36,3 +36,8 @@ def test_and_not_when_something_speaks_against_it(change, reason):
 @pytest.mark.parametrize("change", [{"paused_until": NOON}, {"made_at": minutes_ago(1, 5, 10)}])
 def test_a_pause_ends_and_the_ten_minutes_pass(change):
     assert decide(replace(LOW, **change), now=NOON).buys
+
+
+@pytest.mark.parametrize(("code", "hours"), [("card_declined", 1), ("", 1), ("authentication_required", 24)])
+def test_a_bank_that_wants_the_owner_is_not_asked_every_hour(code, hours):
+    assert pause_after(code) == timedelta(hours=hours)
