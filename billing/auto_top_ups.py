@@ -54,7 +54,7 @@ def note(*, payment: Payment, now: datetime) -> None:
         return
     if payment.state in (State.FAILED, State.CANCELLED):
         why = payment.failure_message or f"It was {payment.state}."
-        wait = replenishing.pause(_failed_in_a_row(payment))
+        wait = replenishing.pause(_failed_in_a_row(payment), payment.failure_code)
         AutoTopUp.objects.filter(account=payment.account_id).update(paused_until=now + wait, last_error=why)
         hours = int(wait.total_seconds()) // 3600
         again = "in an hour" if hours == 1 else f"in {hours} hours"

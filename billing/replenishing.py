@@ -9,6 +9,8 @@ from datetime import datetime, timedelta
 # After a payment that failed, twice as long after each that fails in a row: banks mind a card that is tried all day.
 PAUSE = timedelta(hours=1)
 LONGEST_PAUSE = timedelta(hours=24)
+# The owner has to do something first: the bank's being asked anew helps nobody.
+NEEDS_THE_OWNER = ("authentication_required",)
 # More than this looks like a loop, not like work.
 MOST = 3
 WITHIN = timedelta(minutes=10)
@@ -32,8 +34,10 @@ class Decision:
     reason: str
 
 
-def pause(failed_in_a_row: int) -> timedelta:
-    """How long to wait after so many failures: 1 h, 2 h, 4 h .. a day."""
+def pause(failed_in_a_row: int, failure_code: str = "") -> timedelta:
+    """How long to wait after so many failures, the last one for this: 1 h, 2 h, 4 h .. a day."""
+    if failure_code in NEEDS_THE_OWNER:
+        return LONGEST_PAUSE
     doubled: int = 2 ** min(failed_in_a_row - 1, 5)
     return min(LONGEST_PAUSE, PAUSE * doubled)
 

@@ -42,3 +42,8 @@ def test_a_pause_is_twice_as_long_after_each_failure_and_at_most_a_day():
     hours = [pause(failed).total_seconds() / 3600 for failed in (1, 2, 3, 4, 5, 6, 7, 1000)]
 
     assert hours == [1, 2, 4, 8, 16, 24, 24, 24]
+
+
+def test_a_bank_that_wants_the_owner_is_not_asked_every_hour():
+    assert pause(1, "authentication_required") == timedelta(hours=24)
+    assert pause(1, "card_declined") == timedelta(hours=1)
