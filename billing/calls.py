@@ -14,6 +14,7 @@ import uuid_utils
 from django.db import DEFAULT_DB_ALIAS, connections
 from django.db.backends.utils import CursorWrapper
 from psycopg._preparing import Prepare
+from psycopg.pq import ConnStatus
 
 
 class _Prepared(psycopg.Cursor[Any]):
@@ -30,6 +31,8 @@ class _Prepared(psycopg.Cursor[Any]):
             yield from super()._maybe_prepare_gen(pgq, **given)
             return
         result = self._pgconn.exec_prepared(name, pgq.params, param_formats=pgq.formats, result_format=self.format)
+        if self._pgconn.status != ConnStatus.OK:  # as psycopg says it; the result of a lost connection has no code
+            raise psycopg.OperationalError(result.get_error_message())
         self._check_results([result])
         self._set_results([result])
 

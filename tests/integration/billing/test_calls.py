@@ -1,7 +1,7 @@
 """Functions of the database are called by prepared statements, and otherwise as Django would call them."""
 
 import pytest
-from django.db import DataError, connection, transaction
+from django.db import DataError, OperationalError, connection, transaction
 from django.test.utils import CaptureQueriesContext
 
 from billing import calls
@@ -53,6 +53,21 @@ def test_a_new_connection_has_a_cursor_of_its_own(transactional_db):
 
     assert after is not before
     assert after.fetchone() == (2,)
+
+
+def test_a_connection_that_is_gone_is_an_operational_error(transactional_db):
+    for _ in range(2):
+        pid = calls.row("select pg_backend_pid() + %s::int", [0])[0]
+    other = connection.copy()  # a connection of its own to the same database
+    with other.cursor() as cursor:
+        cursor.execute("select pg_terminate_backend(%s, 5000)", [pid])
+    other.close()
+
+    with pytest.raises(OperationalError):
+        calls.row("select pg_backend_pid() + %s::int", [0])
+
+    connection.close()
+    assert calls.row("select pg_backend_pid() + %s::int", [0])[0] != pid
 
 
 def test_who_wraps_what_is_executed_sees_calls_too():
