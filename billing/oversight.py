@@ -106,8 +106,8 @@ def stuck_holds(*, now: datetime) -> list[Hold]:
 
 
 def transactions(*, asked: str = "", kind: str = "") -> QuerySet[Transaction]:
-    """Newest first; `asked` is an id, or the beginning of a key or a source."""
-    rows = Transaction.objects.select_related("account").order_by("-created_at", "-pk")
+    """The last written first; `asked` is an id, or the beginning of a key or a source."""
+    rows = Transaction.objects.select_related("account").order_by("-pk")
     if kind in Transaction.Kind.values:
         rows = rows.filter(kind=kind)
     if not asked:

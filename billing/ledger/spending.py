@@ -8,16 +8,26 @@ from datetime import datetime
 from uuid import UUID
 
 from django.db import transaction
-from django.db.models import Q, Sum
 
 from billing import calls, live
 from billing.ledger import granting, limiting, refusals
-from billing.models import Account, Grant, LedgerAccount
+from billing.models import Account, LedgerAccount
 
 CHARGE = (
     "select outcome, transaction, available, overdraft"
     " from billing_charge(%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)"
 )
+BALANCE = """
+    select w.posted_ucr, w.held_ucr, w.floor_ucr, w.debt_ucr,
+           coalesce((select sum(l.remaining_ucr) from billing_grant l
+                      where l.wallet_id = w.id and l.is_open and l.expires_at <= %s), 0)::bigint,
+           n.expires_at, n.remaining_ucr
+      from billing_ledgeraccount w
+      left join lateral (
+            select g.expires_at, g.remaining_ucr from billing_grant g
+             where g.wallet_id = w.id and g.is_open and g.expires_at > %s
+             order by g.expires_at, g.id limit 1) n on true
+     where w.account_id = %s"""
 
 
 @dataclass(frozen=True)
@@ -113,17 +123,16 @@ def lock_wallet(account_id: UUID) -> LedgerAccount:
 
 def balance(*, account_id: UUID, now: datetime) -> Balance:
     """What the account has at `now`; credits past their expiry count no more, even before the sweep books them."""
-    granting.open_wallet(account_id)
-    wallet = LedgerAccount.objects.get(account_id=account_id)
-    open_grants = Grant.objects.filter(wallet=wallet, is_open=True)
-    lapsed = open_grants.filter(expires_at__lte=now).aggregate(sum=Sum("remaining_ucr"))["sum"] or 0
-    lapsed = min(lapsed, max(0, wallet.posted_ucr - wallet.held_ucr))
-    nearest = open_grants.filter(Q(expires_at__gt=now)).order_by("expires_at", "pk").first()
+    found = calls.run(BALANCE, [now, now, account_id]).fetchone()
+    if found is None:
+        granting.open_wallet(account_id)
+        return balance(account_id=account_id, now=now)
+    posted_ucr, held_ucr, floor_ucr, debt_ucr, lapsed_ucr, next_expiry_at, next_expiry_ucr = found
     return Balance(
-        posted_ucr=wallet.posted_ucr - lapsed,
-        held_ucr=wallet.held_ucr,
-        overdraft_ucr=-(wallet.floor_ucr or 0),
-        debt_ucr=wallet.debt_ucr,
-        next_expiry_at=nearest.expires_at if nearest else None,
-        next_expiry_ucr=nearest.remaining_ucr if nearest else 0,
+        posted_ucr=posted_ucr - min(lapsed_ucr, max(0, posted_ucr - held_ucr)),
+        held_ucr=held_ucr,
+        overdraft_ucr=-floor_ucr,
+        debt_ucr=debt_ucr,
+        next_expiry_at=next_expiry_at,
+        next_expiry_ucr=next_expiry_ucr or 0,
     )

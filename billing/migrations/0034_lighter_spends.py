@@ -4,10 +4,10 @@ import re
 from pathlib import Path
 
 import django.db.models.deletion
-import django.db.models.expressions
-import django.db.models.functions.comparison
-import django.db.models.lookups
 from django.db import migrations, models
+from django.db.models import F, Q
+from django.db.models.functions import Coalesce
+from django.db.models.lookups import Exact
 
 SQL = Path(__file__).parent / "sql"
 REPLACED = {
@@ -27,152 +27,58 @@ def _before() -> str:
     return "\n".join(back)
 
 
-class Migration(migrations.Migration):
-    dependencies = [
-        ("billing", "0033_usage_keeps_its_key"),
-    ]
+def _to(model: str, **changed: object) -> models.ForeignKey:
+    return models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, to=f"billing.{model}", db_index=False, **changed)
 
+
+def _check(model: str, name: str, condition: object) -> migrations.AddConstraint:
+    return migrations.AddConstraint(model, models.CheckConstraint(condition=condition, name=name))
+
+
+def _unique(model: str, name: str, *fields: str, condition: Q | None = None) -> migrations.AddConstraint:
+    return migrations.AddConstraint(model, models.UniqueConstraint(fields=fields, condition=condition, name=name))
+
+
+class Migration(migrations.Migration):
+    dependencies = [("billing", "0033_usage_keeps_its_key")]
     operations = [
-        migrations.RemoveConstraint(
-            model_name="entry",
-            name="one_entry_per_statement_line",
-        ),
-        migrations.RemoveConstraint(
-            model_name="entry",
-            name="statement_lines_carry_a_balance",
-        ),
-        migrations.RemoveConstraint(
-            model_name="grant",
-            name="grant_is_positive",
-        ),
-        migrations.RemoveConstraint(
-            model_name="grant",
-            name="grant_priority_0_to_100",
-        ),
-        migrations.RemoveConstraint(
-            model_name="grantconsumption",
-            name="one_consumption_per_grant_and_act",
-        ),
-        migrations.RemoveConstraint(
-            model_name="ledgeraccount",
-            name="wallet_debt_not_negative",
-        ),
-        migrations.RemoveConstraint(
-            model_name="ledgeraccount",
-            name="wallet_floor_not_above_0",
-        ),
-        migrations.RemoveConstraint(
-            model_name="ledgeraccount",
-            name="wallets_have_an_account_and_a_floor",
-        ),
-        migrations.RemoveConstraint(
-            model_name="ledgeraccount",
-            name="wallet_above_floor",
-        ),
-        migrations.RemoveConstraint(
-            model_name="transaction",
-            name="reversals_name_what_they_reverse",
+        # Ids are in the order of writing.
+        migrations.RemoveIndex("transaction", "transaction_newest"),
+        migrations.RemoveConstraint("entry", "one_entry_per_statement_line"),
+        migrations.RemoveConstraint("entry", "statement_lines_carry_a_balance"),
+        migrations.RemoveConstraint("grant", "grant_is_positive"),
+        migrations.RemoveConstraint("grant", "grant_priority_0_to_100"),
+        migrations.RemoveConstraint("grantconsumption", "one_consumption_per_grant_and_act"),
+        migrations.RemoveConstraint("ledgeraccount", "wallet_debt_not_negative"),
+        migrations.RemoveConstraint("ledgeraccount", "wallet_floor_not_above_0"),
+        migrations.RemoveConstraint("ledgeraccount", "wallets_have_an_account_and_a_floor"),
+        migrations.RemoveConstraint("ledgeraccount", "wallet_above_floor"),
+        migrations.RemoveConstraint("transaction", "reversals_name_what_they_reverse"),
+        migrations.AlterField("grant", "priority", models.SmallIntegerField(default=50)),
+        migrations.AlterField("grantconsumption", "transaction", _to("transaction", related_name="consumptions")),
+        migrations.AlterField(
+            "transaction", "account", _to("account", db_constraint=False, related_name="transactions")
         ),
         migrations.AlterField(
-            model_name="grant",
-            name="priority",
-            field=models.SmallIntegerField(default=50),
+            "transaction",
+            "reverses",
+            _to("transaction", db_constraint=False, null=True, blank=True, related_name="reversed_by"),
         ),
-        migrations.AlterField(
-            model_name="grantconsumption",
-            name="transaction",
-            field=models.ForeignKey(
-                db_index=False,
-                on_delete=django.db.models.deletion.PROTECT,
-                related_name="consumptions",
-                to="billing.transaction",
+        _unique("entry", "one_entry_per_statement_line", "ledger_account", "line", condition=Q(line__isnull=False)),
+        _check("entry", "statement_lines_carry_a_balance", Exact(Q(line__isnull=True), Q(balance_after_ucr__isnull=True))),
+        _unique("grantconsumption", "one_consumption_per_grant_and_act", "transaction", "grant"),
+        _check(
+            "ledgeraccount",
+            "wallet_above_floor",
+            Coalesce(
+                Q(posted_ucr__gte=F("floor_ucr") + F("held_ucr") - F("arrears_ucr")),
+                Q(posted_ucr=0, held_ucr=0),
+                output_field=models.BooleanField(),
             ),
         ),
-        migrations.AlterField(
-            model_name="transaction",
-            name="account",
-            field=models.ForeignKey(
-                db_constraint=False,
-                db_index=False,
-                on_delete=django.db.models.deletion.PROTECT,
-                related_name="transactions",
-                to="billing.account",
-            ),
-        ),
-        migrations.AlterField(
-            model_name="transaction",
-            name="reverses",
-            field=models.ForeignKey(
-                blank=True,
-                db_constraint=False,
-                db_index=False,
-                null=True,
-                on_delete=django.db.models.deletion.PROTECT,
-                related_name="reversed_by",
-                to="billing.transaction",
-            ),
-        ),
-        migrations.AddConstraint(
-            model_name="entry",
-            constraint=models.UniqueConstraint(
-                condition=models.Q(("line__isnull", False)),
-                fields=("ledger_account", "line"),
-                name="one_entry_per_statement_line",
-            ),
-        ),
-        migrations.AddConstraint(
-            model_name="entry",
-            constraint=models.CheckConstraint(
-                condition=django.db.models.lookups.Exact(
-                    models.Q(("line__isnull", True)), models.Q(("balance_after_ucr__isnull", True))
-                ),
-                name="statement_lines_carry_a_balance",
-            ),
-        ),
-        migrations.AddConstraint(
-            model_name="grantconsumption",
-            constraint=models.UniqueConstraint(
-                fields=("transaction", "grant"), name="one_consumption_per_grant_and_act"
-            ),
-        ),
-        migrations.AddConstraint(
-            model_name="ledgeraccount",
-            constraint=models.CheckConstraint(
-                condition=django.db.models.functions.comparison.Coalesce(
-                    models.Q(
-                        (
-                            "posted_ucr__gte",
-                            django.db.models.expressions.CombinedExpression(
-                                django.db.models.expressions.CombinedExpression(
-                                    models.F("floor_ucr"), "+", models.F("held_ucr")
-                                ),
-                                "-",
-                                models.F("arrears_ucr"),
-                            ),
-                        )
-                    ),
-                    models.Q(("held_ucr", 0), ("posted_ucr", 0)),
-                    output_field=models.BooleanField(),
-                ),
-                name="wallet_above_floor",
-            ),
-        ),
-        migrations.AddConstraint(
-            model_name="transaction",
-            constraint=models.UniqueConstraint(
-                condition=models.Q(("reverses__isnull", False)),
-                fields=("reverses",),
-                name="a_transaction_is_reversed_once",
-            ),
-        ),
-        migrations.AddConstraint(
-            model_name="transaction",
-            constraint=models.CheckConstraint(
-                condition=django.db.models.lookups.Exact(
-                    models.Q(("kind", "reversal")), models.Q(("reverses__isnull", False))
-                ),
-                name="reversals_name_what_they_reverse",
-            ),
+        _unique("transaction", "a_transaction_is_reversed_once", "reverses", condition=Q(reverses__isnull=False)),
+        _check(
+            "transaction", "reversals_name_what_they_reverse", Exact(Q(kind="reversal"), Q(reverses__isnull=False))
         ),
         migrations.RunSQL((SQL / "0034_lighter_spends.sql").read_text(), reverse_sql=_before()),
     ]

@@ -130,7 +130,6 @@ class Transaction(models.Model):
                 condition=Exact(Q(kind="reversal"), Q(reverses__isnull=False)), name="reversals_name_what_they_reverse"
             ),
         ]
-        indexes = [models.Index(fields=["account", "-created_at", "-id"], name="transaction_newest")]
 
     def __str__(self) -> str:
         return f"{self.kind} {self.id}"
