@@ -6,7 +6,7 @@ fifth of its time there, and a third of ours.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import psycopg
@@ -25,22 +25,19 @@ class _Prepared(psycopg.Cursor[Any]):
 
     def _maybe_prepare_gen(self, pgq: Any, **given: Any) -> Iterator[Any]:
         """As psycopg's, but a prepared statement is sent and answered in one call of libpq, which gives the interpreter
-        away once; psycopg's steps do so each. With eight threads at work that made a charge a fourteenth slower.
-
-        Nothing but the database ends it: Ctrl-C waits for its answer, which takes as long as the wallet's lock."""
+        away once; psycopg's steps do so each. With eight threads at work that made a charge a fourteenth slower."""
         prep, name = self._get_prepared(pgq, given["prepare"])
         if prep is not Prepare.YES or self._conn._pipeline:
             yield from super()._maybe_prepare_gen(pgq, **given)
             return
         result = self._pgconn.exec_prepared(name, pgq.params, param_formats=pgq.formats, result_format=self.format)
-        if self._pgconn.status == ConnStatus.BAD:
-            # As psycopg's steps say it; what libpq says itself has no code, so it would be any DatabaseError.
+        if self._pgconn.status != ConnStatus.OK:  # as psycopg says it; the result of a lost connection has no code
             raise psycopg.OperationalError(result.get_error_message())
         self._check_results([result])
         self._set_results([result])
 
 
-def run(statement: str, arguments: Sequence[object] | Mapping[str, object]) -> psycopg.Cursor[Any] | CursorWrapper:
+def run(statement: str, arguments: Sequence[object]) -> psycopg.Cursor[Any] | CursorWrapper:
     """The cursor that has run a statement, to be read before the next one.
 
     Fails as Django's own. One cursor stays with each connection: making it took as long as all arguments.

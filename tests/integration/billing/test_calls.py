@@ -1,6 +1,5 @@
 """Functions of the database are called by prepared statements, and otherwise as Django would call them."""
 
-import psycopg
 import pytest
 from django.db import DataError, OperationalError, connection, transaction
 from django.test.utils import CaptureQueriesContext
@@ -37,20 +36,6 @@ def test_a_prepared_call_is_one_call_of_libpq(monkeypatch):
 
     assert calls.row("select %s::int + 2", [40]) == (42,)
     assert cursor is calls.run("select %s::int + 2", [1])
-
-
-def test_a_connection_that_is_lost_is_an_operational_error_as_django_s_own(transactional_db):
-    """The API answers those with 503 and "try again", and others with 500."""
-    for number in (1, 2):
-        served_by = calls.row("select pg_backend_pid() + 0 * %s::int", [number])
-    with psycopg.connect(**connection.get_connection_params(), autocommit=True) as other:
-        other.execute("select pg_terminate_backend(%s, 5000)", served_by)
-
-    with pytest.raises(OperationalError):
-        calls.row("select pg_backend_pid() + 0 * %s::int", [3])
-
-    connection.close_if_unusable_or_obsolete()
-    assert calls.row("select pg_backend_pid() + 0 * %s::int", [4]) != served_by
 
 
 def test_nothing_is_asked_in_a_broken_transaction():
