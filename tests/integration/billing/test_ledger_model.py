@@ -111,13 +111,17 @@ class Model:
                 if taken:
                     self.settle(self.arrears)
 
-    def need(self, amount: int, *, is_own: bool = True) -> None:
-        """A refusal leaves everything as it was, what has expired included. An overdraft is for what one uses."""
+    def free(self) -> int:
+        """What is there and not held, without what has expired."""
         free = self.posted - self.held
         lapsed = sum(grant.left for grant in self.grants if self.lapsed(grant))
-        if free - min(lapsed, max(0, free)) + (self.overdraft if is_own else 0) < amount:
+        return free - min(lapsed, max(0, free))
+
+    def need(self, amount: int) -> None:
+        """A refusal leaves everything as it was, what has expired included."""
+        if self.free() + self.overdraft < amount:
             raise Refused
-        if is_own and self.budget and self.budget.spent + self.budget.held + amount > self.budget.most:
+        if self.budget and self.budget.spent + self.budget.held + amount > self.budget.most:
             raise Refused
         self.expire()
 
@@ -128,6 +132,17 @@ class Model:
                 grant.left -= taken
                 amount -= taken
         self.debt += amount
+
+    def give_away(self, amount: int) -> None:
+        """What expires stays where it was given, and an overdraft is for what one uses."""
+        lasting = [grant for grant in self.in_order() if grant.expires_at is None]
+        if min(self.free(), sum(grant.left for grant in lasting)) < amount:
+            raise Refused
+        self.expire()
+        for grant in lasting:
+            taken = min(grant.left, amount)
+            grant.left -= taken
+            amount -= taken
 
     def take_back(self, grant: Given, amount: int, *, allow_debt: bool) -> None:
         """From this grant first; what nothing gives is owed."""
@@ -345,11 +360,7 @@ class LedgerMachine(RuleBasedStateMachine):
 
     @rule(credits=AMOUNTS, crash=CRASH)
     def give_away(self, credits, crash):
-        def in_model():
-            self.model.need(credits, is_own=False)
-            self.model.burn(credits, held=False)
-
-        self._move(self.account, self.other, credits, in_model, crash)
+        self._move(self.account, self.other, credits, lambda: self.model.give_away(credits), crash)
 
     @rule(credits=AMOUNTS, crash=CRASH)
     def get(self, credits, crash):
