@@ -446,5 +446,5 @@
   showChoices();
   settle();
   showTab();
-  toFirstFault($("main"));
+  toFirstFault(document);
 })();
