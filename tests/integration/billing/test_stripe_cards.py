@@ -256,7 +256,7 @@ def test_a_bank_that_asks_fails_what_is_bought_by_itself_and_the_owner_hears_why
     assert (payment.state, payment.failure_code) == ("failed", "authentication_required")
     assert "Buy credits with this card once yourself" in mail.outbox[0].body
     auto = auto_top_ups.of(account)
-    assert ("in a day" in mail.outbox[0].body, auto.paused_until > now() + timedelta(hours=23)) == (True, True)
+    assert ("in 24 hours" in mail.outbox[0].body, auto.paused_until > now() + timedelta(hours=23)) == (True, True)
     assert "Buy credits with this card once yourself" in auto.last_error
     assert cast.available(account, now()) == 0
 
