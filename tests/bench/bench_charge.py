@@ -32,7 +32,8 @@ CLIENTS, EACH, BATCH = 8, 50, 100
 # They stay, and so do their connections, as in a server.
 _clients = ThreadPoolExecutor(CLIENTS)
 LONG, SHORT = 100_000, 1_000
-_keys = count(1)
+# Made as cheaply as keys can be: hordak has none.
+_RUN, _keys = uuid4(), count(1)
 # By itself hordak neither locks nor looks whether there is enough; a charge does both.
 HORDAK = {"hordak, transfer_to": "bare", "hordak, locked and checked": "checked"}
 # As many charges would have written, in a few statements.
@@ -161,7 +162,7 @@ def with_history(entries: int) -> UUID:
 
 
 def charge(account_id: UUID) -> None:
-    key = f"bench:{next(_keys)}:{uuid4()}"
+    key = f"bench:{_RUN}:{next(_keys)}"
     ledger.charge(account_id=account_id, amount_ucr=1000, key=key, source="bench", now=timezone.now())
 
 
