@@ -412,10 +412,11 @@ def nav_link(
     """
     url = address(context, name)
     path = getattr(context.get("request"), "path", "")
-    below = tuple(filter(None, (address(context, each) for each in also.split()))) + (() if exact else (url,))
-    current = bool(url) and (path == url or path.startswith(below))
+    elsewhere = tuple(filter(None, (address(context, each) for each in also.split())))
+    current = bool(url) and (path == url or path.startswith(elsewhere if exact else (*elsewhere, url)))
     return {
         "url": url,
+        "elsewhere": " ".join(elsewhere),
         "label": label,
         "picture": picture,
         "key": key,

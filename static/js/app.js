@@ -400,9 +400,10 @@
   }
 
   function markPlace() {
-    const links = $$("#nav .links a");
-    const fits = links.filter((link) => location.pathname === link.pathname || (link.pathname.split("/").length > 4 && location.pathname.startsWith(link.pathname)));
-    const best = fits.sort((a, b) => b.pathname.length - a.pathname.length)[0];
+    const links = $$("#nav .links a"), here = location.pathname;
+    const places = links.flatMap((link) => [link.pathname, ...(link.dataset.elsewhere?.split(" ") ?? [])].map((path) => ({ link, path })));
+    const fits = places.filter(({ path }) => here === path || (path.split("/").length > 4 && here.startsWith(path)));
+    const best = fits.sort((a, b) => b.path.length - a.path.length)[0]?.link;
     for (const link of links) link === best ? link.setAttribute("aria-current", "page") : link.removeAttribute("aria-current");
   }
 

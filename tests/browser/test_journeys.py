@@ -156,6 +156,13 @@ def test_another_topology_rewires_the_graph_of_whoever_looks(page: Page, new_pag
     assert int(version.inner_text()) > before
 
 
+def test_the_navigation_marks_where_a_page_belongs(page: Page):
+    places = {"billing/budgets/": "Credits", "billing/payment-methods/": "Payments", "executions/new/": "Executions"}
+    for path, line in {**places, "billing/transfers/": "Accounts and money"}.items():
+        page.goto(f"/o/demo/{path}")
+        expect(page.locator("#nav .links [aria-current]")).to_have_text([line])
+
+
 def test_an_owner_invites_a_member(page: Page):
     page.goto("/o/demo/settings/members/")
     page.get_by_label("E-mail").fill("bob@example.com")
