@@ -13,6 +13,6 @@ if __name__ == "__main__":
         from ntd_site import testing
 
         sys.exit(testing.main(sys.argv[2:]))
-    from django.core.management import execute_from_command_line
+    from ntd_site import commands
 
-    execute_from_command_line(sys.argv)
+    commands.run(sys.argv)
