@@ -6,6 +6,7 @@ from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
+from django.db import transaction
 from django.db.models import Q, QuerySet
 from django.shortcuts import get_object_or_404
 from django.utils import timezone
@@ -202,16 +203,20 @@ class HoldViewSet(acting.BillingViewSet):
     def capture(self, request: Request, pk: UUID) -> Response:
         """Take up to the held amount and let the rest go."""
         held = get_object_or_404(Hold.objects.editable_by(request.user), pk=pk)
-        ledger.capture(
-            hold_key=held.key,
-            amount_ucr=self.given(request)["amount"],
-            key=acting.act_key(request),
-            source=f"api:holds:{held.pk}",
-            now=timezone.now(),
-            description=held.purpose or "Captured hold",
-            actor=acting.actor(request),
-            request_id=acting.request_id(request),
-        )
+        amount_ucr = self.given(request)["amount"]
+        with transaction.atomic():
+            # The clock is read under the lock: an invoice that was made meanwhile is of before, and has none of it.
+            ledger.lock_wallet(held.account_id)
+            ledger.capture(
+                hold_key=held.key,
+                amount_ucr=amount_ucr,
+                key=acting.act_key(request),
+                source=f"api:holds:{held.pk}",
+                now=timezone.now(),
+                description=held.purpose or "Captured hold",
+                actor=acting.actor(request),
+                request_id=acting.request_id(request),
+            )
         held.refresh_from_db()
         return _hold_answer(held)
 

@@ -347,6 +347,22 @@ def test_a_hold_beyond_the_balance_is_402_in_the_words_of_the_contract(alice):
     assert (found["needed"], found["available"]) == ("1000.500000", "1000.000000")
 
 
+def test_a_capture_reads_the_clock_once_it_has_the_wallets_lock(alice, monkeypatch):
+    """Else one that waited for an invoice of its period would be on none."""
+    held = alice.post("holds", HOLD).json()["id"]
+    lock, midnight = ledger.lock_wallet, timezone.now() + timedelta(minutes=1)
+
+    def wait(account_id):
+        found = lock(account_id)
+        monkeypatch.setattr(timezone, "now", lambda: midnight)
+        return found
+
+    monkeypatch.setattr(ledger, "lock_wallet", wait)
+    alice.post(f"holds/{held}/capture", {"amount": "15"})
+
+    assert Transaction.objects.get(kind="capture").created_at == midnight
+
+
 def test_more_than_was_held_cannot_be_captured(alice):
     held = alice.post("holds", HOLD).json()["id"]
 
