@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Collection
+from copy import deepcopy
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler
 from typing import Any
@@ -21,7 +21,7 @@ class No(Exception):
 
 
 def shown(intent: dict[str, Any]) -> dict[str, Any]:
-    return json.loads(json.dumps(intent))  # type: ignore[no-any-return]
+    return deepcopy(intent)
 
 
 @dataclass

@@ -11,8 +11,8 @@ from billing.models import Dispute, GatewayWebhook
 from billing.payment_states import SENT_BY
 from tests import fake_stripe
 from tests import ledger_cast as cast
-from tests.integration.billing.test_stripe import account, deliver, pay, server  # noqa: F401 - fixtures
 from tests.payment_cast import now
+from tests.stripe_cast import deliver, pay
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.allow_hosts(["127.0.0.1"])]
 
@@ -23,7 +23,7 @@ def stands(payment):
     return dispute.state, payment.disputed, cast.available(payment.account, now())
 
 
-def test_a_disputed_charge_takes_its_credits_and_says_until_when_to_answer(server, account):  # noqa: F811
+def test_a_disputed_charge_takes_its_credits_and_says_until_when_to_answer(server, account):
     payment = pay(account, "pm_card_createDispute")
 
     deliver(server)
@@ -39,7 +39,7 @@ def test_a_disputed_charge_takes_its_credits_and_says_until_when_to_answer(serve
     [lambda sent: sent * 2, lambda sent: sent[::-1], lambda sent: [*sent[::2], *sent[1::2], *sent[::-1]]],
 )
 @pytest.mark.parametrize(("decision", "kept"), [("won", 100), ("lost", 0)])
-def test_what_stripe_tells_comes_twice_and_in_any_order(server, account, decision, kept, arrange):  # noqa: F811
+def test_what_stripe_tells_comes_twice_and_in_any_order(server, account, decision, kept, arrange):
     payment = pay(account, "pm_card_createDispute")
     server.give_evidence("dp_1", {"evidence[uncategorized_text]": "x", "submit": "true"})
     server.decide("dp_1", decision)
@@ -54,7 +54,7 @@ def test_what_stripe_tells_comes_twice_and_in_any_order(server, account, decisio
 @pytest.mark.parametrize(
     ("status", "state"), [("warning_under_review", "under_review"), ("warning_closed", "won"), ("prevented", "lost")]
 )
-def test_an_inquiry_is_a_dispute_as_well(server, account, status, state):  # noqa: F811
+def test_an_inquiry_is_a_dispute_as_well(server, account, status, state):
     payment = pay(account)
     server.dispute("pi_1", "warning_needs_response")
     deliver(server)
@@ -66,7 +66,7 @@ def test_an_inquiry_is_a_dispute_as_well(server, account, status, state):  # noq
     assert stands(payment)[0] == state
 
 
-def test_a_dispute_that_comes_before_its_payment_is_known_waits_for_it(server, account):  # noqa: F811
+def test_a_dispute_that_comes_before_its_payment_is_known_waits_for_it(server, account):
     """The answer and the webhook of the payment are lost, and only its dispute arrives."""
     server.is_indexed = False
     payment = pay(account, "pm_lost")
@@ -85,7 +85,7 @@ def test_a_dispute_that_comes_before_its_payment_is_known_waits_for_it(server, a
     assert set(GatewayWebhook.objects.values_list("state", flat=True)) == {"processed"}
 
 
-def test_a_dispute_of_a_payment_that_still_processes_here_waits_until_it_is_paid(server, account):  # noqa: F811
+def test_a_dispute_of_a_payment_that_still_processes_here_waits_until_it_is_paid(server, account):
     payment = pay(account, "pm_later")
     server.enter(server.intents["pi_1"], "succeeded")
     server.events.clear()
@@ -99,7 +99,7 @@ def test_a_dispute_of_a_payment_that_still_processes_here_waits_until_it_is_paid
     assert stands(payment) == ("opened", 100, 0)
 
 
-def test_a_dispute_of_somebody_else_s_charge_is_kept_and_changes_nothing(server, account):  # noqa: F811
+def test_a_dispute_of_somebody_else_s_charge_is_kept_and_changes_nothing(server, account):
     pay(account)
     server.dispute("pi_1")
     server.disputes["dp_1"]["payment_intent"] = "pi_of_another_shop"
@@ -112,7 +112,7 @@ def test_a_dispute_of_somebody_else_s_charge_is_kept_and_changes_nothing(server,
     assert GatewayWebhook.objects.get().error == "It is about nothing that is known here."
 
 
-def test_evidence_goes_to_stripe_once_and_the_decision_comes_back(server, account):  # noqa: F811
+def test_evidence_goes_to_stripe_once_and_the_decision_comes_back(server, account):
     payment = pay(account, "pm_card_createDispute")
     deliver(server)
     dispute, texts = Dispute.objects.get(), {"access_activity_log": "It ran.", "uncategorized_text": "ä € 山"}
@@ -129,7 +129,7 @@ def test_evidence_goes_to_stripe_once_and_the_decision_comes_back(server, accoun
     assert late.pk == made[0].pk
 
 
-def test_a_late_refusal_is_told(server, account):  # noqa: F811
+def test_a_late_refusal_is_told(server, account):
     pay(account, "pm_card_createDispute")
     deliver(server)
     server.disputes["dp_1"]["status"] = "lost"
@@ -140,7 +140,7 @@ def test_a_late_refusal_is_told(server, account):  # noqa: F811
     tasks.sweep_payments()
 
 
-def test_a_dispute_in_another_currency_is_about_all_of_it(server, account):  # noqa: F811
+def test_a_dispute_in_another_currency_is_about_all_of_it(server, account):
     payment = pay(account)
     server.dispute("pi_1")
     server.events.clear()
@@ -152,7 +152,7 @@ def test_a_dispute_in_another_currency_is_about_all_of_it(server, account):  # n
     assert stands(payment) == ("opened", 100, 0)
 
 
-def test_a_forged_dispute_is_refused(server, account):  # noqa: F811
+def test_a_forged_dispute_is_refused(server, account):
     pay(account, "pm_card_createDispute")
     body = next(body for body, _ in server.webhooks() if b"dispute" in body)
 

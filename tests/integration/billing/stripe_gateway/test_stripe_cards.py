@@ -18,14 +18,14 @@ from billing.models import CardSetup, GatewayWebhook, Payment, PaymentMethod, St
 from billing.payment_states import ACTION_LAPSES, NEVER_ARRIVED
 from tests import ledger_cast as cast
 from tests.fake_gateway import answer
-from tests.integration.billing.test_stripe import account, deliver, server  # noqa: F401 - fixtures
 from tests.payment_cast import buy, now
+from tests.stripe_cast import deliver
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.allow_hosts(["127.0.0.1"])]
 PAGE = "cs_test_1"
 
 
-def begin(account, key="k", **how) -> CardSetup:  # noqa: F811
+def begin(account, key="k", **how) -> CardSetup:
     return card_setups.open_setup(account=account, key=key, now=now(), **how)
 
 
@@ -33,7 +33,7 @@ def ask(setup, at=None) -> CardSetup:
     return card_setups.ask(setup=CardSetup.objects.select_related("account").get(pk=setup.pk), now=at or now())
 
 
-def keep(server, account, pays_as="pm_card_visa", key="k", **card) -> PaymentMethod:  # noqa: F811
+def keep(server, account, pays_as="pm_card_visa", key="k", **card) -> PaymentMethod:
     setup = begin(account, key)
     server.give_card(setup.session_id, pays_as, **card)
     return ask(setup).method
@@ -62,7 +62,7 @@ def losing(monkeypatch):
     return lose
 
 
-def test_a_card_is_given_on_stripe_s_page_and_kept(server, account):  # noqa: F811
+def test_a_card_is_given_on_stripe_s_page_and_kept(server, account):
     setup = begin(account)
     assert (setup.state, setup.action_url) == ("open", f"{server.url}/pay/{PAGE}")
     assert server.customers["cus_1"]["metadata"] == {"account": str(account.pk)}
@@ -78,7 +78,7 @@ def test_a_card_is_given_on_stripe_s_page_and_kept(server, account):  # noqa: F8
 
 
 @pytest.mark.parametrize("arrange", [lambda sent: sent * 2, lambda sent: sent[::-1], list])
-def test_a_webhook_has_it_asked_about_and_it_is_kept_once(server, account, arrange):  # noqa: F811
+def test_a_webhook_has_it_asked_about_and_it_is_kept_once(server, account, arrange):
     setup = begin(account)
     CardSetup.objects.update(ask_at=now() + timedelta(hours=1))
     card_setups.sweep(now=now())
@@ -94,7 +94,7 @@ def test_a_webhook_has_it_asked_about_and_it_is_kept_once(server, account, arran
     assert set(GatewayWebhook.objects.values_list("state", "error")) <= {("processed", ""), ("duplicate", "")}
 
 
-def test_a_page_that_is_not_ours_changes_nothing(server, account):  # noqa: F811
+def test_a_page_that_is_not_ours_changes_nothing(server, account):
     begin(account)
     server.give_card(PAGE)
     CardSetup.objects.update(session_id="cs_test_other")
@@ -104,7 +104,7 @@ def test_a_page_that_is_not_ours_changes_nothing(server, account):  # noqa: F811
     assert GatewayWebhook.objects.get().error == "It is about nothing that is known here."
 
 
-def test_the_sweep_finds_what_nobody_told(server, account):  # noqa: F811
+def test_the_sweep_finds_what_nobody_told(server, account):
     setup = begin(account)
     server.give_card(PAGE)
     assert not card_setups.is_due(now=now())
@@ -115,7 +115,7 @@ def test_the_sweep_finds_what_nobody_told(server, account):  # noqa: F811
 
 
 @pytest.mark.parametrize("lost", [(1,), (2,), (1, 2)], ids=["the customer's", "the page's", "both"])
-def test_a_lost_answer_is_found_by_asking_the_same_again(server, account, losing, lost):  # noqa: F811
+def test_a_lost_answer_is_found_by_asking_the_same_again(server, account, losing, lost):
     losing(*lost)
     setup = begin(account)
     assert (setup.state, setup.action_url) == ("created", "")
@@ -129,7 +129,7 @@ def test_a_lost_answer_is_found_by_asking_the_same_again(server, account, losing
     assert StripeCustomer.objects.get().customer_id == "cus_1"
 
 
-def test_the_same_key_is_the_same_page(server, account):  # noqa: F811
+def test_the_same_key_is_the_same_page(server, account):
     first = begin(account, label="Ours")
 
     assert begin(account, label="Ours") == first
@@ -139,7 +139,7 @@ def test_the_same_key_is_the_same_page(server, account):  # noqa: F811
     assert len(server.customers) == 1
 
 
-def test_who_goes_back_keeps_nothing_and_the_page_closes_after_a_day(server, account):  # noqa: F811
+def test_who_goes_back_keeps_nothing_and_the_page_closes_after_a_day(server, account):
     setup = begin(account)
     assert ask(setup).state == "open"
 
@@ -149,7 +149,7 @@ def test_who_goes_back_keeps_nothing_and_the_page_closes_after_a_day(server, acc
     assert server.give_card(PAGE) == ""
 
 
-def test_a_card_given_before_the_page_was_closed_is_kept(server, account):  # noqa: F811
+def test_a_card_given_before_the_page_was_closed_is_kept(server, account):
     setup = begin(account)
     gateway_says_open = registry.stripe().cards.fetch(PAGE)
     server.give_card(PAGE)
@@ -162,7 +162,7 @@ def test_a_card_given_before_the_page_was_closed_is_kept(server, account):  # no
     assert card_setups.hear(setup_id=setup.pk, page=gateway_says_open, now=now()).state == "kept"
 
 
-def test_a_page_that_stripe_never_opened_is_given_up(server, account):  # noqa: F811
+def test_a_page_that_stripe_never_opened_is_given_up(server, account):
     server.mischief = lambda handler: answer(handler, 500, b"{}")
     setup = begin(account)
     assert setup.state == "created"
@@ -172,7 +172,7 @@ def test_a_page_that_stripe_never_opened_is_given_up(server, account):  # noqa: 
     assert (state(setup), setup.failure_message) == ("closed", card_setups.NOT_OPENED)
 
 
-def test_what_stripe_refuses_or_has_forgotten_is_closed_in_its_words(server, account, settings):  # noqa: F811
+def test_what_stripe_refuses_or_has_forgotten_is_closed_in_its_words(server, account, settings):
     forgotten = begin(account)
     server.sessions.clear()
     assert ask(forgotten).failure_message == card_setups.UNKNOWN_THERE
@@ -188,7 +188,7 @@ def test_what_stripe_refuses_or_has_forgotten_is_closed_in_its_words(server, acc
     [{"metadata": {"reference": "other"}}, {"customer": "cus_2"}, {"id": "cs_test_2"}, {"status": "imagined"},
      {"url": None}, {"mode": "payment"}],
 )  # fmt: skip
-def test_an_answer_about_something_else_is_none(server, account, change):  # noqa: F811
+def test_an_answer_about_something_else_is_none(server, account, change):
     setup = begin(account)
     server.sessions[PAGE] |= change
 
@@ -197,14 +197,14 @@ def test_an_answer_about_something_else_is_none(server, account, change):  # noq
     assert state(setup) == "open"
 
 
-def test_a_customer_of_another_account_is_not_believed(server, account):  # noqa: F811
+def test_a_customer_of_another_account_is_not_believed(server, account):
     StripeCustomer.objects.create(account=cast.make_account(credits=0), customer_id="cus_1")
 
     assert begin(account).state == "created"
     assert StripeCustomer.objects.count() == 1
 
 
-def test_a_customer_that_is_gone_at_stripe_is_made_anew(server, account):  # noqa: F811
+def test_a_customer_that_is_gone_at_stripe_is_made_anew(server, account):
     begin(account, "one")
     server.customers = {"cus_of_others": {}}
     gone = begin(account, "two")
@@ -215,7 +215,7 @@ def test_a_customer_that_is_gone_at_stripe_is_made_anew(server, account):  # noq
     assert StripeCustomer.objects.get().customer_id == "cus_2"
 
 
-def test_too_many_and_closed_accounts_get_no_page(server, account, monkeypatch):  # noqa: F811
+def test_too_many_and_closed_accounts_get_no_page(server, account, monkeypatch):
     keep(server, account)
     other = begin(account, "other")
     monkeypatch.setattr(methods, "MOST", 1)
@@ -231,14 +231,14 @@ def test_too_many_and_closed_accounts_get_no_page(server, account, monkeypatch):
     assert CardSetup.objects.count() == 2
 
 
-def test_without_stripe_there_is_no_page(account, settings):  # noqa: F811
+def test_without_stripe_there_is_no_page(account, settings):
     settings.STRIPE_API_KEY = ""
 
     with pytest.raises(registry.UnknownGateway):
         begin(account)
 
 
-def test_a_bank_that_asks_is_answered_by_who_is_there(server, account):  # noqa: F811
+def test_a_bank_that_asks_is_answered_by_who_is_there(server, account):
     method = keep(server, account, "pm_card_threeDSecure2Required")
 
     payment = buy(account, 100, str(method.pk))
@@ -246,7 +246,7 @@ def test_a_bank_that_asks_is_answered_by_who_is_there(server, account):  # noqa:
     assert (payment.state, bool(payment.action_url)) == ("requires_action", True)
 
 
-def test_a_bank_that_asks_fails_what_is_bought_by_itself_and_the_owner_hears_why(server, account):  # noqa: F811
+def test_a_bank_that_asks_fails_what_is_bought_by_itself_and_the_owner_hears_why(server, account):
     method = keep(server, account, "pm_card_threeDSecure2Required")
     auto_top_ups.set_up(account=account, threshold_ucr=cast.UCR, credits_ucr=100 * cast.UCR, method=method, now=now())
 
@@ -261,7 +261,7 @@ def test_a_bank_that_asks_fails_what_is_bought_by_itself_and_the_owner_hears_why
     assert cast.available(account, now()) == 0
 
 
-def test_a_card_buys_by_itself(server, account):  # noqa: F811
+def test_a_card_buys_by_itself(server, account):
     method = keep(server, account)
     auto_top_ups.set_up(account=account, threshold_ucr=cast.UCR, credits_ucr=100 * cast.UCR, method=method, now=now())
 
@@ -270,7 +270,7 @@ def test_a_card_buys_by_itself(server, account):  # noqa: F811
     assert (Payment.objects.get().state, cast.available(account, now())) == ("succeeded", 100)
 
 
-def test_a_removed_card_is_forgotten_by_stripe_too(server, account):  # noqa: F811
+def test_a_removed_card_is_forgotten_by_stripe_too(server, account):
     method = keep(server, account)
     payment = buy(account, 100, str(method.pk))
 
@@ -284,7 +284,7 @@ def test_a_removed_card_is_forgotten_by_stripe_too(server, account):  # noqa: F8
 
 
 @pytest.mark.parametrize("how", ["lost", "done before", "gone"])
-def test_forgetting_is_tried_until_it_is_known_to_be_done(server, account, losing, how):  # noqa: F811
+def test_forgetting_is_tried_until_it_is_known_to_be_done(server, account, losing, how):
     methods.remove(method=keep(server, account), now=now())
     if how == "done before":
         server.cards["pm_kept1"]["customer"] = None
@@ -300,7 +300,7 @@ def test_forgetting_is_tried_until_it_is_known_to_be_done(server, account, losin
     assert PaymentMethod.objects.get().forget_at is None
 
 
-def test_stripe_s_refusal_of_the_key_is_no_proof_that_a_card_is_forgotten(server, account, settings):  # noqa: F811
+def test_stripe_s_refusal_of_the_key_is_no_proof_that_a_card_is_forgotten(server, account, settings):
     methods.remove(method=keep(server, account), now=now())
     settings.STRIPE_API_KEY = "sk_test_wrong0123456789"
 
@@ -309,7 +309,7 @@ def test_stripe_s_refusal_of_the_key_is_no_proof_that_a_card_is_forgotten(server
     assert PaymentMethod.objects.get().forget_at > now()
 
 
-def test_nobody_keeps_or_removes_the_card_of_another_account(server, account):  # noqa: F811
+def test_nobody_keeps_or_removes_the_card_of_another_account(server, account):
     keep(server, account)
     thief = cast.make_account(credits=0)
 
@@ -322,7 +322,7 @@ def test_nobody_keeps_or_removes_the_card_of_another_account(server, account):  
     assert server.cards["pm_kept1"]["customer"] == "cus_1"
 
 
-def test_the_database_keeps_what_must_hold(server, account):  # noqa: F811
+def test_the_database_keeps_what_must_hold(server, account):
     keep(server, account)
     for change in (
         "update billing_cardsetup set method_id = null",
@@ -345,7 +345,7 @@ def test_a_card_is_good_to_the_end_of_its_month(day, is_over):
     assert PaymentMethod().has_expired(now()) is False
 
 
-def test_the_pages_lead_to_stripe_and_back(server, account, client):  # noqa: F811
+def test_the_pages_lead_to_stripe_and_back(server, account, client):
     client.force_login(account.memberships.get().user)
     page = reverse("billing:payment-methods", args=[account])
     assert "Add a card" in client.get(page).content.decode()

@@ -8,7 +8,7 @@ from datetime import timedelta
 
 import pytest
 
-from billing import gateway_webhooks, janitor, methods, payments, tasks
+from billing import janitor, methods, payments, tasks
 from billing.gateways import AnswerLost, Order, Refused, registry
 from billing.gateways.stripe import MOST_BYTES, StripeGateway
 from billing.models import GatewayWebhook
@@ -16,30 +16,9 @@ from tests import fake_stripe
 from tests import ledger_cast as cast
 from tests.fake_gateway import answer
 from tests.payment_cast import buy, now, opened, send_and_crash
+from tests.stripe_cast import deliver, pay
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.allow_hosts(["127.0.0.1"])]
-
-
-@pytest.fixture
-def server(settings):
-    with fake_stripe.serving() as server:
-        settings.STRIPE_API_KEY, settings.STRIPE_API_URL = fake_stripe.KEY, server.url
-        settings.STRIPE_WEBHOOK_SECRETS = [fake_stripe.SECRET]
-        yield server
-
-
-@pytest.fixture
-def account(db):
-    return cast.make_account(credits=0)
-
-
-def pay(account, token="pm_card_visa", credits=100):
-    return buy(account, credits, str(methods.add(account=account, token=token, gateway="stripe", now=now()).pk))
-
-
-def deliver(server, arrange=list):
-    for body, headers in arrange(list(server.webhooks())):
-        gateway_webhooks.receive(gateway="stripe", body=body, headers=headers, now=now())
 
 
 def order(**changes):

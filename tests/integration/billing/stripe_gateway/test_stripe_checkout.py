@@ -15,14 +15,14 @@ from billing.models import Dispute, GatewayWebhook, Payment, StripeSession
 from billing.payment_states import ACTION_LAPSES, NEVER_ARRIVED, SENT_BY
 from tests import ledger_cast as cast
 from tests.fake_gateway import answer
-from tests.integration.billing.test_stripe import account, deliver, server  # noqa: F401 - fixtures
 from tests.payment_cast import buy, now, opened
+from tests.stripe_cast import deliver
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.allow_hosts(["127.0.0.1"])]
 PAGE = "cs_test_1"
 
 
-def go(account, credits=100) -> Payment:  # noqa: F811
+def go(account, credits=100) -> Payment:
     return buy(account, credits, "stripe_checkout")
 
 
@@ -35,7 +35,7 @@ def ask(payment):
     return janitor.ask(payment=Payment.objects.get(pk=payment.pk), now=now())
 
 
-def test_the_customer_is_sent_to_stripe_s_page_and_pays_there(server, account):  # noqa: F811
+def test_the_customer_is_sent_to_stripe_s_page_and_pays_there(server, account):
     payment = go(account)
     assert (payment.state, payment.gateway_ref, payment.action_url) == (
         "requires_action",
@@ -52,7 +52,7 @@ def test_the_customer_is_sent_to_stripe_s_page_and_pays_there(server, account): 
 
 
 @pytest.mark.parametrize("arrange", [lambda sent: sent * 2, lambda sent: sent[::-1], lambda sent: sent[-1:]])
-def test_what_is_told_comes_twice_in_any_order_or_in_part(server, account, arrange):  # noqa: F811
+def test_what_is_told_comes_twice_in_any_order_or_in_part(server, account, arrange):
     payment = go(account)
     server.pay_page(PAGE, "requires_payment_method")
     server.pay_page(PAGE, "processing")
@@ -64,7 +64,7 @@ def test_what_is_told_comes_twice_in_any_order_or_in_part(server, account, arran
     assert set(GatewayWebhook.objects.values_list("state", flat=True)) <= {"processed", "duplicate"}
 
 
-def test_who_comes_back_without_a_webhook_is_believed_by_asking(server, account, client):  # noqa: F811
+def test_who_comes_back_without_a_webhook_is_believed_by_asking(server, account, client):
     payment = go(account)
     server.pay_page(PAGE)
     client.force_login(account.memberships.get().user)
@@ -79,7 +79,7 @@ def test_who_comes_back_without_a_webhook_is_believed_by_asking(server, account,
     assert cast.available(account, now()) == 100
 
 
-def test_a_decline_on_the_page_is_not_the_end(server, account):  # noqa: F811
+def test_a_decline_on_the_page_is_not_the_end(server, account):
     payment = go(account)
     server.pay_page(PAGE, "requires_payment_method")
     deliver(server)
@@ -92,7 +92,7 @@ def test_a_decline_on_the_page_is_not_the_end(server, account):  # noqa: F811
     assert stands(payment) == ("succeeded", 100)
 
 
-def test_who_never_comes_back_has_paid_nothing(server, account):  # noqa: F811
+def test_who_never_comes_back_has_paid_nothing(server, account):
     payment = go(account)
 
     janitor.sweep(now=now() + ACTION_LAPSES)
@@ -103,7 +103,7 @@ def test_who_never_comes_back_has_paid_nothing(server, account):  # noqa: F811
     assert server.intents == {}
 
 
-def test_a_page_that_expired_by_itself_is_told_of(server, account):  # noqa: F811
+def test_a_page_that_expired_by_itself_is_told_of(server, account):
     payment = go(account)
     server.close_page(PAGE)
 
@@ -112,7 +112,7 @@ def test_a_page_that_expired_by_itself_is_told_of(server, account):  # noqa: F81
     assert stands(payment) == ("cancelled", 0)
 
 
-def test_a_payment_is_given_up_until_it_is_paid(server, account):  # noqa: F811
+def test_a_payment_is_given_up_until_it_is_paid(server, account):
     first, second = go(account), go(account)
     payments.cancel(payment=first, now=now())
     assert stands(first)[0] == "cancelled"
@@ -124,7 +124,7 @@ def test_a_payment_is_given_up_until_it_is_paid(server, account):  # noqa: F811
     assert stands(second) == ("succeeded", 100)
 
 
-def test_a_lost_answer_is_found_by_asking_the_same_again(server, account, monkeypatch):  # noqa: F811
+def test_a_lost_answer_is_found_by_asking_the_same_again(server, account, monkeypatch):
     real, losses = calls.said, iter([True])
 
     def said(ask):
@@ -144,7 +144,7 @@ def test_a_lost_answer_is_found_by_asking_the_same_again(server, account, monkey
     assert payment.action_url.endswith(PAGE)
 
 
-def test_a_sender_that_died_before_it_spoke_failed_or_is_sent_on(server, account):  # noqa: F811
+def test_a_sender_that_died_before_it_spoke_failed_or_is_sent_on(server, account):
     payment = opened(account, 100, "stripe_checkout")
     janitor.sweep(now=now() + SENT_BY)
     assert stands(payment)[0] == "created"
@@ -166,7 +166,7 @@ def test_a_sender_that_died_before_it_spoke_failed_or_is_sent_on(server, account
         {"url": "javascript:alert(1)"},
     ],
 )
-def test_an_answer_about_something_else_is_none(server, account, change):  # noqa: F811
+def test_an_answer_about_something_else_is_none(server, account, change):
     payment = go(account)
     server.sessions[PAGE] |= change
 
@@ -176,7 +176,7 @@ def test_an_answer_about_something_else_is_none(server, account, change):  # noq
     assert stands(payment) == ("requires_action", 0)
 
 
-def test_an_intent_of_another_amount_pays_nothing(server, account):  # noqa: F811
+def test_an_intent_of_another_amount_pays_nothing(server, account):
     payment = go(account)
     server.pay_page(PAGE)
     server.intents["pi_1"] |= {"amount": 1, "amount_received": 1}
@@ -186,7 +186,7 @@ def test_an_intent_of_another_amount_pays_nothing(server, account):  # noqa: F81
     assert stands(payment) == ("requires_action", 0)
 
 
-def test_one_intent_pays_one_payment(server, account):  # noqa: F811
+def test_one_intent_pays_one_payment(server, account):
     first, second = go(account), go(account)
     server.pay_page(PAGE)
     ask(first)
@@ -197,7 +197,7 @@ def test_one_intent_pays_one_payment(server, account):  # noqa: F811
     assert (stands(first), stands(second)[0]) == (("succeeded", 100), "requires_action")
 
 
-def test_money_goes_back_and_is_found_again(server, account):  # noqa: F811
+def test_money_goes_back_and_is_found_again(server, account):
     payment = go(account)
     server.pay_page(PAGE)
     ask(payment)
@@ -212,7 +212,7 @@ def test_money_goes_back_and_is_found_again(server, account):  # noqa: F811
 
 
 @pytest.mark.parametrize("told", [True, False])
-def test_its_dispute_finds_it_also_when_nothing_else_was_told(server, account, told):  # noqa: F811
+def test_its_dispute_finds_it_also_when_nothing_else_was_told(server, account, told):
     payment = go(account)
     server.pay_page(PAGE)
     if told:
@@ -231,13 +231,13 @@ def test_its_dispute_finds_it_also_when_nothing_else_was_told(server, account, t
     assert stands(payment) == ("succeeded", 0)
 
 
-def test_too_small_a_payment_is_refused_in_stripe_s_words(server, account):  # noqa: F811
+def test_too_small_a_payment_is_refused_in_stripe_s_words(server, account):
     payment = go(account, 10)
 
     assert (payment.state, payment.failure_code) == ("failed", "amount_too_small")
 
 
-def test_an_odd_answer_says_nothing(server, account):  # noqa: F811
+def test_an_odd_answer_says_nothing(server, account):
     payment = go(account)
     for status, body in [(500, b"{}"), (200, b"[]"), (200, b'{"object": "checkout.session"}'), (302, b"")]:
         server.mischief = lambda handler, status=status, body=body: answer(handler, status, body)
@@ -245,7 +245,7 @@ def test_an_odd_answer_says_nothing(server, account):  # noqa: F811
             ask(payment)
 
 
-def test_the_page_sends_the_customer_to_stripe_and_takes_no_card_itself(server, account, client):  # noqa: F811
+def test_the_page_sends_the_customer_to_stripe_and_takes_no_card_itself(server, account, client):
     client.force_login(account.memberships.get().user)
     form = {"credits": "100", "method": "stripe_checkout", "key": "0198c0de-0000-7000-8000-000000000001"}
     top_up = client.get(reverse("billing:top-up", args=[account])).content.decode()
