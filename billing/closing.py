@@ -21,8 +21,8 @@ def close(*, account_id: UUID, now: datetime, over_for: timedelta = timedelta())
     """The final invoice of the oldest period that is over (for so long) and not invoiced; None without usage."""
     ledger.lock_wallet(account_id)
     account = Account.objects.get(pk=account_id)
-    period = invoicing.period_to_close(account=account, now=now - over_for)
-    if period.start >= period.end or invoicing.first_spent(account_id, period) is None:
+    period = invoicing.unbilled(account=account, now=now - over_for)
+    if period is None:
         return None
     draft, _ = invoicing.generate(account=account, period=period, now=now)
     return invoicing.finalize(invoice_id=draft.pk, now=now)

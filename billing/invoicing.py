@@ -174,25 +174,38 @@ def running_period(*, account: Account, now: datetime) -> periods.Period:
 
 
 def period_to_close(*, account: Account, now: datetime) -> periods.Period:
-    """Of the account's oldest period that is over and was used, what no final invoice covers; it may be without usage.
+    """What is next to be invoiced (`unbilled`), else what is left of the last period that is over, without usage."""
+    found = unbilled(account=account, now=now)
+    if found is not None:
+        return found
+    cadence, zone = periods.Cadence(account.billing_period), ZoneInfo(account.time_zone)
+    if cadence == periods.Cadence.PAY_AS_YOU_GO:
+        return _since_last(account, now)
+    last = periods.preceding(periods.containing(now, cadence, zone), cadence, zone)
+    return next(iter(_gaps(account, last)), periods.Period(last.end, last.end))
+
+
+def unbilled(*, account: Account, now: datetime) -> periods.Period | None:
+    """Of the account's oldest period that is over and was used, what no final invoice covers.
 
     Looked at is what usage may still be late for, and all since the last numbered invoice. Of pay-as-you-go it is all
     from the last invoice until now.
     """
     cadence, zone = periods.Cadence(account.billing_period), ZoneInfo(account.time_zone)
     if cadence == periods.Cadence.PAY_AS_YOU_GO:
-        return _since_last(account, now)
+        since = _since_last(account, now)
+        return since if _first_spent(account.pk, since) else None
     last = periods.preceding(periods.containing(now, cadence, zone), cadence, zone)
     oldest = periods.containing(min(last.start - metering.OLDEST, _last_end(account)), cadence, zone)
     for gap in _gaps(account, periods.Period(oldest.start, last.end)):
-        first = first_spent(account.pk, gap)
+        first = _first_spent(account.pk, gap)
         if first is not None:
             whole = periods.containing(first, cadence, zone)
             return periods.Period(max(gap.start, whole.start), min(gap.end, whole.end))
-    return next(iter(_gaps(account, last)), periods.Period(last.end, last.end))
+    return None
 
 
-def first_spent(account_id: UUID, period: periods.Period) -> datetime | None:
+def _first_spent(account_id: UUID, period: periods.Period) -> datetime | None:
     """When a period first had something that cost credits and belongs on an invoice."""
     used = UsageRecord.objects.filter(
         account_id=account_id, billed_at__gte=period.start, billed_at__lt=period.end, cost_ucr__gt=0

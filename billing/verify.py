@@ -147,13 +147,12 @@ STATEMENTS = {
     "final_invoices_hold_what_was_captured": """
         select i.number from billing_invoice i join billing_invoiceline l on l.invoice_id = i.id and l.meter = 'other'
          where i.state in ('open', 'paid', 'uncollectible')
-           and l.cost_ucr <> (select coalesce(-sum(w.amount_ucr), 0) from billing_ledgeraccount a
-                 join billing_entry e on e.ledger_account_id = a.id and e.created_at >= i.period_start
-                                     and e.created_at < i.period_end
-                 join billing_transaction t on t.id = e.transaction_id and t.account_id = i.account_id
-                                           and t.kind = 'capture'
+           and l.cost_ucr <> (select coalesce(-sum(w.amount_ucr), 0) from billing_transaction t
+                 join billing_entry e on e.transaction_id = t.id
+                 join billing_ledgeraccount a on a.id = e.ledger_account_id and a.code = 'revenue:other'
                  join billing_entry w on w.transaction_id = t.id and w.line is not null
-                where a.code = 'revenue:other'
+                where t.account_id = i.account_id and t.kind = 'capture'
+                  and t.created_at >= i.period_start and t.created_at < i.period_end
                   and not exists (select 1 from billing_transaction r
                                    where r.reverses_id = t.id and r.created_at <= i.finalized_at))""",
     # Payments

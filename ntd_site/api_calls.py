@@ -73,7 +73,7 @@ def _is_free(request: HttpRequest) -> bool:
 
 def is_free(view: Any, act: str | None) -> bool:
     """Whether a view says that calls of this act of it cost no credits."""
-    return bool(getattr(view, "calls_are_free", False)) and act not in view.charged_actions
+    return bool(getattr(view, "calls_are_free", False)) and act not in getattr(view, "charged_actions", ())
 
 
 def _tell(*command: object) -> None:

@@ -22,7 +22,6 @@ class BillingViewSet(viewsets.GenericViewSet[Any]):
 
     scope_area = "billing"
     calls_are_free = True
-    charged_actions: frozenset[str] = frozenset()
     request_serializers: dict[str, Any] = {}
     query_serializers: dict[str, Any] = {}
 

@@ -30,7 +30,6 @@ class Keys(viewsets.GenericViewSet[ApiKey]):
 
     scope_area = "account"
     calls_are_free = True
-    charged_actions: frozenset[str] = frozenset()
     secret_fields = ("key",)
 
     def get_queryset(self) -> QuerySet[ApiKey]:
@@ -86,7 +85,6 @@ class Members(viewsets.GenericViewSet[Membership]):
 
     scope_area = "account"
     calls_are_free = True
-    charged_actions: frozenset[str] = frozenset()
 
     def get_queryset(self) -> QuerySet[Membership]:
         rows = Membership.objects.visible_to(self.request.user).filter(account=account_of(self.request))
@@ -145,7 +143,6 @@ class Invitations(viewsets.GenericViewSet[Invitation]):
 
     scope_area = "account"
     calls_are_free = True
-    charged_actions: frozenset[str] = frozenset()
 
     def get_queryset(self) -> QuerySet[Invitation]:
         account = account_of(self.request)
